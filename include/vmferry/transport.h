@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* transport.h -- what a transport plugin implements */
+
+#ifndef VMFERRY_TRANSPORT_H
+#define VMFERRY_TRANSPORT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+#include <gio/gio.h>
+#include <vmferry/error.h>
+#include <vmferry/ram.h>
+#include <vmferry/session.h>
+#include <vmferry/uri.h>
+
+G_BEGIN_DECLS
+
+/*
+ * A transport moves control messages both ways over one control connection,
+ * and RAM, device state and sync messages from source to destination over N
+ * channels. The session engine in libvmferry owns every thread, the payloads
+ * and the protocol; a transport only does I/O:
+ *
+ *   control thread (one a side, or the caller's during the handshake):
+ *       control_send, control_receive, control_wait, control_message
+ *   channel thread c on the source:
+ *       send_ram, send_zero, send_device, send_sync, kick, wait -- for its c only
+ *   channel thread c on the destination:
+ *       serve -- for its c only
+ *   the session's own thread:
+ *       everything else
+ *
+ * Every call that may wait ends with an error at once when conn->cancel is
+ * cancelled (poll its descriptor), and by itself when conn->timeout_ms pass
+ * without progress. Errors are returned, not logged, and name the channel.
+ */
+
+#define VMF_TRANSPORT_ABI 1
+#define VMF_CHANNELS_MAX 64
+#define VMF_UUID_BYTES 16
+
+typedef struct VmfConn VmfConn;
+
+typedef enum { VMF_ROLE_SOURCE = 1, VMF_ROLE_DESTINATION = 2 } VmfRole;
+
+/* Outcome of the non-blocking control calls. */
+typedef enum {
+    VMF_CONTROL_DONE,
+    VMF_CONTROL_AGAIN, /* not now; control_wait tells when */
+    VMF_CONTROL_EOF,   /* the peer closed */
+    VMF_CONTROL_ERROR  /* *error is set */
+} VmfControlResult;
+
+/* Header of a piece of device state. */
+typedef struct VmfDeviceHeader {
+    char idstr[256];
+    uint32_t instance_id;
+    uint32_t index;
+    uint64_t size; /* bytes of the whole buffer */
+} VmfDeviceHeader;
+
+/*
+ * What the engine offers a connection. Callable from any of the connection's
+ * threads.
+ */
+typedef struct VmfConnHost {
+    /* Channel `channel' delivered everything sent before its sync `number'. */
+    bool (*sync_seen)(VmfConn *conn, unsigned channel, uint64_t number, GError **error);
+    /*
+     * A device buffer begins on this channel: where to put its header->size
+     * bytes. May wait (back-pressure). NULL with *error set. Then device_done
+     * when all bytes are there.
+     */
+    void *(*device_begin)(VmfConn *conn, unsigned channel, const VmfDeviceHeader *header,
+                          GError **error);
+    bool (*device_done)(VmfConn *conn, unsigned channel, GError **error);
+    /*
+     * Zeroes this range of local RAM, without making memory resident that is
+     * not. Checks its bounds. Destination only.
+     */
+    bool (*zero_range)(VmfConn *conn, unsigned block, uint64_t offset, uint64_t length,
+                       GError **error);
+    /*
+     * The local memory of wire block `block' after checking that the range lies
+     * inside it; NULL with *error (VMF_ERROR_PROTOCOL) otherwise.
+     */
+    void *(*ram_range)(VmfConn *conn, unsigned block, uint64_t offset, uint64_t length,
+                       GError **error);
+    /* Queues a control message of the transport's own (type >= VMF_MESSAGE_PRIVATE). */
+    void (*post_message)(VmfConn *conn, unsigned type, const void *data, size_t size);
+} VmfConnHost;
+
+#define VMF_MESSAGE_PRIVATE 0x100
+
+/* Counters that a transport keeps; written with relaxed atomics by their one thread. */
+typedef struct VmfChannelCounters {
+    uint64_t ram_written, writes, doorbells, inflight_bytes;
+    uint64_t registrations, evictions, registered_bytes, registration_ns;
+    uint64_t padding[8]; /* keeps channels on cache lines of their own */
+} VmfChannelCounters;
+
+/*
+ * The part of a connection that engine and transport share. A transport embeds
+ * it as the first member of its own structure and fills `ops'; the engine
+ * fills the rest before the call that is named.
+ */
+struct VmfConn {
+    const struct VmfTransport *ops;
+    VmfRole role;
+
+    /* Filled by the engine right after connect/accept. */
+    const VmfConnHost *host;
+    void *session;         /* the engine's */
+    GCancellable *cancel;  /* cancelled when the session fails or ends */
+    int cancel_fd;         /* its descriptor */
+    uint32_t timeout_ms;   /* the longest wait without progress */
+    uint32_t heartbeat_ms; /* the engine sends one that often on an idle control connection */
+
+    /* Filled by the engine before open_channels. */
+    uint8_t uuid[VMF_UUID_BYTES];
+    unsigned channels;
+    uint64_t max_inflight; /* bytes over all channels; a channel takes its share */
+
+    /*
+     * Filled by the engine before ram_setup: blocks[i] is the local block that
+     * has number i on the wire (the source's order).
+     */
+    const VmfRamBlock *const *blocks;
+    unsigned block_count;
+
+    /* Filled by the transport. */
+    size_t control_max; /* bytes of the longest control message, from connect/accept on; >= 4096 */
+    uint64_t stripe; /* by ram_setup: bytes of a block that stay on one channel; a power of two */
+    uint64_t merge_gap; /* by ram_setup: the longest clean gap worth bridging, bytes; 0 = none */
+    uint64_t range_max; /* by ram_setup: longest range for one send_ram; 0 = the stripe */
+    uint64_t own_bytes; /* memory it has allocated */
+    const char *registration;     /* by ram_setup: static string for VmfStats */
+    uint64_t chunk_size;          /* by ram_setup */
+    char *peer;                   /* "host:port" for messages; freed by close */
+    VmfChannelCounters *counters; /* by open_channels: one a channel; freed by close */
+
+    /* Set by the engine on the source when nothing more will go over the channels:
+     * the peer may now take them down without that being an error. Atomic. */
+    int channels_done;
+};
+
+typedef struct VmfTransportListener VmfTransportListener; /* the transport's own */
+
+/*
+ * The table of a transport. `size' and `abi_version' come first for ever; new
+ * members are only added at the end, and count as NULL in an older plugin.
+ * Members are mandatory unless marked optional.
+ */
+typedef struct VmfTransport {
+    uint32_t size;                /* sizeof(VmfTransport) as the plugin was compiled */
+    uint32_t abi_version;         /* VMF_TRANSPORT_ABI */
+    const char *scheme;           /* "rdma" */
+    const char *help;             /* one line */
+    const VmfOptionSpec *options; /* besides the general ones; ends with a NULL name */
+    uint32_t flags;               /* 0 */
+    uint32_t channels_max;        /* at most VMF_CHANNELS_MAX */
+
+    /* Connects the control connection, trying every address of the host in turn. */
+    VmfConn *(*connect)(const VmfUri *uri, const uint8_t uuid[VMF_UUID_BYTES], GCancellable *cancel,
+                        GError **error);
+    VmfTransportListener *(*listen)(const VmfUri *uri, GError **error);
+    /* The URI address part with the bound port ("rdma:0.0.0.0:4444"); caller frees. */
+    char *(*listener_address)(VmfTransportListener *listener);
+    /*
+     * Waits for the next control connection that named a session: drops
+     * strangers and the silent (after the connect-timeout) meanwhile.
+     */
+    VmfConn *(*accept)(VmfTransportListener *listener, GCancellable *cancel, GError **error);
+    void (*listener_free)(VmfTransportListener *listener);
+
+    /* How many channels suit this connection when the user named no number. */
+    unsigned (*default_channels)(VmfConn *conn);
+    /*
+     * Up to 64 bytes that the peer's transport should know, sent in HELLO
+     * (source) and HELLO_REPLY (destination), and the peer's. The source's
+     * arrive before the destination makes its own. peer_parameters checks all.
+     */
+    size_t (*get_parameters)(VmfConn *conn, uint8_t buffer[64]);
+    bool (*peer_parameters)(VmfConn *conn, const uint8_t *buffer, size_t size, GError **error);
+
+    /* Opens (source) or awaits (destination) conn->channels channels, in any order. */
+    bool (*open_channels)(VmfConn *conn, GError **error);
+    /*
+     * Makes RAM ready to be sent to or from: exchanges addresses by private
+     * messages, registers. The control thread runs already. Called on both sides.
+     */
+    bool (*ram_setup)(VmfConn *conn, GError **error);
+
+    /* --- control; see the threads above --- */
+
+    /* Sends one message: header and data gathered. Whole or not at all. */
+    VmfControlResult (*control_send)(VmfConn *conn, const struct iovec *iov, unsigned iovcnt,
+                                     GError **error);
+    /* The next whole message; valid until the next call. */
+    VmfControlResult (*control_receive)(VmfConn *conn, const uint8_t **message, size_t *size,
+                                        GError **error);
+    /*
+     * Sleeps until control_receive or (if want_send) control_send may make
+     * progress, wake_fd is readable, or `timeout_ms' passed. Looks at the
+     * transport's own events too (a lost connection, a removed device) and
+     * reports them as errors. Does not end on conn->cancel.
+     */
+    bool (*control_wait)(VmfConn *conn, int wake_fd, bool want_send, int timeout_ms,
+                         GError **error);
+    /* A private message arrived. Must not block. `data' is valid during the call. */
+    bool (*control_message)(VmfConn *conn, unsigned type, const uint8_t *data, size_t size,
+                            GError **error);
+
+    /* --- source, channel threads --- */
+
+    /*
+     * Queues a range for writing. Waits while the channel's share of
+     * max_inflight is used up. May gather: kick pushes out. Ranges of one
+     * stripe always come on the same channel, in the order of their saving.
+     */
+    bool (*send_ram)(VmfConn *conn, unsigned channel, unsigned block, uint64_t offset,
+                     uint64_t length, GError **error);
+    /* Tells the destination that this range is zero. Ordered against send_ram of the same bytes. */
+    bool (*send_zero)(VmfConn *conn, unsigned channel, unsigned block, uint64_t offset,
+                      uint64_t length, GError **error);
+    /* Sends a device buffer; `data' is the caller's again when it returns. */
+    bool (*send_device)(VmfConn *conn, unsigned channel, const VmfDeviceHeader *header,
+                        const void *data, GError **error);
+    /*
+     * Sends sync `number' behind all that was queued before on this channel.
+     * With `drain' it returns only when all RAM queued before has been written.
+     */
+    bool (*send_sync)(VmfConn *conn, unsigned channel, uint64_t number, bool drain, GError **error);
+    bool (*kick)(VmfConn *conn, unsigned channel, GError **error);
+    /*
+     * The channel has nothing to do: makes progress with what is in flight and
+     * sleeps until wake_fd is readable (the engine drains it) or conn->cancel.
+     */
+    bool (*wait)(VmfConn *conn, unsigned channel, int wake_fd, GError **error);
+
+    /* --- destination, channel threads --- */
+
+    /* Serves the channel until conn->cancel, `revoke' or the peer's close (true), or an error. */
+    bool (*serve)(VmfConn *conn, unsigned channel, GError **error);
+
+    /* --- end --- */
+
+    /*
+     * Destination: when it returns no write can reach RAM any more; every serve
+     * ends. Fast: slow unpinning is left to close.
+     */
+    bool (*revoke)(VmfConn *conn, GError **error);
+    /* Frees the connection. No other call is under way. Bounded time whatever the peer does. */
+    void (*close)(VmfConn *conn);
+} VmfTransport;
+
+/*
+ * A plugin is a shared object named vmferry-SCHEME.so that exports this one
+ * function; it returns a static table, or NULL. The loader checks the ABI
+ * version and that no mandatory member is missing.
+ */
+#define VMF_TRANSPORT_ENTRY "vmf_transport_entry"
+typedef const VmfTransport *(*VmfTransportEntry)(void);
+
+/*
+ * The transport of a scheme: built in, or loaded from VMFERRY_PLUGIN_PATH (a
+ * colon-separated list), else the build tree's or the installed plugin
+ * directory. VMF_ERROR_PLUGIN says what was looked for, and for a scheme known
+ * to be packaged apart, which package to install. Thread safe; never unloaded.
+ */
+VMF_API const VmfTransport *vmf_transport_find(const char *scheme, GError **error);
+/* Registers a transport from within the program (tests, VMMs with their own). Static table. */
+VMF_API bool vmf_transport_register(const VmfTransport *transport, GError **error);
+/* Every scheme that can be had: NULL-terminated, free with g_strfreev(). */
+VMF_API char **vmf_transport_schemes(void);
+
+G_END_DECLS
+
+#endif
