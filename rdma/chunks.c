@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* chunks.c -- the table of chunks and their local registrations */
+
+#include "chunks.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/sysinfo.h>
+#include <time.h>
+
+bool chunks_init(Chunks *chunks, const VmfConn *conn, struct ibv_pd *pd, uint64_t size, int access,
+                 GError **error)
+{
+    uint64_t total = 0;
+
+    g_assert(size && (size & (size - 1)) == 0);
+    chunks->shift = (unsigned)__builtin_ctzll(size);
+    chunks->block_count = conn->block_count;
+    chunks->pd = pd;
+    chunks->access = access;
+    chunks->first = g_new0(uint32_t, conn->block_count + 1);
+    for (unsigned i = 0; i < conn->block_count; i++) {
+        chunks->first[i] = (uint32_t)total;
+        total += (conn->blocks[i]->length + size - 1) >> chunks->shift;
+        if (total >= CHUNK_NIL) {
+            g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID,
+                        "guest RAM has too many chunks of %" G_GUINT64_FORMAT
+                        " bytes; use a larger chunk-size",
+                        size);
+            return false;
+        }
+    }
+    chunks->first[conn->block_count] = (uint32_t)total;
+    chunks->chunks = VERBS_POINTER("chunk table", g_try_new0(Chunk, MAX(total, 1)));
+    chunks->remote = g_new0(uint64_t, MAX(conn->block_count, 1));
+    if (!chunks->chunks) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_FAILED,
+                    "no memory for a table of %" G_GUINT64_FORMAT " chunks", total);
+        return false;
+    }
+    chunks->own_bytes = total * sizeof(Chunk) + conn->block_count * 12ull;
+    return true;
+}
+
+void chunks_clear(Chunks *chunks)
+{
+    uint32_t total = chunks->first ? chunks->first[chunks->block_count] : 0;
+
+    for (uint32_t id = 0; chunks->chunks && id < total; id++) {
+        if (chunks->chunks[id].mr) {
+            ibv_dereg_mr(chunks->chunks[id].mr);
+        }
+    }
+    g_clear_pointer(&chunks->chunks, g_free);
+    g_clear_pointer(&chunks->first, g_free);
+    g_clear_pointer(&chunks->remote, g_free);
+}
+
+uint64_t chunks_length(const Chunks *chunks, const VmfConn *conn, unsigned block, uint32_t index)
+{
+    uint64_t start = (uint64_t)index << chunks->shift;
+
+    return MIN(conn->blocks[block]->length - start, 1ull << chunks->shift);
+}
+
+unsigned chunks_block_of(const Chunks *chunks, uint32_t id)
+{
+    unsigned low = 0, high = chunks->block_count;
+
+    while (high - low > 1) {
+        unsigned middle = low + (high - low) / 2;
+        if (chunks->first[middle] <= id) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static void count(uint64_t *counter, uint64_t delta)
+{
+    /* One writer; readers look from other threads. */
+    __atomic_store_n(counter, *counter + delta, __ATOMIC_RELAXED);
+}
+
+int chunks_register(Chunks *chunks, const VmfConn *conn, unsigned block, uint32_t index,
+                    VmfChannelCounters *counters)
+{
+    Chunk *chunk = &chunks->chunks[chunks->first[block] + index];
+    uint64_t length = chunks_length(chunks, conn, block, index);
+    uint8_t *start = conn->blocks[block]->host + ((uint64_t)index << chunks->shift);
+    uint64_t begin = now_ns();
+
+    chunk->mr =
+        VERBS_POINTER("ibv_reg_mr chunk", ibv_reg_mr(chunks->pd, start, length, chunks->access));
+    if (!chunk->mr) {
+        return errno ? errno : ENOMEM;
+    }
+    count(&counters->registrations, 1);
+    count(&counters->registered_bytes, length);
+    count(&counters->registration_ns, now_ns() - begin);
+    return 0;
+}
+
+void chunks_unregister(Chunks *chunks, const VmfConn *conn, unsigned block, uint32_t index,
+                       VmfChannelCounters *counters)
+{
+    Chunk *chunk = &chunks->chunks[chunks->first[block] + index];
+
+    if (!chunk->mr) {
+        return;
+    }
+    ibv_dereg_mr(chunk->mr);
+    chunk->mr = NULL;
+    count(&counters->evictions, 1);
+    count(&counters->registered_bytes, -chunks_length(chunks, conn, block, index));
+}
+
+/* --- pin-all --- */
+
+typedef struct PinJob {
+    Chunks *chunks;
+    VmfConn *conn;
+    uint32_t next; /* atomic: the next chunk to register */
+    int err;       /* atomic: the first failure */
+    uint32_t failed;
+} PinJob;
+
+typedef struct PinWorker {
+    PinJob *job;
+    VmfChannelCounters counters;
+    GThread *thread;
+} PinWorker;
+
+static void *pin_worker(void *opaque)
+{
+    PinWorker *worker = opaque;
+    PinJob *job = worker->job;
+    uint32_t total = job->chunks->first[job->chunks->block_count];
+
+    while (!__atomic_load_n(&job->err, __ATOMIC_RELAXED) &&
+           !g_cancellable_is_cancelled(job->conn->cancel)) {
+        uint32_t id = __atomic_fetch_add(&job->next, 1, __ATOMIC_RELAXED);
+        unsigned block;
+        int err, none = 0;
+
+        if (id >= total) {
+            break;
+        }
+        block = chunks_block_of(job->chunks, id);
+        err = chunks_register(job->chunks, job->conn, block, id - job->chunks->first[block],
+                              &worker->counters);
+        if (err && __atomic_compare_exchange_n(&job->err, &none, err, false, __ATOMIC_SEQ_CST,
+                                               __ATOMIC_SEQ_CST)) {
+            job->failed = id;
+        }
+    }
+    return NULL;
+}
+
+bool chunks_register_all(Chunks *chunks, VmfConn *conn, GError **error)
+{
+    PinJob job = {.chunks = chunks, .conn = conn};
+    uint32_t total = chunks->first[chunks->block_count];
+    unsigned count_threads = (unsigned)CLAMP(get_nprocs(), 1, 8);
+    PinWorker workers[8] = {0};
+
+    count_threads = MIN(count_threads, MAX(total, 1));
+    for (unsigned i = 0; i < count_threads; i++) {
+        workers[i].job = &job;
+        if (i > 0) {
+            workers[i].thread = g_thread_try_new("vmf-pin", pin_worker, &workers[i], NULL);
+        }
+    }
+    pin_worker(&workers[0]); /* this thread works too, and alone if no other could start */
+    for (unsigned i = 0; i < count_threads; i++) {
+        VmfChannelCounters *c = &workers[i].counters;
+
+        if (workers[i].thread) {
+            g_thread_join(workers[i].thread);
+        }
+        count(&conn->counters[0].registrations, c->registrations);
+        count(&conn->counters[0].registered_bytes, c->registered_bytes);
+        count(&conn->counters[0].registration_ns, c->registration_ns);
+    }
+    if (job.err) {
+        unsigned block = chunks_block_of(chunks, job.failed);
+        uint64_t bytes = 0;
+        g_autofree char *what = g_strdup_printf("RAM block \"%s\"", conn->blocks[block]->name);
+
+        for (unsigned i = 0; i < conn->block_count; i++) {
+            bytes += conn->blocks[i]->length;
+        }
+        memlock_error(error, job.err, bytes, what, false);
+        return false;
+    }
+    if (g_cancellable_is_cancelled(conn->cancel)) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_CANCELLED, "cancelled while pinning memory");
+        return false;
+    }
+    return true;
+}
+
+/* --- the memory-lock limit --- */
+
+/* A number behind "name:" in /proc/self/status; `base' as for strtoull. */
+static uint64_t status_number(const char *status, const char *name, int base)
+{
+    const char *at = strstr(status, name);
+
+    return at ? g_ascii_strtoull(at + strlen(name), NULL, (guint)base) : 0;
+}
+
+MemlockLimit memlock_limit(void)
+{
+    MemlockLimit result = {.unlimited = true};
+    g_autofree char *status = NULL;
+    struct rlimit limit;
+    const uint64_t cap_ipc_lock = 1ull << 14; /* capabilities(7): lifts the limit */
+
+    if (getrlimit(RLIMIT_MEMLOCK, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY) {
+        return result;
+    }
+    result.limit = limit.rlim_cur;
+    if (!g_file_get_contents("/proc/self/status", &status, NULL, NULL)) {
+        return result;
+    }
+    result.unlimited = status_number(status, "\nCapEff:", 16) & cap_ipc_lock;
+    result.in_use = status_number(status, "\nVmPin:", 10) * 1024;
+    return result;
+}
+
+void memlock_error(GError **error, int err, uint64_t bytes, const char *what, bool chunked)
+{
+    MemlockLimit now = memlock_limit();
+    g_autofree char *size = g_format_size_full(bytes, G_FORMAT_SIZE_IEC_UNITS);
+    g_autofree char *limit = g_format_size_full(now.limit, G_FORMAT_SIZE_IEC_UNITS);
+    g_autofree char *in_use = g_format_size_full(now.in_use, G_FORMAT_SIZE_IEC_UNITS);
+
+    if (err != ENOMEM || now.unlimited) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_DEVICE, "cannot register %s (%s) for RDMA: %s",
+                    what, size, g_strerror(err));
+        return;
+    }
+    g_set_error(error, VMF_ERROR, VMF_ERROR_MEMLOCK,
+                "cannot pin %s for %s: the memory-lock limit is %s, of which %s are in use; raise "
+                "it (ulimit -l, LimitMEMLOCK= in a systemd unit, /etc/security/limits.conf)%s",
+                size, what, limit, in_use,
+                chunked ? ", or use fewer channels or a smaller chunk-size"
+                        : ", or use registration=chunk");
+}

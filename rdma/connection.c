@@ -1,0 +1,447 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* connection.c -- making and ending a connection and its channels */
+
+#include <errno.h>
+#include <math.h>
+#include <netdb.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "rdma.h"
+
+#define CONNECT_TRY_MS 4000 /* for one address of several */
+
+RdmaConn *rdma_conn_new(const RdmaOptions *options, VmfRole role, GError **error)
+{
+    RdmaConn *conn = g_new0(RdmaConn, 1);
+
+    conn->base.role = role;
+    conn->options = *options;
+    conn->base.control_max = CONTROL_MESSAGE_MAX;
+    conn->revoke_fd = -1;
+    g_mutex_init(&conn->setup_lock);
+    g_cond_init(&conn->setup_cond);
+    conn->addresses = g_array_new(FALSE, FALSE, sizeof(uint64_t));
+    conn->rkeys = g_array_new(FALSE, FALSE, sizeof(uint64_t));
+    conn->events = VERBS_POINTER("rdma_create_event_channel", rdma_create_event_channel());
+    if (!conn->events) {
+        rdma_set_error(error, VMF_ERROR_DEVICE, errno,
+                       "cannot open an RDMA connection-manager channel; is the rdma_ucm module "
+                       "loaded and /dev/infiniband/rdma_cm accessible?");
+        rdma_conn_close(&conn->base);
+        return NULL;
+    }
+    conn->revoke_fd = VMF_FAULT("eventfd") ? -1 : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (conn->revoke_fd < 0) {
+        rdma_set_error(error, VMF_ERROR_IO, errno, "cannot create an event descriptor");
+        rdma_conn_close(&conn->base);
+        return NULL;
+    }
+    if (!rdma_events_nonblocking(conn->events, error)) {
+        rdma_conn_close(&conn->base);
+        return NULL;
+    }
+    return conn;
+}
+
+static void destroy_id(struct rdma_cm_id *id)
+{
+    if (id) {
+        rdma_destroy_id(id);
+    }
+}
+
+/* The ids' events are acknowledged one by one, so destroying an id never waits. */
+void rdma_conn_close(VmfConn *base)
+{
+    RdmaConn *conn = rdma_conn(base);
+
+    for (unsigned i = 0; i < VMF_CHANNELS_MAX; i++) {
+        rdma_channel_free(g_steal_pointer(&conn->channels[i]));
+    }
+    chunks_clear(&conn->chunks);
+    for (unsigned i = 0; conn->zero_marks && i < base->block_count; i++) {
+        g_free(conn->zero_marks[i]);
+    }
+    g_free(conn->zero_marks);
+    if (conn->id && conn->control) {
+        rdma_disconnect(conn->id);
+    }
+    endpoint_free(conn->control);
+    destroy_id(conn->id);
+    if (conn->pd) {
+        ibv_dealloc_pd(conn->pd);
+    }
+    if (conn->events) {
+        rdma_destroy_event_channel(conn->events);
+    }
+    if (conn->revoke_fd >= 0) {
+        close(conn->revoke_fd);
+    }
+    g_array_unref(conn->addresses);
+    g_array_unref(conn->rkeys);
+    g_mutex_clear(&conn->setup_lock);
+    g_cond_clear(&conn->setup_cond);
+    g_free(base->counters);
+    g_free(base->peer);
+    g_free(conn);
+}
+
+/* --- pieces that both sides use --- */
+
+void rdma_conn_parameters(struct rdma_conn_param *param, const void *data, size_t size)
+{
+    *param = (struct rdma_conn_param){
+        .private_data = data,
+        .private_data_len = (uint8_t)size,
+        .responder_resources = 1,
+        .initiator_depth = 1,
+        .retry_count = 7,
+        .rnr_retry_count = 7, /* governs the other side's sends: retry for ever */
+    };
+}
+
+void rdma_set_ack_timeout(struct rdma_cm_id *id, unsigned timeout_ms)
+{
+    /*
+     * The device waits 4.096 us * 2^t for an acknowledgement and tries eight
+     * times in all. So many that it outlives a short break of the link, yet
+     * gives up about when the session does. Not every device lets us choose.
+     */
+    double tries_us = timeout_ms * 1000.0 / 8 / 4.096;
+    uint8_t t = (uint8_t)CLAMP((int)log2(MAX(tries_us, 1)), 12, 21);
+
+    (void)rdma_set_option(id, RDMA_OPTION_ID, RDMA_OPTION_ID_ACK_TIMEOUT, &t, sizeof(t));
+}
+
+char *rdma_peer_name(struct rdma_cm_id *id)
+{
+    struct sockaddr *address = rdma_get_peer_addr(id);
+    char host[NI_MAXHOST], port[NI_MAXSERV];
+    socklen_t size =
+        address->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
+
+    if (getnameinfo(address, size, host, sizeof(host), port, sizeof(port),
+                    NI_NUMERICHOST | NI_NUMERICSERV)) {
+        return g_strdup("unknown peer");
+    }
+    return strchr(host, ':') ? g_strdup_printf("[%s]:%s", host, port)
+                             : g_strdup_printf("%s:%s", host, port);
+}
+
+static bool need_pd(RdmaConn *conn, struct rdma_cm_id *id, GError **error)
+{
+    if (conn->pd) {
+        if (conn->pd->context == id->verbs) {
+            return true;
+        }
+        g_set_error(error, VMF_ERROR, VMF_ERROR_UNSUPPORTED,
+                    "a channel arrived on device %s, the control connection is on %s",
+                    ibv_get_device_name(id->verbs->device),
+                    ibv_get_device_name(conn->pd->context->device));
+        return false;
+    }
+    conn->pd = VERBS_POINTER("ibv_alloc_pd", ibv_alloc_pd(id->verbs));
+    if (!conn->pd) {
+        rdma_set_error(error, VMF_ERROR_DEVICE, errno, "cannot allocate a protection domain on %s",
+                       ibv_get_device_name(id->verbs->device));
+        return false;
+    }
+    return true;
+}
+
+Endpoint *rdma_control_endpoint(RdmaConn *conn, struct rdma_cm_id *id, GError **error)
+{
+    const EndpointLimits limits = {
+        .send_bytes = CONTROL_MESSAGE_MAX + WIRE_HEADER_BYTES,
+        .receive_bytes = CONTROL_MESSAGE_MAX + WIRE_HEADER_BYTES,
+    };
+
+    if (!id->verbs) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_DEVICE, "no RDMA device belongs to that address");
+        return NULL;
+    }
+    return need_pd(conn, id, error)
+               ? endpoint_new(id, conn->pd, &limits, "control connection", error)
+               : NULL;
+}
+
+RdmaChannel *rdma_channel_new(RdmaConn *conn, unsigned number, struct rdma_cm_id *id,
+                              GError **error)
+{
+    bool source = conn->base.role == VMF_ROLE_SOURCE;
+    size_t slot = rdma_channel_slot_bytes(conn->base.channels);
+    const EndpointLimits limits = {
+        .send_bytes = source ? slot : CHANNEL_REPLY_BYTES,
+        .receive_bytes = source ? CHANNEL_REPLY_BYTES : slot,
+        .writes = source ? WRITER_QUEUE : 0,
+    };
+    g_autofree char *name = g_strdup_printf("channel %u", number);
+    RdmaChannel *channel = g_new0(RdmaChannel, 1);
+
+    channel->conn = conn;
+    channel->number = number;
+    channel->counters = &conn->base.counters[number];
+    if (need_pd(conn, id, error)) {
+        channel->ep = endpoint_new(id, conn->pd, &limits, name, error);
+    }
+    if (!channel->ep) {
+        rdma_channel_free(channel);
+        return NULL;
+    }
+    channel->id = id; /* owned from here on */
+    if (source) {
+        writer_init(channel);
+    }
+    conn->base.own_bytes += endpoint_own_bytes(channel->ep) + sizeof(*channel);
+    return channel;
+}
+
+void rdma_channel_free(RdmaChannel *channel)
+{
+    if (!channel) {
+        return;
+    }
+    if (channel->id && channel->ep) {
+        rdma_disconnect(channel->id);
+    }
+    writer_clear(channel);
+    endpoint_free(channel->ep);
+    destroy_id(channel->id);
+    g_free(channel);
+}
+
+/* --- connecting --- */
+
+typedef struct Connecting {
+    struct rdma_event_channel *events;
+    gint64 deadline;
+    int cancel_fd;
+    char *what; /* "cannot connect to ADDRESS" */
+} Connecting;
+
+static bool expect_event(const Connecting *c, enum rdma_cm_event_type wanted, GError **error)
+{
+    struct rdma_cm_event *event =
+        rdma_next_event(c->events, c->deadline, c->cancel_fd, c->what, error);
+    bool ok;
+
+    if (!event) {
+        return false;
+    }
+    ok = event->event == wanted;
+    if (!ok) {
+        rdma_event_error(event, c->what, error);
+    }
+    rdma_ack_cm_event(event);
+    return ok;
+}
+
+static int left_ms(const Connecting *c)
+{
+    return (int)CLAMP((c->deadline - g_get_monotonic_time()) / 1000, 1, 60000);
+}
+
+static struct rdma_cm_id *resolve(const Connecting *c, struct sockaddr *address, GError **error)
+{
+    struct rdma_cm_id *id = NULL;
+
+    if (CM_INT("rdma_create_id", rdma_create_id(c->events, &id, NULL, RDMA_PS_TCP)) < 0) {
+        rdma_set_error(error, VMF_ERROR_DEVICE, errno, "%s: cannot create a connection id",
+                       c->what);
+        return NULL;
+    }
+    if (CM_INT("rdma_resolve_addr", rdma_resolve_addr(id, NULL, address, left_ms(c))) < 0) {
+        rdma_set_error(error, VMF_ERROR_CONNECT, errno, "%s: no RDMA device reaches that address",
+                       c->what);
+    } else if (expect_event(c, RDMA_CM_EVENT_ADDR_RESOLVED, error)) {
+        if (CM_INT("rdma_resolve_route", rdma_resolve_route(id, left_ms(c))) < 0) {
+            rdma_set_error(error, VMF_ERROR_CONNECT, errno, "%s: no route", c->what);
+        } else if (expect_event(c, RDMA_CM_EVENT_ROUTE_RESOLVED, error)) {
+            return id;
+        }
+    }
+    rdma_destroy_id(id);
+    return NULL;
+}
+
+static bool establish(const Connecting *c, struct rdma_cm_id *id, const WireHello *hello,
+                      unsigned timeout_ms, GError **error)
+{
+    uint8_t data[WIRE_HELLO_BYTES];
+    struct rdma_conn_param param;
+
+    wire_hello_encode(hello, data);
+    rdma_conn_parameters(&param, data, sizeof(data));
+    rdma_set_ack_timeout(id, timeout_ms);
+    if (CM_INT("rdma_connect", rdma_connect(id, &param)) < 0) {
+        rdma_set_error(error, VMF_ERROR_CONNECT, errno, "%s", c->what);
+        return false;
+    }
+    return expect_event(c, RDMA_CM_EVENT_ESTABLISHED, error);
+}
+
+static bool connect_control(RdmaConn *conn, struct sockaddr *address, const uint8_t *uuid,
+                            const Connecting *c, GError **error)
+{
+    WireHello hello = {.kind = WIRE_KIND_CONTROL};
+    struct rdma_cm_id *id = resolve(c, address, error);
+
+    if (!id) {
+        return false;
+    }
+    memcpy(hello.uuid, uuid, VMF_UUID_BYTES);
+    conn->control = rdma_control_endpoint(conn, id, error);
+    if (conn->control && establish(c, id, &hello, conn->options.timeout_ms, error)) {
+        conn->id = id;
+        conn->base.peer = rdma_peer_name(id);
+        conn->base.own_bytes += endpoint_own_bytes(conn->control);
+        return true;
+    }
+    endpoint_free(g_steal_pointer(&conn->control));
+    rdma_destroy_id(id);
+    if (conn->pd) {
+        ibv_dealloc_pd(g_steal_pointer(&conn->pd)); /* the next address may be another device's */
+    }
+    return false;
+}
+
+static struct addrinfo *look_up(const char *host, const char *port, GError **error)
+{
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV};
+    struct addrinfo *list = NULL;
+    int err;
+
+    if (!*host) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID,
+                    "rdma: needs a host to connect to (rdma:HOST:PORT)");
+        return NULL;
+    }
+    err = VMF_FAULT("getaddrinfo") ? EAI_MEMORY : getaddrinfo(host, port, &hints, &list);
+    if (err) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_CONNECT, "cannot resolve host \"%s\": %s", host,
+                    gai_strerror(err));
+        return NULL;
+    }
+    return list;
+}
+
+VmfConn *rdma_connect_control(const VmfUri *uri, const uint8_t uuid[VMF_UUID_BYTES],
+                              GCancellable *cancel, GError **error)
+{
+    RdmaOptions options;
+    RdmaConn *conn;
+    struct addrinfo *list;
+    gint64 end;
+    bool ok = false;
+
+    if (!rdma_options_from_uri(uri, &options, error)) {
+        return NULL;
+    }
+    list = look_up(vmf_uri_host(uri), vmf_uri_port(uri), error);
+    if (!list) {
+        return NULL;
+    }
+    conn = rdma_conn_new(&options, VMF_ROLE_SOURCE, error);
+    end = g_get_monotonic_time() + (gint64)options.connect_timeout_ms * 1000;
+    for (struct addrinfo *at = list; conn && at && !ok; at = at->ai_next) {
+        char address[NI_MAXHOST] = "?";
+        g_autofree char *what = NULL;
+        GPollFD cancel_fd = {.fd = -1};
+        Connecting c = {.events = conn->events};
+        /* Every address gets a try; the last may use up the time. */
+        gint64 this_end = g_get_monotonic_time() + CONNECT_TRY_MS * 1000;
+
+        getnameinfo(at->ai_addr, at->ai_addrlen, address, sizeof(address), NULL, 0, NI_NUMERICHOST);
+        what = g_strdup_printf("cannot connect to %s port %s by RDMA", address, vmf_uri_port(uri));
+        c.what = what;
+        c.deadline = at->ai_next ? MIN(this_end, end) : end;
+        g_cancellable_make_pollfd(cancel, &cancel_fd);
+        c.cancel_fd = cancel_fd.fd;
+        g_clear_error(error);
+        ok = connect_control(conn, at->ai_addr, uuid, &c, error);
+        if (cancel_fd.fd >= 0) {
+            g_cancellable_release_fd(cancel);
+        }
+        if (g_cancellable_is_cancelled(cancel)) {
+            break;
+        }
+    }
+    freeaddrinfo(list);
+    if (conn && !ok) {
+        rdma_conn_close(&conn->base);
+        return NULL;
+    }
+    return conn ? &conn->base : NULL;
+}
+
+/*
+ * Channels have an event channel of their own while they connect, so that the
+ * control thread, which watches the connection's, cannot take their events.
+ */
+static bool connect_channel(RdmaConn *conn, unsigned number, Connecting *c, GError **error)
+{
+    WireHello hello = {.kind = WIRE_KIND_CHANNEL, .channel = number};
+    struct rdma_cm_id *id = resolve(c, rdma_get_peer_addr(conn->id), error);
+    RdmaChannel *channel;
+
+    if (!id) {
+        return false;
+    }
+    memcpy(hello.uuid, conn->base.uuid, VMF_UUID_BYTES);
+    channel = rdma_channel_new(conn, number, id, error);
+    if (!channel) {
+        rdma_destroy_id(id);
+        return false;
+    }
+    conn->channels[number] = channel;
+    if (!establish(c, id, &hello, conn->base.timeout_ms, error)) {
+        return false;
+    }
+    if (CM_INT("rdma_migrate_id", rdma_migrate_id(id, conn->events)) < 0) {
+        rdma_set_error(error, VMF_ERROR_DEVICE, errno, "%s: cannot move its events",
+                       channel->ep->name);
+        return false;
+    }
+    return true;
+}
+
+/* After a failure, ids must leave the event channel that is about to be destroyed. */
+static void drop_unfinished(RdmaConn *conn)
+{
+    for (unsigned i = 0; i < conn->base.channels; i++) {
+        if (conn->channels[i] && conn->channels[i]->id->channel != conn->events) {
+            rdma_channel_free(g_steal_pointer(&conn->channels[i]));
+        }
+    }
+}
+
+bool rdma_open_channels(VmfConn *base, GError **error)
+{
+    RdmaConn *conn = rdma_conn(base);
+    g_autofree char *what = NULL;
+    Connecting c = {.cancel_fd = base->cancel_fd};
+    bool ok = true;
+
+    base->counters = g_new0(VmfChannelCounters, base->channels);
+    if (base->role == VMF_ROLE_DESTINATION) {
+        return rdma_await_channels(conn, error);
+    }
+    c.events = VERBS_POINTER("rdma_create_event_channel 2", rdma_create_event_channel());
+    if (!c.events) {
+        rdma_set_error(error, VMF_ERROR_DEVICE, errno, "cannot create an event channel");
+        return false;
+    }
+    c.deadline = g_get_monotonic_time() + (gint64)conn->options.connect_timeout_ms * 1000;
+    ok = rdma_events_nonblocking(c.events, error);
+    for (unsigned i = 0; ok && i < base->channels; i++) {
+        g_free(what);
+        what = g_strdup_printf("cannot open channel %u to %s", i, base->peer);
+        c.what = what;
+        ok = connect_channel(conn, i, &c, error);
+    }
+    drop_unfinished(conn);
+    rdma_destroy_event_channel(c.events);
+    return ok;
+}

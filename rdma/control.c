@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* control.c -- the control connection: messages by send and receive, events of the connection */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <string.h>
+
+#include "rdma.h"
+
+/* A dead control queue pair means that the peer is gone, however it went. */
+static VmfControlResult lost(RdmaConn *conn, GError **error)
+{
+    g_set_error(error, VMF_ERROR, VMF_ERROR_PEER_LOST, "the RDMA connection to %s was lost",
+                conn->base.peer);
+    return VMF_CONTROL_ERROR;
+}
+
+VmfControlResult rdma_control_send(VmfConn *base, const struct iovec *iov, unsigned iovcnt,
+                                   GError **error)
+{
+    RdmaConn *conn = rdma_conn(base);
+    Endpoint *ep = conn->control;
+    uint8_t *body;
+    size_t size = 0;
+
+    if (!endpoint_poll(ep, error)) {
+        return VMF_CONTROL_ERROR;
+    }
+    if (ep->flushed) {
+        return lost(conn, error);
+    }
+    if (!endpoint_can_send(ep)) {
+        return VMF_CONTROL_AGAIN;
+    }
+    body = endpoint_body(ep);
+    for (unsigned i = 0; i < iovcnt; i++) {
+        g_assert(size + iov[i].iov_len <= base->control_max);
+        memcpy(body + size, iov[i].iov_base, iov[i].iov_len);
+        size += iov[i].iov_len;
+    }
+    return endpoint_send(ep, WIRE_ENGINE, 0, size, error) ? VMF_CONTROL_DONE : VMF_CONTROL_ERROR;
+}
+
+VmfControlResult rdma_control_receive(VmfConn *base, const uint8_t **message, size_t *size,
+                                      GError **error)
+{
+    RdmaConn *conn = rdma_conn(base);
+    Endpoint *ep = conn->control;
+    bool taken;
+
+    if (conn->control_message_out) {
+        conn->control_message_out = false;
+        if (!endpoint_done(ep, &conn->control_message, error)) {
+            return VMF_CONTROL_ERROR;
+        }
+    }
+    if (!endpoint_poll(ep, error) || !endpoint_take(ep, &conn->control_message, &taken, error) ||
+        (!ep->flushed && !endpoint_ack_if_due(ep, error))) {
+        return VMF_CONTROL_ERROR;
+    }
+    if (!taken) {
+        return ep->flushed ? lost(conn, error) : VMF_CONTROL_AGAIN;
+    }
+    if (conn->control_message.header.kind != WIRE_ENGINE) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL,
+                    "%s: message of kind %u does not belong there", ep->name,
+                    conn->control_message.header.kind);
+        return VMF_CONTROL_ERROR;
+    }
+    conn->control_message_out = true;
+    *message = conn->control_message.body;
+    *size = conn->control_message.size;
+    return VMF_CONTROL_DONE;
+}
+
+/* --- events --- */
+
+/* Whether the end of a channel is expected: its work is over. */
+static bool channels_over(RdmaConn *conn)
+{
+    return g_atomic_int_get(&conn->base.channels_done) || g_atomic_int_get(&conn->revoked);
+}
+
+static bool connection_event(RdmaConn *conn, const struct rdma_cm_event *event, GError **error)
+{
+    switch (event->event) {
+    case RDMA_CM_EVENT_DISCONNECTED:
+        if (event->id != conn->id && channels_over(conn)) {
+            return true;
+        }
+        if (event->id == conn->id) {
+            /*
+             * Takes this side's queue pair down as well: what the peer sent
+             * before it left is still read, then the flushed receives tell the end.
+             */
+            rdma_disconnect(conn->id);
+            return true;
+        }
+        g_set_error(error, VMF_ERROR, VMF_ERROR_PEER_LOST, "%s closed a channel", conn->base.peer);
+        return false;
+    case RDMA_CM_EVENT_DEVICE_REMOVAL:
+        g_set_error(error, VMF_ERROR, VMF_ERROR_DEVICE,
+                    "the RDMA device was removed while the connection to %s was up",
+                    conn->base.peer);
+        return false;
+    default:
+        return true; /* TIMEWAIT_EXIT, ADDR_CHANGE and late ones change nothing here */
+    }
+}
+
+static bool take_connection_events(RdmaConn *conn, GError **error)
+{
+    struct rdma_cm_event *event;
+
+    while (rdma_get_cm_event(conn->events, &event) == 0) {
+        bool ok = connection_event(conn, event, error);
+
+        rdma_ack_cm_event(event);
+        if (!ok) {
+            return false;
+        }
+    }
+    if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {
+        rdma_set_error(error, VMF_ERROR_IO, errno, "cannot read connection events");
+        return false;
+    }
+    return true;
+}
+
+static bool take_device_events(RdmaConn *conn, GError **error)
+{
+    struct ibv_async_event event;
+
+    /* The descriptor is the device's and shared with other sessions: it may be empty again. */
+    while (ibv_get_async_event(conn->id->verbs, &event) == 0) {
+        enum ibv_event_type type = event.event_type;
+
+        ibv_ack_async_event(&event);
+        if (type == IBV_EVENT_DEVICE_FATAL) {
+            g_set_error(error, VMF_ERROR, VMF_ERROR_DEVICE, "the RDMA device failed (%s)",
+                        ibv_event_type_str(type));
+            return false;
+        }
+    }
+    return true;
+}
+
+bool rdma_control_wait(VmfConn *base, int wake_fd, bool want_send, int timeout_ms, GError **error)
+{
+    RdmaConn *conn = rdma_conn(base);
+    const int extra[] = {wake_fd, conn->events->fd, conn->id->verbs->async_fd};
+    unsigned readable;
+
+    /*
+     * Room to send comes by a completion or an acknowledgement, both of which
+     * end the sleep, so `want_send' adds nothing. A message taken but not yet
+     * given back has nothing to do with it either.
+     */
+    (void)want_send;
+    if (conn->control->flushed || conn->control->ready_count) {
+        timeout_ms = 0;
+    }
+    if (!endpoint_sleep(conn->control, extra, G_N_ELEMENTS(extra), timeout_ms, 0, &readable,
+                        error)) {
+        return false;
+    }
+    return (!(readable & 2) || take_connection_events(conn, error)) &&
+           (!(readable & 4) || take_device_events(conn, error));
+}

@@ -1,0 +1,528 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* endpoint.c -- making a queue pair, its completions, and sleeping for them */
+
+#include "endpoint.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Work request ids: sends and writes carry none, receives their slot. */
+#define ID_RECEIVE 0x100000000ull
+
+/* Messages that may be posted besides RDMA writes: every slot, and as many acknowledgements. */
+#define MESSAGE_REQUESTS (2 * ENDPOINT_SEND_SLOTS)
+
+void rdma_set_error(GError **error, int code, int err, const char *format, ...)
+{
+    va_list args;
+    g_autofree char *text = NULL;
+
+    va_start(args, format);
+    text = g_strdup_vprintf(format, args);
+    va_end(args);
+    g_set_error(error, VMF_ERROR, code, "%s: %s", text, g_strerror(err));
+}
+
+static bool set_nonblocking(int fd, GError **error)
+{
+    int flags = fcntl(fd, F_GETFL);
+
+    if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0) {
+        rdma_set_error(error, VMF_ERROR_IO, errno, "cannot make a completion channel non-blocking");
+        return false;
+    }
+    return true;
+}
+
+static uint8_t *send_slot(Endpoint *ep, unsigned slot)
+{
+    return ep->memory + (size_t)slot * ep->limits.send_bytes;
+}
+
+static uint8_t *receive_slot(Endpoint *ep, unsigned slot)
+{
+    return ep->memory + ENDPOINT_SEND_SLOTS * ep->limits.send_bytes +
+           (size_t)slot * ep->limits.receive_bytes;
+}
+
+static bool post_receive(Endpoint *ep, unsigned slot, GError **error)
+{
+    struct ibv_sge sge = {
+        .addr = (uintptr_t)receive_slot(ep, slot),
+        .length = (uint32_t)ep->limits.receive_bytes,
+        .lkey = ep->mr->lkey,
+    };
+    struct ibv_recv_wr wr = {.wr_id = ID_RECEIVE | slot, .sg_list = &sge, .num_sge = 1};
+    struct ibv_recv_wr *bad;
+    int err = VERBS_INT("ibv_post_recv", ibv_post_recv(ep->qp, &wr, &bad));
+
+    if (err) {
+        rdma_set_error(error, VMF_ERROR_DEVICE, err, "%s: cannot post a receive buffer", ep->name);
+        return false;
+    }
+    return true;
+}
+
+static bool make_queue_pair(Endpoint *ep, struct ibv_pd *pd, GError **error)
+{
+    struct ibv_context *verbs = ep->id->verbs;
+    unsigned sends = ep->limits.writes + MESSAGE_REQUESTS;
+    struct ibv_qp_init_attr attr = {
+        .qp_type = IBV_QPT_RC,
+        .cap = {.max_send_wr = sends,
+                .max_recv_wr = ENDPOINT_RECEIVES,
+                .max_send_sge = 1,
+                .max_recv_sge = 1},
+    };
+
+    ep->completions = VERBS_POINTER("ibv_create_comp_channel", ibv_create_comp_channel(verbs));
+    if (!ep->completions) {
+        rdma_set_error(error, VMF_ERROR_DEVICE, errno, "%s: cannot create a completion channel",
+                       ep->name);
+        return false;
+    }
+    if (!set_nonblocking(ep->completions->fd, error)) {
+        return false;
+    }
+    ep->cq = VERBS_POINTER("ibv_create_cq", ibv_create_cq(verbs, (int)(sends + ENDPOINT_RECEIVES),
+                                                          NULL, ep->completions, 0));
+    if (!ep->cq) {
+        rdma_set_error(error, VMF_ERROR_DEVICE, errno,
+                       "%s: cannot create a completion queue of %u entries", ep->name,
+                       sends + ENDPOINT_RECEIVES);
+        return false;
+    }
+    attr.send_cq = attr.recv_cq = ep->cq;
+    if (CM_INT("rdma_create_qp", rdma_create_qp(ep->id, pd, &attr)) < 0) {
+        rdma_set_error(error, VMF_ERROR_DEVICE, errno,
+                       "%s: cannot create a queue pair with %u send requests", ep->name, sends);
+        return false;
+    }
+    ep->qp = ep->id->qp;
+    ep->queue_size = sends;
+    ep->batches = g_new0(EndpointBatch, sends);
+    return true;
+}
+
+static bool make_buffers(Endpoint *ep, struct ibv_pd *pd, GError **error)
+{
+    ep->memory_bytes =
+        ENDPOINT_SEND_SLOTS * ep->limits.send_bytes + ENDPOINT_RECEIVES * ep->limits.receive_bytes;
+    ep->memory_bytes = (ep->memory_bytes + 4095) & ~(size_t)4095;
+    ep->memory = VERBS_POINTER("mmap", mmap(NULL, ep->memory_bytes, PROT_READ | PROT_WRITE,
+                                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0));
+    if (!ep->memory || ep->memory == MAP_FAILED) {
+        ep->memory = NULL;
+        rdma_set_error(error, VMF_ERROR_IO, errno, "%s: no memory for %zu bytes of buffers",
+                       ep->name, ep->memory_bytes);
+        return false;
+    }
+    ep->mr = VERBS_POINTER("ibv_reg_mr buffers",
+                           ibv_reg_mr(pd, ep->memory, ep->memory_bytes, IBV_ACCESS_LOCAL_WRITE));
+    if (!ep->mr) {
+        rdma_set_error(error, errno == ENOMEM ? VMF_ERROR_MEMLOCK : VMF_ERROR_DEVICE, errno,
+                       "%s: cannot register %zu KiB of message buffers; if the memory-lock limit "
+                       "is small (ulimit -l), raise it (LimitMEMLOCK= in a systemd unit, "
+                       "/etc/security/limits.conf) or use fewer channels",
+                       ep->name, ep->memory_bytes / 1024);
+        return false;
+    }
+    for (unsigned slot = 0; slot < ENDPOINT_RECEIVES; slot++) {
+        if (!post_receive(ep, slot, error)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+Endpoint *endpoint_new(struct rdma_cm_id *id, struct ibv_pd *pd, const EndpointLimits *limits,
+                       const char *name, GError **error)
+{
+    Endpoint *ep = g_new0(Endpoint, 1);
+
+    ep->id = id;
+    ep->limits = *limits;
+    g_strlcpy(ep->name, name, sizeof(ep->name));
+    if (!make_queue_pair(ep, pd, error) || !make_buffers(ep, pd, error)) {
+        endpoint_free(ep);
+        return NULL;
+    }
+    return ep;
+}
+
+void endpoint_free(Endpoint *ep)
+{
+    if (!ep) {
+        return;
+    }
+    if (ep->qp) {
+        rdma_destroy_qp(ep->id);
+    }
+    if (ep->events_unacked) {
+        ibv_ack_cq_events(ep->cq, ep->events_unacked);
+    }
+    if (ep->cq) {
+        ibv_destroy_cq(ep->cq);
+    }
+    if (ep->completions) {
+        ibv_destroy_comp_channel(ep->completions);
+    }
+    if (ep->mr) {
+        ibv_dereg_mr(ep->mr);
+    }
+    if (ep->memory) {
+        munmap(ep->memory, ep->memory_bytes);
+    }
+    g_free(ep->batches);
+    g_free(ep);
+}
+
+size_t endpoint_own_bytes(const Endpoint *ep)
+{
+    return sizeof(*ep) + ep->memory_bytes + ep->queue_size * sizeof(EndpointBatch);
+}
+
+/* --- completions --- */
+
+static void batch_completed(Endpoint *ep)
+{
+    EndpointBatch *batch = &ep->batches[ep->batch_first];
+
+    g_assert(ep->batch_count > 0);
+    ep->batch_first = (ep->batch_first + 1) % ep->queue_size;
+    ep->batch_count--;
+    ep->queue_used -= batch->requests;
+    ep->completed += batch->requests;
+    ep->slots_used -= batch->slots;
+    ep->inflight_bytes -= batch->bytes;
+}
+
+static bool failed_completion(Endpoint *ep, const struct ibv_wc *wc, GError **error)
+{
+    if (wc->status == IBV_WC_WR_FLUSH_ERR) {
+        ep->flushed = true;
+        return true;
+    }
+    switch (wc->status) {
+    case IBV_WC_RETRY_EXC_ERR:
+        g_set_error(error, VMF_ERROR, VMF_ERROR_PEER_LOST,
+                    "%s: the peer's RDMA device no longer answers (%s)", ep->name,
+                    ibv_wc_status_str(wc->status));
+        break;
+    case IBV_WC_REM_ACCESS_ERR:
+    case IBV_WC_REM_OP_ERR:
+    case IBV_WC_REM_INV_REQ_ERR:
+        g_set_error(error, VMF_ERROR, VMF_ERROR_PEER,
+                    "%s: the peer's RDMA device refused an operation (%s)", ep->name,
+                    ibv_wc_status_str(wc->status));
+        break;
+    default:
+        g_set_error(error, VMF_ERROR, VMF_ERROR_DEVICE,
+                    "%s: an RDMA operation failed: %s (vendor code %u)", ep->name,
+                    ibv_wc_status_str(wc->status), wc->vendor_err);
+        break;
+    }
+    return false;
+}
+
+static bool completion(Endpoint *ep, const struct ibv_wc *wc, GError **error)
+{
+    if (wc->status != IBV_WC_SUCCESS) {
+        return failed_completion(ep, wc, error);
+    }
+    if (wc->wr_id & ID_RECEIVE) {
+        unsigned slot = (unsigned)(wc->wr_id & 0xffffffff);
+        unsigned at = (ep->ready_first + ep->ready_count) % ENDPOINT_RECEIVES;
+
+        ep->ready[at] = slot;
+        ep->ready_bytes[slot] = wc->byte_len;
+        ep->ready_count++;
+    } else {
+        batch_completed(ep);
+    }
+    ep->progress++;
+    return true;
+}
+
+bool endpoint_poll(Endpoint *ep, GError **error)
+{
+    struct ibv_wc wc[16];
+    int n;
+
+    do {
+        n = VMF_FAULT("ibv_poll_cq") ? -1 : ibv_poll_cq(ep->cq, G_N_ELEMENTS(wc), wc);
+        if (n < 0) {
+            g_set_error(error, VMF_ERROR, VMF_ERROR_DEVICE, "%s: ibv_poll_cq failed", ep->name);
+            return false;
+        }
+        for (int i = 0; i < n; i++) {
+            if (!completion(ep, &wc[i], error)) {
+                return false;
+            }
+        }
+    } while (n == (int)G_N_ELEMENTS(wc));
+    return true;
+}
+
+/* --- sleeping --- */
+
+static bool spin(Endpoint *ep, unsigned spin_us, GError **error)
+{
+    gint64 end = g_get_monotonic_time() + spin_us;
+    uint64_t before = ep->progress;
+
+    do {
+        if (!endpoint_poll(ep, error)) {
+            return false;
+        }
+    } while (ep->progress == before && !ep->flushed && g_get_monotonic_time() < end);
+    return true;
+}
+
+static bool take_events(Endpoint *ep, GError **error)
+{
+    struct ibv_cq *cq;
+    void *context;
+
+    while (ibv_get_cq_event(ep->completions, &cq, &context) == 0) {
+        /* Acknowledging takes a lock, so it is done for many at once. */
+        if (++ep->events_unacked == 1024) {
+            ibv_ack_cq_events(ep->cq, ep->events_unacked);
+            ep->events_unacked = 0;
+        }
+        break; /* one request to notify gives at most one event */
+    }
+    (void)error;
+    return true;
+}
+
+bool endpoint_sleep(Endpoint *ep, const int *extra, unsigned extra_count, int timeout_ms,
+                    unsigned spin_us, unsigned *readable, GError **error)
+{
+    struct pollfd fds[5] = {{.fd = ep->completions->fd, .events = POLLIN}};
+    uint64_t before = ep->progress;
+    int n;
+
+    g_assert(extra_count < G_N_ELEMENTS(fds));
+    *readable = 0;
+    if (spin_us) {
+        if (!spin(ep, spin_us, error)) {
+            return false;
+        }
+        if (ep->progress != before) {
+            return true;
+        }
+    }
+    n = VERBS_INT("ibv_req_notify_cq", ibv_req_notify_cq(ep->cq, 0));
+    if (n) {
+        rdma_set_error(error, VMF_ERROR_DEVICE, n, "%s: cannot arm the completion queue", ep->name);
+        return false;
+    }
+    /* What completed before the queue was armed gives no event. */
+    if (!endpoint_poll(ep, error)) {
+        return false;
+    }
+    if (ep->progress != before || ep->flushed) {
+        timeout_ms = 0;
+    }
+    for (unsigned i = 0; i < extra_count; i++) {
+        fds[1 + i] = (struct pollfd){.fd = extra[i], .events = POLLIN};
+    }
+    do {
+        n = poll(fds, 1 + extra_count, timeout_ms);
+    } while (n < 0 && errno == EINTR && timeout_ms < 0);
+    if (n < 0 && errno != EINTR) {
+        rdma_set_error(error, VMF_ERROR_IO, errno, "%s: poll failed", ep->name);
+        return false;
+    }
+    for (unsigned i = 0; n > 0 && i < extra_count; i++) {
+        if (fds[1 + i].revents) {
+            *readable |= 1u << i;
+        }
+    }
+    return n <= 0 || !fds[0].revents || take_events(ep, error);
+}
+
+/* --- messages --- */
+
+static void request_posted(Endpoint *ep, uint32_t requests, uint32_t slots, uint64_t bytes,
+                           bool signalled)
+{
+    ep->queue_used += requests;
+    ep->posted += requests;
+    ep->slots_used += slots;
+    ep->inflight_bytes += bytes;
+    ep->open.requests += requests;
+    ep->open.slots += slots;
+    ep->open.bytes += bytes;
+    if (signalled) {
+        ep->batches[(ep->batch_first + ep->batch_count) % ep->queue_size] = ep->open;
+        ep->batch_count++;
+        ep->open = (EndpointBatch){0};
+    }
+}
+
+bool endpoint_can_send(const Endpoint *ep)
+{
+    return endpoint_unprocessed(ep) < ENDPOINT_WINDOW && ep->slots_used < ENDPOINT_SEND_SLOTS &&
+           ep->queue_used < ep->queue_size;
+}
+
+uint8_t *endpoint_body(Endpoint *ep)
+{
+    if (ep->slots_used == ENDPOINT_SEND_SLOTS) {
+        return NULL;
+    }
+    return send_slot(ep, ep->slot_next) + WIRE_HEADER_BYTES;
+}
+
+static bool post_message(Endpoint *ep, unsigned kind, unsigned flags, size_t body_size,
+                         GError **error)
+{
+    WireHeader header = {.kind = kind, .flags = flags, .processed = ep->processed};
+    uint8_t *slot = send_slot(ep, ep->slot_next);
+    struct ibv_sge sge = {
+        .addr = (uintptr_t)slot,
+        .length = (uint32_t)(WIRE_HEADER_BYTES + body_size),
+        .lkey = ep->mr->lkey,
+    };
+    struct ibv_send_wr wr = {
+        .sg_list = &sge,
+        .num_sge = 1,
+        .opcode = IBV_WR_SEND,
+        .send_flags = IBV_SEND_SIGNALED,
+    };
+    struct ibv_send_wr *bad;
+    int err;
+
+    g_assert(WIRE_HEADER_BYTES + body_size <= ep->limits.send_bytes);
+    wire_header_encode(&header, slot);
+    err = VERBS_INT("ibv_post_send message", ibv_post_send(ep->qp, &wr, &bad));
+    if (err) {
+        rdma_set_error(error, VMF_ERROR_DEVICE, err, "%s: cannot post a message", ep->name);
+        return false;
+    }
+    request_posted(ep, 1, 1, 0, true);
+    ep->slot_next = (ep->slot_next + 1) % ENDPOINT_SEND_SLOTS;
+    ep->processed_told = ep->processed;
+    ep->ack_now = false;
+    return true;
+}
+
+bool endpoint_send(Endpoint *ep, unsigned kind, unsigned flags, size_t body_size, GError **error)
+{
+    if (!post_message(ep, kind, flags, body_size, error)) {
+        return false;
+    }
+    ep->sent++;
+    return true;
+}
+
+/*
+ * WIRE_ACKs use no credit, so the peer must have buffers for all that can be
+ * unread: it can cause one for every half window it sends, and one more by
+ * WIRE_ACK_NOW, of which it has at most one unanswered: far fewer than
+ * ENDPOINT_SPARE.
+ */
+bool endpoint_ack_if_due(Endpoint *ep, GError **error)
+{
+    if (!ep->ack_now && ep->processed - ep->processed_told < ENDPOINT_WINDOW / 2) {
+        return true;
+    }
+    if (ep->slots_used == ENDPOINT_SEND_SLOTS || ep->queue_used == ep->queue_size || ep->flushed) {
+        return true; /* a slot comes free by itself; the next call sends it */
+    }
+    return post_message(ep, WIRE_ACK, 0, 0, error);
+}
+
+static bool decode_message(Endpoint *ep, unsigned slot, EndpointMessage *message, GError **error)
+{
+    const uint8_t *data = receive_slot(ep, slot);
+    size_t size = ep->ready_bytes[slot];
+    uint32_t newly;
+
+    if (!wire_header_decode(data, size, &message->header, error)) {
+        g_prefix_error(error, "%s: ", ep->name);
+        return false;
+    }
+    newly = message->header.processed - ep->peer_processed;
+    if (newly > endpoint_unprocessed(ep)) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL,
+                    "%s: the peer acknowledges %u messages, %u are out", ep->name, newly,
+                    endpoint_unprocessed(ep));
+        return false;
+    }
+    ep->peer_processed = message->header.processed;
+    message->body = data + WIRE_HEADER_BYTES;
+    message->size = size - WIRE_HEADER_BYTES;
+    message->slot = slot;
+    return true;
+}
+
+bool endpoint_take(Endpoint *ep, EndpointMessage *message, bool *taken, GError **error)
+{
+    *taken = false;
+    while (ep->ready_count) {
+        unsigned slot = ep->ready[ep->ready_first];
+
+        ep->ready_first = (ep->ready_first + 1) % ENDPOINT_RECEIVES;
+        ep->ready_count--;
+        if (!decode_message(ep, slot, message, error)) {
+            return false;
+        }
+        if (message->header.kind != WIRE_ACK) {
+            *taken = true;
+            return true;
+        }
+        if (!post_receive(ep, slot, error)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool endpoint_done(Endpoint *ep, const EndpointMessage *message, GError **error)
+{
+    if (!ep->flushed && !post_receive(ep, message->slot, error)) {
+        return false;
+    }
+    ep->processed++;
+    if (message->header.flags & WIRE_ACK_NOW) {
+        ep->ack_now = true;
+    }
+    return true;
+}
+
+/* --- RDMA writes --- */
+
+unsigned endpoint_write_room(const Endpoint *ep)
+{
+    unsigned free = ep->queue_size - ep->queue_used;
+
+    return free > MESSAGE_REQUESTS ? free - MESSAGE_REQUESTS : 0;
+}
+
+bool endpoint_post_writes(Endpoint *ep, struct ibv_send_wr *first, struct ibv_send_wr *last,
+                          unsigned count, uint64_t bytes, bool signal, GError **error)
+{
+    struct ibv_send_wr *bad;
+    int err;
+
+    last->next = NULL;
+    if (signal) {
+        last->send_flags |= IBV_SEND_SIGNALED;
+    }
+    err = VERBS_INT("ibv_post_send writes", ibv_post_send(ep->qp, first, &bad));
+    if (err) {
+        rdma_set_error(error, VMF_ERROR_DEVICE, err, "%s: cannot post %u RDMA writes", ep->name,
+                       count);
+        return false;
+    }
+    request_posted(ep, count, 0, bytes, signal);
+    return true;
+}

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* endpoint.h -- one queue pair with its completion queue, message buffers and credits */
+
+#ifndef VMF_RDMA_ENDPOINT_H
+#define VMF_RDMA_ENDPOINT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <gio/gio.h>
+#include "verbs.h"
+#include "wire.h"
+
+/* How many counted messages may be unprocessed at the receiver; both sides use the same. */
+#define ENDPOINT_WINDOW 16
+/* Buffers beyond the window, for WIRE_ACKs, which are not counted: see endpoint_ack_if_due. */
+#define ENDPOINT_SPARE 8
+#define ENDPOINT_RECEIVES (ENDPOINT_WINDOW + ENDPOINT_SPARE)
+#define ENDPOINT_SEND_SLOTS 8
+
+typedef struct EndpointLimits {
+    size_t send_bytes;    /* of one message to send, header included */
+    size_t receive_bytes; /* of one message to receive */
+    unsigned writes;      /* RDMA writes that may be posted at once, besides messages */
+} EndpointLimits;
+
+/* What one signalled completion stands for: the work requests up to it. */
+typedef struct EndpointBatch {
+    uint32_t requests; /* send queue entries it frees */
+    uint32_t slots;    /* send slots among them */
+    uint64_t bytes;    /* of RDMA writes among them */
+} EndpointBatch;
+
+/*
+ * Everything but `conn' fields belongs to one thread: the control thread, the
+ * channel's, or the session's before those run.
+ */
+typedef struct Endpoint {
+    struct rdma_cm_id *id;
+    struct ibv_qp *qp;
+    struct ibv_cq *cq;
+    struct ibv_comp_channel *completions;
+    char name[48]; /* "control connection" or "channel 3", for messages */
+    EndpointLimits limits;
+
+    uint8_t *memory; /* send slots, then receive slots */
+    size_t memory_bytes;
+    struct ibv_mr *mr;
+
+    /* Sending. Slots are used in a ring: the send queue completes in order. */
+    unsigned slot_next, slots_used;
+    uint32_t sent;           /* counted messages */
+    uint32_t peer_processed; /* of them, dealt with by the peer */
+
+    /* The send queue. */
+    unsigned queue_size, queue_used;
+    EndpointBatch open; /* requests since the last signalled one */
+    EndpointBatch *batches;
+    unsigned batch_first, batch_count;
+    uint64_t inflight_bytes;
+    uint64_t posted, completed; /* requests since the start */
+
+    /* Receiving. */
+    uint32_t processed;      /* counted messages that this side has dealt with */
+    uint32_t processed_told; /* the last value sent */
+    bool ack_now;
+    unsigned ready[ENDPOINT_RECEIVES]; /* slots with a message not yet taken, oldest first */
+    uint32_t ready_bytes[ENDPOINT_RECEIVES];
+    unsigned ready_first, ready_count;
+
+    unsigned events_unacked;
+    bool flushed;      /* a completion said that the queue pair is in the error state */
+    uint64_t progress; /* counts completions: whether anything moved */
+} Endpoint;
+
+/*
+ * Makes the queue pair on `id' (connected or to be), registers the buffers and
+ * posts every receive. `pd' is the caller's.
+ */
+Endpoint *endpoint_new(struct rdma_cm_id *id, struct ibv_pd *pd, const EndpointLimits *limits,
+                       const char *name, GError **error);
+/* Destroys queue pair, queues and buffers; `id' stays the caller's. NULL is allowed. */
+void endpoint_free(Endpoint *ep);
+size_t endpoint_own_bytes(const Endpoint *ep);
+
+/*
+ * Reaps completions without waiting. Failed ones become an error; those that a
+ * dead queue pair flushes set ep->flushed, and the caller knows what that means.
+ */
+bool endpoint_poll(Endpoint *ep, GError **error);
+
+/*
+ * Sleeps until a completion may be there, one of the descriptors is readable,
+ * or timeout_ms pass (-1: no limit). Returns at once when endpoint_poll
+ * would find something. `extra' holds up to 4 descriptors; -1 ones are skipped;
+ * bit i of *readable is set for extra[i]. Polls for up to spin_us first.
+ */
+bool endpoint_sleep(Endpoint *ep, const int *extra, unsigned extra_count, int timeout_ms,
+                    unsigned spin_us, unsigned *readable, GError **error);
+
+/* --- messages --- */
+
+/* Whether endpoint_send can take a counted message now. */
+bool endpoint_can_send(const Endpoint *ep);
+/*
+ * The place for the body of the next message (limits.send_bytes less the
+ * header), or NULL when every slot is in use. Fill it, then endpoint_send.
+ */
+uint8_t *endpoint_body(Endpoint *ep);
+/* Posts it behind all that was posted before. The caller has asked endpoint_can_send. */
+bool endpoint_send(Endpoint *ep, unsigned kind, unsigned flags, size_t body_size, GError **error);
+/* Tells the peer what was processed when it waits for that, or soon would. */
+bool endpoint_ack_if_due(Endpoint *ep, GError **error);
+/* How many messages sent are still to be dealt with by the peer. */
+static inline uint32_t endpoint_unprocessed(const Endpoint *ep)
+{
+    return ep->sent - ep->peer_processed;
+}
+
+/*
+ * The next message that endpoint_poll found; false when there is none. Its
+ * memory is valid until endpoint_done, which gives the buffer back to the
+ * queue pair. WIRE_ACKs are dealt with inside and never come out.
+ */
+typedef struct EndpointMessage {
+    WireHeader header;
+    const uint8_t *body;
+    size_t size;
+    unsigned slot;
+} EndpointMessage;
+bool endpoint_take(Endpoint *ep, EndpointMessage *message, bool *taken, GError **error);
+bool endpoint_done(Endpoint *ep, const EndpointMessage *message, GError **error);
+
+/* --- RDMA writes --- */
+
+/* Room for that many more requests, one message kept in reserve. */
+unsigned endpoint_write_room(const Endpoint *ep);
+/*
+ * Posts `count' linked writes with one doorbell; the last one is signalled,
+ * `bytes' is their sum.
+ */
+bool endpoint_post_writes(Endpoint *ep, struct ibv_send_wr *first, struct ibv_send_wr *last,
+                          unsigned count, uint64_t bytes, bool signal, GError **error);
+
+/* An error of a verbs call: "WHAT: NAME: STRERROR", VMF_ERROR_DEVICE (or MEMLOCK for ENOMEM hints).
+ */
+void rdma_set_error(GError **error, int code, int err, const char *format, ...) G_GNUC_PRINTF(4, 5);
+
+#endif

@@ -1,0 +1,447 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* listener.c -- listening: control connections, their channels, and strangers */
+
+#include <errno.h>
+#include <netdb.h>
+#include <string.h>
+
+#include "rdma.h"
+
+/* Control connections under way or waiting to be accepted; more are rejected. */
+#define WAITING_MAX 16
+
+/* A control connection that asked to be let in. */
+typedef struct Waiting {
+    RdmaConn *conn;
+    uint8_t uuid[VMF_UUID_BYTES];
+    gint64 deadline;
+    bool established;
+} Waiting;
+
+typedef struct RdmaListener {
+    RdmaOptions options;
+    struct rdma_event_channel *events;
+    struct rdma_cm_id *id;
+    char *host;
+    GPtrArray *waiting;
+
+    /* The connection whose channels are awaited, while they are. */
+    RdmaConn *opening;
+    struct rdma_cm_id *opening_ids[VMF_CHANNELS_MAX];
+    unsigned opened;
+} RdmaListener;
+
+static RdmaListener *rdma_listener(VmfTransportListener *listener)
+{
+    return (RdmaListener *)listener;
+}
+
+static void waiting_free(void *opaque)
+{
+    Waiting *waiting = opaque;
+
+    if (waiting->conn) {
+        rdma_conn_close(&waiting->conn->base);
+    }
+    g_free(waiting);
+}
+
+/* --- listening --- */
+
+static bool bind_to(RdmaListener *listener, const char *host, const char *port, GError **error)
+{
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
+    struct addrinfo *list = NULL;
+    int err, failure = 0;
+
+    if (!*host) {
+        hints.ai_family = AF_INET6; /* takes IPv4 as well */
+    }
+    err = getaddrinfo(*host ? host : NULL, port, &hints, &list);
+    if (err) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_CONNECT, "cannot resolve host \"%s\": %s", host,
+                    gai_strerror(err));
+        return false;
+    }
+    for (struct addrinfo *at = list; at; at = at->ai_next) {
+        int reuse = 1;
+
+        (void)rdma_set_option(listener->id, RDMA_OPTION_ID, RDMA_OPTION_ID_REUSEADDR, &reuse,
+                              sizeof(reuse));
+        if (CM_INT("rdma_bind_addr", rdma_bind_addr(listener->id, at->ai_addr)) == 0) {
+            freeaddrinfo(list);
+            return true;
+        }
+        failure = errno;
+    }
+    freeaddrinfo(list);
+    rdma_set_error(error, VMF_ERROR_CONNECT, failure, "cannot listen on %s port %s by RDMA%s",
+                   *host ? host : "any address", port,
+                   failure == ENODEV || failure == EADDRNOTAVAIL
+                       ? " (no RDMA device has that address: see rdma link)"
+                       : "");
+    return false;
+}
+
+VmfTransportListener *rdma_listen_uri(const VmfUri *uri, GError **error)
+{
+    RdmaListener *listener = g_new0(RdmaListener, 1);
+
+    listener->waiting = g_ptr_array_new_with_free_func(waiting_free);
+    listener->host = g_strdup(vmf_uri_host(uri));
+    if (!rdma_options_from_uri(uri, &listener->options, error)) {
+        goto fail;
+    }
+    listener->events = VERBS_POINTER("rdma_create_event_channel", rdma_create_event_channel());
+    if (!listener->events) {
+        rdma_set_error(error, VMF_ERROR_DEVICE, errno,
+                       "cannot open an RDMA connection-manager channel; is the rdma_ucm module "
+                       "loaded and /dev/infiniband/rdma_cm accessible?");
+        goto fail;
+    }
+    if (!rdma_events_nonblocking(listener->events, error)) {
+        goto fail;
+    }
+    if (CM_INT("rdma_create_id",
+               rdma_create_id(listener->events, &listener->id, NULL, RDMA_PS_TCP)) < 0) {
+        listener->id = NULL;
+        rdma_set_error(error, VMF_ERROR_DEVICE, errno, "cannot create a listening id");
+        goto fail;
+    }
+    if (!bind_to(listener, vmf_uri_host(uri), vmf_uri_port(uri), error)) {
+        goto fail;
+    }
+    if (CM_INT("rdma_listen", rdma_listen(listener->id, 128)) < 0) {
+        rdma_set_error(error, VMF_ERROR_CONNECT, errno, "cannot listen on port %s by RDMA",
+                       vmf_uri_port(uri));
+        goto fail;
+    }
+    return (VmfTransportListener *)listener;
+fail:
+    rdma_listener_free((VmfTransportListener *)listener);
+    return NULL;
+}
+
+char *rdma_listener_address(VmfTransportListener *base)
+{
+    RdmaListener *listener = rdma_listener(base);
+    bool v6 = strchr(listener->host, ':') != NULL;
+
+    return g_strdup_printf("rdma:%s%s%s:%u", v6 ? "[" : "", listener->host, v6 ? "]" : "",
+                           (unsigned)ntohs(rdma_get_src_port(listener->id)));
+}
+
+void rdma_listener_free(VmfTransportListener *base)
+{
+    RdmaListener *listener = rdma_listener(base);
+
+    if (!listener) {
+        return;
+    }
+    g_ptr_array_unref(listener->waiting);
+    if (listener->id) {
+        rdma_destroy_id(listener->id);
+    }
+    if (listener->events) {
+        rdma_destroy_event_channel(listener->events);
+    }
+    g_free(listener->host);
+    g_free(listener);
+}
+
+/* --- requests --- */
+
+static void reject(struct rdma_cm_id *id)
+{
+    (void)rdma_reject(id, NULL, 0);
+}
+
+static bool accept_id(struct rdma_cm_id *id, unsigned timeout_ms, GError **error)
+{
+    struct rdma_conn_param param;
+
+    rdma_conn_parameters(&param, NULL, 0);
+    rdma_set_ack_timeout(id, timeout_ms);
+    if (CM_INT("rdma_accept", rdma_accept(id, &param)) < 0) {
+        rdma_set_error(error, VMF_ERROR_CONNECT, errno, "cannot accept an RDMA connection");
+        return false;
+    }
+    return true;
+}
+
+/* Returns whether the id was taken over. */
+static bool control_request(RdmaListener *listener, struct rdma_cm_id *id, const WireHello *hello)
+{
+    Waiting *waiting;
+    g_autoptr(GError) error = NULL;
+
+    if (listener->waiting->len >= WAITING_MAX) {
+        return false;
+    }
+    waiting = g_new0(Waiting, 1);
+    memcpy(waiting->uuid, hello->uuid, VMF_UUID_BYTES);
+    waiting->deadline =
+        g_get_monotonic_time() + (gint64)listener->options.connect_timeout_ms * 1000;
+    waiting->conn = rdma_conn_new(&listener->options, VMF_ROLE_DESTINATION, &error);
+    if (waiting->conn) {
+        waiting->conn->control = rdma_control_endpoint(waiting->conn, id, &error);
+        waiting->conn->listener = listener;
+    }
+    if (!waiting->conn || !waiting->conn->control ||
+        !accept_id(id, listener->options.timeout_ms, &error)) {
+        g_warning("rdma: a source was turned away: %s", error->message);
+        waiting_free(waiting);
+        return false;
+    }
+    waiting->conn->id = id;
+    waiting->conn->base.peer = rdma_peer_name(id);
+    waiting->conn->base.own_bytes += endpoint_own_bytes(waiting->conn->control);
+    g_ptr_array_add(listener->waiting, waiting);
+    return true;
+}
+
+/* Returns whether the id was taken over. A failure of ours ends the opening by *error. */
+static bool channel_request(RdmaListener *listener, struct rdma_cm_id *id, const WireHello *hello,
+                            GError **error)
+{
+    RdmaConn *conn = listener->opening;
+    RdmaChannel *channel;
+
+    if (!conn || memcmp(hello->uuid, conn->base.uuid, VMF_UUID_BYTES) ||
+        hello->channel >= conn->base.channels || conn->channels[hello->channel]) {
+        return false; /* a stranger's, or one too many */
+    }
+    channel = rdma_channel_new(conn, hello->channel, id, error);
+    if (!channel) {
+        return false;
+    }
+    if (!accept_id(id, conn->base.timeout_ms, error)) {
+        channel->id = NULL; /* the caller destroys it */
+        rdma_channel_free(channel);
+        return false;
+    }
+    conn->channels[hello->channel] = channel;
+    return true;
+}
+
+static bool connect_request(RdmaListener *listener, struct rdma_cm_event *event, GError **error)
+{
+    struct rdma_cm_id *id = event->id;
+    g_autoptr(GError) stranger = NULL;
+    WireHello hello;
+    bool taken = false;
+
+    if (wire_hello_decode(event->param.conn.private_data, event->param.conn.private_data_len,
+                          &hello, &stranger)) {
+        taken = hello.kind == WIRE_KIND_CONTROL ? control_request(listener, id, &hello)
+                                                : channel_request(listener, id, &hello, error);
+    } else {
+        g_debug("rdma: rejected a stranger: %s", stranger->message);
+    }
+    return taken;
+}
+
+static Waiting *waiting_of(RdmaListener *listener, const struct rdma_cm_id *id)
+{
+    for (unsigned i = 0; i < listener->waiting->len; i++) {
+        Waiting *waiting = listener->waiting->pdata[i];
+        if (waiting->conn->id == id) {
+            return waiting;
+        }
+    }
+    return NULL;
+}
+
+static bool established(RdmaListener *listener, struct rdma_cm_id *id)
+{
+    Waiting *waiting = waiting_of(listener, id);
+
+    if (waiting) {
+        waiting->established = true;
+        return true;
+    }
+    for (unsigned i = 0; listener->opening && i < listener->opening->base.channels; i++) {
+        RdmaChannel *channel = listener->opening->channels[i];
+        if (channel && channel->id == id) {
+            listener->opening_ids[i] = id;
+            listener->opened++;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* One event; an error only when the opening of channels must end. */
+static bool handle_event(RdmaListener *listener, struct rdma_cm_event *event, GError **error)
+{
+    struct rdma_cm_id *id = event->id;
+    enum rdma_cm_event_type type = event->event;
+    GError *failure = NULL;
+    bool taken;
+
+    if (type == RDMA_CM_EVENT_CONNECT_REQUEST) {
+        taken = connect_request(listener, event, &failure);
+        rdma_ack_cm_event(event);
+        if (!taken) {
+            reject(id);
+            rdma_destroy_id(id);
+        }
+        if (failure) {
+            g_propagate_error(error, failure);
+            return false;
+        }
+        return true;
+    }
+    rdma_ack_cm_event(event);
+    if (type == RDMA_CM_EVENT_ESTABLISHED) {
+        established(listener, id);
+        return true;
+    }
+    if (type == RDMA_CM_EVENT_DEVICE_REMOVAL && id == listener->id) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_DEVICE, "the RDMA device was removed");
+        return false;
+    }
+    if (waiting_of(listener, id)) { /* it left, or never finished */
+        g_ptr_array_remove(listener->waiting, waiting_of(listener, id));
+        return true;
+    }
+    for (unsigned i = 0; listener->opening && i < listener->opening->base.channels; i++) {
+        RdmaChannel *channel = listener->opening->channels[i];
+        if (channel && channel->id == id && type != RDMA_CM_EVENT_TIMEWAIT_EXIT) {
+            g_set_error(error, VMF_ERROR, VMF_ERROR_PEER_LOST,
+                        "channel %u of %s failed while it was opened", i,
+                        listener->opening->base.peer);
+            return false;
+        }
+    }
+    return true;
+}
+
+/* --- accepting --- */
+
+/* Drops who asked and then fell silent; returns when the next one is due. */
+static gint64 drop_overdue(RdmaListener *listener)
+{
+    gint64 now = g_get_monotonic_time(), next = G_MAXINT64;
+
+    for (unsigned i = 0; i < listener->waiting->len;) {
+        Waiting *waiting = listener->waiting->pdata[i];
+
+        if (!waiting->established && waiting->deadline <= now) {
+            g_ptr_array_remove_index(listener->waiting, i);
+            continue;
+        }
+        if (!waiting->established) {
+            next = MIN(next, waiting->deadline);
+        }
+        i++;
+    }
+    return next;
+}
+
+/* The first established connection, its events moved to itself; NULL if there is none. */
+static RdmaConn *take_established(RdmaListener *listener, GError **error)
+{
+    for (unsigned i = 0; i < listener->waiting->len; i++) {
+        Waiting *waiting = listener->waiting->pdata[i];
+        RdmaConn *conn = waiting->conn;
+
+        if (!waiting->established) {
+            continue;
+        }
+        if (CM_INT("rdma_migrate_id", rdma_migrate_id(conn->id, conn->events)) < 0) {
+            rdma_set_error(error, VMF_ERROR_DEVICE, errno, "cannot move a connection's events");
+            g_ptr_array_remove_index(listener->waiting, i);
+            return NULL;
+        }
+        waiting->conn = NULL;
+        g_free(g_ptr_array_steal_index(listener->waiting, i));
+        return conn;
+    }
+    return NULL;
+}
+
+/* One event, or a time-out that is no error. */
+static bool next_event(RdmaListener *listener, gint64 deadline, int cancel_fd, bool *timed_out,
+                       GError **error)
+{
+    g_autoptr(GError) failure = NULL;
+    struct rdma_cm_event *event = rdma_next_event(listener->events, deadline, cancel_fd,
+                                                  "waiting for a connection", &failure);
+
+    *timed_out = false;
+    if (event) {
+        return handle_event(listener, event, error);
+    }
+    if (g_error_matches(failure, VMF_ERROR, VMF_ERROR_TIMEOUT)) {
+        *timed_out = true;
+        return true;
+    }
+    g_propagate_error(error, g_steal_pointer(&failure));
+    return false;
+}
+
+VmfConn *rdma_accept_control(VmfTransportListener *base, GCancellable *cancel, GError **error)
+{
+    RdmaListener *listener = rdma_listener(base);
+    GPollFD cancel_fd = {.fd = -1};
+    RdmaConn *conn = NULL;
+    GError *failure = NULL;
+
+    g_cancellable_make_pollfd(cancel, &cancel_fd);
+    while (!failure && !(conn = take_established(listener, &failure)) && !failure) {
+        gint64 deadline = drop_overdue(listener);
+        bool timed_out;
+
+        next_event(listener, deadline, cancel_fd.fd, &timed_out, &failure);
+    }
+    if (cancel_fd.fd >= 0) {
+        g_cancellable_release_fd(cancel);
+    }
+    if (failure) {
+        g_propagate_error(error, failure);
+        return NULL;
+    }
+    return &conn->base;
+}
+
+static bool adopt_channels(RdmaConn *conn, GError **error)
+{
+    for (unsigned i = 0; i < conn->base.channels; i++) {
+        if (CM_INT("rdma_migrate_id", rdma_migrate_id(conn->channels[i]->id, conn->events)) < 0) {
+            rdma_set_error(error, VMF_ERROR_DEVICE, errno, "channel %u: cannot move its events", i);
+            return false;
+        }
+    }
+    return true;
+}
+
+bool rdma_await_channels(RdmaConn *conn, GError **error)
+{
+    RdmaListener *listener = conn->listener;
+    gint64 deadline = g_get_monotonic_time() + (gint64)listener->options.connect_timeout_ms * 1000;
+    bool timed_out, ok = true;
+
+    listener->opening = conn;
+    listener->opened = 0;
+    while (ok && listener->opened < conn->base.channels) {
+        ok = next_event(listener, deadline, conn->base.cancel_fd, &timed_out, error);
+        if (ok && timed_out) {
+            g_set_error(error, VMF_ERROR, VMF_ERROR_TIMEOUT,
+                        "only %u of %u channels arrived from %s within %.1f s", listener->opened,
+                        conn->base.channels, conn->base.peer,
+                        listener->options.connect_timeout_ms / 1000.0);
+            ok = false;
+        }
+    }
+    ok = ok && adopt_channels(conn, error);
+    if (!ok) {
+        /* None may stay with the listener's events, which outlive the connection. */
+        for (unsigned i = 0; i < conn->base.channels; i++) {
+            rdma_channel_free(g_steal_pointer(&conn->channels[i]));
+        }
+    }
+    listener->opening = NULL;
+    conn->listener = NULL;
+    return ok;
+}

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* plugin.c -- the table of the rdma: transport */
+
+#include <gmodule.h>
+
+#include "rdma.h"
+
+static const VmfOptionSpec options[] = {
+    {.name = "registration",
+     .type = VMF_OPTION_CHOICE,
+     .default_value = "chunk",
+     .choices = "chunk|pin-all|odp",
+     .help = "register RAM on demand in chunks, all of it at set-up, or not at all where the "
+             "device pages on demand"},
+    {.name = "chunk-size",
+     .type = VMF_OPTION_SIZE,
+     .default_value = "auto",
+     .min = CHUNK_SIZE_MIN,
+     .max = CHUNK_SIZE_MAX,
+     .help = "bytes registered at a time with registration=chunk, a power of two; auto: 4M with "
+             "one channel, 2M with two or three, else 1M"},
+    {.name = "pin-budget",
+     .type = VMF_OPTION_SIZE,
+     .default_value = "auto",
+     .help = "most guest RAM registered at a time with registration=chunk; auto: what the "
+             "memory-lock limit leaves"},
+    {.name = "gap",
+     .type = VMF_OPTION_SIZE,
+     .default_value = "16K",
+     .max = 1024 * 1024,
+     .help = "longest clean gap between dirty pages that is written along to save a request; 0: "
+             "none"},
+    {.name = "poll-us",
+     .type = VMF_OPTION_UINT,
+     .default_value = "0",
+     .max = 1000,
+     .help = "microseconds to poll for completions before sleeping"},
+    {0},
+};
+
+static const VmfTransport transport = {
+    .size = sizeof(VmfTransport),
+    .abi_version = VMF_TRANSPORT_ABI,
+    .scheme = "rdma",
+    .help = "RDMA writes over several queue pairs (InfiniBand, RoCE, iWARP)",
+    .options = options,
+    .channels_max = VMF_CHANNELS_MAX,
+    .connect = rdma_connect_control,
+    .listen = rdma_listen_uri,
+    .listener_address = rdma_listener_address,
+    .accept = rdma_accept_control,
+    .listener_free = rdma_listener_free,
+    .default_channels = rdma_default_channels,
+    .get_parameters = rdma_get_parameters,
+    .peer_parameters = rdma_peer_parameters,
+    .open_channels = rdma_open_channels,
+    .ram_setup = rdma_ram_setup,
+    .control_send = rdma_control_send,
+    .control_receive = rdma_control_receive,
+    .control_wait = rdma_control_wait,
+    .control_message = rdma_control_message,
+    .send_ram = rdma_send_ram,
+    .send_zero = rdma_send_zero,
+    .send_device = rdma_send_device,
+    .send_sync = rdma_send_sync,
+    .kick = rdma_kick,
+    .wait = rdma_wait,
+    .serve = rdma_serve,
+    .revoke = rdma_revoke,
+    .close = rdma_conn_close,
+};
+
+G_MODULE_EXPORT const VmfTransport *vmf_transport_entry(void);
+
+const VmfTransport *vmf_transport_entry(void)
+{
+    return &transport;
+}

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* rdma.h -- the connection and channel objects of the rdma: transport */
+
+#ifndef VMF_RDMA_H
+#define VMF_RDMA_H
+
+#include <vmferry/transport.h>
+#include "chunks.h"
+#include "endpoint.h"
+#include "writer.h"
+
+/* Bytes of the longest control message; also the grain of the stream. */
+#define CONTROL_MESSAGE_MAX (32u * 1024)
+
+typedef enum {
+    RDMA_REGISTRATION_CHUNK = 0,
+    RDMA_REGISTRATION_PIN_ALL = 1,
+    RDMA_REGISTRATION_ODP = 2
+} RdmaRegistration;
+
+/* What the URI's options say. */
+typedef struct RdmaOptions {
+    RdmaRegistration registration;
+    uint64_t chunk_size; /* 0: chosen */
+    uint64_t pin_budget; /* 0: from the memory-lock limit */
+    uint64_t gap;
+    unsigned poll_us;
+    unsigned connect_timeout_ms;
+    unsigned timeout_ms;
+} RdmaOptions;
+
+typedef struct RdmaConn RdmaConn;
+
+/* A channel: one data queue pair and its one thread's state. */
+typedef struct RdmaChannel {
+    RdmaConn *conn;
+    unsigned number;
+    struct rdma_cm_id *id;
+    Endpoint *ep;
+    VmfChannelCounters *counters;
+
+    /* Source. */
+    Writer writer;
+
+    /* Destination: the device buffer that is arriving. */
+    uint8_t *device_at;
+    uint64_t device_left;
+} RdmaChannel;
+
+struct RdmaConn {
+    VmfConn base; /* first: the engine sees this */
+    RdmaOptions options;
+    struct rdma_event_channel *events;
+    struct rdma_cm_id *id; /* of the control connection */
+    struct ibv_pd *pd;
+    Endpoint *control;
+    EndpointMessage control_message; /* handed out by control_receive, not yet given back */
+    bool control_message_out;
+
+    struct RdmaListener
+        *listener; /* destination: where the channels arrive; valid in accept only */
+    RdmaChannel *channels[VMF_CHANNELS_MAX];
+
+    WireParameters own, peer;
+    bool odp;             /* the device can, on this side */
+    Chunks chunks;        /* registration state of both roles */
+    uint8_t **zero_marks; /* source, a block each: pages that the destination was told are zero */
+    int revoke_fd;        /* destination: wakes serve */
+    int revoked;          /* atomic */
+
+    /* What control_message brings to the source and ram_setup waits for. */
+    GMutex setup_lock;
+    GCond setup_cond;
+    GArray *addresses, *rkeys; /* of uint64_t */
+};
+
+/* --- setup.c --- */
+bool rdma_options_from_uri(const VmfUri *uri, RdmaOptions *options, GError **error);
+size_t rdma_get_parameters(VmfConn *conn, uint8_t buffer[64]);
+bool rdma_peer_parameters(VmfConn *conn, const uint8_t *buffer, size_t size, GError **error);
+unsigned rdma_default_channels(VmfConn *conn);
+bool rdma_ram_setup(VmfConn *conn, GError **error);
+bool rdma_control_message(VmfConn *conn, unsigned type, const uint8_t *data, size_t size,
+                          GError **error);
+/* Message size on a channel with that many of them: the same on both sides. */
+size_t rdma_channel_slot_bytes(unsigned channels);
+#define CHANNEL_REPLY_BYTES 1024
+
+/* --- connection.c --- */
+/* An empty connection with its event channel; NULL with *error. */
+RdmaConn *rdma_conn_new(const RdmaOptions *options, VmfRole role, GError **error);
+VmfConn *rdma_connect_control(const VmfUri *uri, const uint8_t uuid[VMF_UUID_BYTES],
+                              GCancellable *cancel, GError **error);
+bool rdma_open_channels(VmfConn *conn, GError **error);
+void rdma_conn_close(VmfConn *conn);
+/* Makes the endpoint of the control connection or of a channel on an id. */
+Endpoint *rdma_control_endpoint(RdmaConn *conn, struct rdma_cm_id *id, GError **error);
+RdmaChannel *rdma_channel_new(RdmaConn *conn, unsigned number, struct rdma_cm_id *id,
+                              GError **error);
+void rdma_channel_free(RdmaChannel *channel);
+/* The parameters of rdma_connect and rdma_accept. */
+void rdma_conn_parameters(struct rdma_conn_param *param, const void *data, size_t size);
+/* Sets how long the device retries an unanswered packet, to fit the session's time-out. */
+void rdma_set_ack_timeout(struct rdma_cm_id *id, unsigned timeout_ms);
+char *rdma_peer_name(struct rdma_cm_id *id);
+
+/* --- cm-wait.c --- */
+/*
+ * Waits for the next event of a channel until the deadline (g_get_monotonic_time)
+ * or cancel_fd is readable; NULL with *error. The caller acknowledges it.
+ */
+struct rdma_cm_event *rdma_next_event(struct rdma_event_channel *events, gint64 deadline,
+                                      int cancel_fd, const char *what, GError **error);
+bool rdma_events_nonblocking(struct rdma_event_channel *events, GError **error);
+/* An error for an event that is not the one awaited. */
+void rdma_event_error(const struct rdma_cm_event *event, const char *what, GError **error);
+
+/* --- listener.c --- */
+VmfTransportListener *rdma_listen_uri(const VmfUri *uri, GError **error);
+char *rdma_listener_address(VmfTransportListener *listener);
+VmfConn *rdma_accept_control(VmfTransportListener *listener, GCancellable *cancel, GError **error);
+void rdma_listener_free(VmfTransportListener *listener);
+/* Waits until every channel of conn has connected. */
+bool rdma_await_channels(RdmaConn *conn, GError **error);
+
+/* --- control.c --- */
+VmfControlResult rdma_control_send(VmfConn *conn, const struct iovec *iov, unsigned iovcnt,
+                                   GError **error);
+VmfControlResult rdma_control_receive(VmfConn *conn, const uint8_t **message, size_t *size,
+                                      GError **error);
+bool rdma_control_wait(VmfConn *conn, int wake_fd, bool want_send, int timeout_ms, GError **error);
+
+/* --- source.c --- */
+bool rdma_send_ram(VmfConn *conn, unsigned channel, unsigned block, uint64_t offset,
+                   uint64_t length, GError **error);
+bool rdma_send_zero(VmfConn *conn, unsigned channel, unsigned block, uint64_t offset,
+                    uint64_t length, GError **error);
+bool rdma_send_device(VmfConn *conn, unsigned channel, const VmfDeviceHeader *header,
+                      const void *data, GError **error);
+bool rdma_send_sync(VmfConn *conn, unsigned channel, uint64_t number, bool drain, GError **error);
+bool rdma_kick(VmfConn *conn, unsigned channel, GError **error);
+bool rdma_wait(VmfConn *conn, unsigned channel, int wake_fd, GError **error);
+
+/* --- serve.c --- */
+bool rdma_serve(VmfConn *conn, unsigned channel, GError **error);
+bool rdma_revoke(VmfConn *conn, GError **error);
+
+static inline RdmaConn *rdma_conn(VmfConn *conn)
+{
+    return (RdmaConn *)conn; /* base is the first member */
+}
+
+#endif

@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* registrar.c -- registration on demand on the source: requests ahead, budget, eviction */
+
+#include <errno.h>
+#include <string.h>
+
+#include "rdma.h"
+
+static Chunk *chunk_of(RdmaChannel *channel, const WireChunk *name)
+{
+    Chunks *chunks = &channel->conn->chunks;
+
+    return &chunks->chunks[chunks->first[name->block] + name->index];
+}
+
+static uint64_t chunk_bytes(RdmaChannel *channel, const WireChunk *name)
+{
+    return chunks_length(&channel->conn->chunks, &channel->conn->base, name->block, name->index);
+}
+
+/* --- the list of ready chunks by last use --- */
+
+static void list_remove(RdmaChannel *channel, uint32_t id)
+{
+    Writer *w = &channel->writer;
+    Chunk *all = channel->conn->chunks.chunks;
+    Chunk *chunk = &all[id];
+
+    *(chunk->older == CHUNK_NIL ? &w->oldest : &all[chunk->older].newer) = chunk->newer;
+    *(chunk->newer == CHUNK_NIL ? &w->newest : &all[chunk->newer].older) = chunk->older;
+}
+
+static void list_append(RdmaChannel *channel, uint32_t id)
+{
+    Writer *w = &channel->writer;
+    Chunk *all = channel->conn->chunks.chunks;
+
+    all[id].older = w->newest;
+    all[id].newer = CHUNK_NIL;
+    *(w->newest == CHUNK_NIL ? &w->oldest : &all[w->newest].newer) = id;
+    w->newest = id;
+}
+
+void registrar_used(RdmaChannel *channel, uint32_t id)
+{
+    if (channel->writer.newest != id) {
+        list_remove(channel, id);
+        list_append(channel, id);
+    }
+}
+
+/* --- eviction --- */
+
+/*
+ * The least recently used chunk that nothing is in flight to. One that ranges
+ * wait for only when `desperate': it is then asked for again in its turn.
+ */
+static uint32_t evictable(RdmaChannel *channel, bool desperate)
+{
+    Chunk *all = channel->conn->chunks.chunks;
+
+    for (uint32_t id = channel->writer.oldest; id != CHUNK_NIL; id = all[id].newer) {
+        if (all[id].last_request <= channel->ep->completed && (desperate || !all[id].pending)) {
+            return id;
+        }
+    }
+    return CHUNK_NIL;
+}
+
+static void evict(RdmaChannel *channel, uint32_t id, WireRegister *message)
+{
+    Chunks *chunks = &channel->conn->chunks;
+    unsigned block = chunks_block_of(chunks, id);
+    WireChunk name = {.block = block, .index = id - chunks->first[block]};
+
+    list_remove(channel, id);
+    chunks->chunks[id].state = CHUNK_NONE;
+    channel->writer.pinned -= chunk_bytes(channel, &name);
+    chunks_unregister(chunks, &channel->conn->base, block, name.index, channel->counters);
+    message->chunks[message->evicted++] = name;
+}
+
+static bool fits(const Writer *w, uint64_t bytes)
+{
+    return !w->pin_budget || w->pinned + bytes <= w->pin_budget;
+}
+
+/* Evicts until `bytes' more fit in the budget, or nothing more can go now. */
+static void make_room(RdmaChannel *channel, uint64_t bytes, WireRegister *message)
+{
+    Writer *w = &channel->writer;
+    const unsigned evictions_max = WIRE_REGISTER_MAX - WRITER_REGISTER_BATCH;
+    bool nothing_moves = !w->request_count && !channel->ep->inflight_bytes && !w->listed;
+
+    while (!fits(w, bytes) && message->evicted < evictions_max) {
+        uint32_t id = evictable(channel, false);
+
+        if (id == CHUNK_NIL && nothing_moves) {
+            id = evictable(channel, true);
+        }
+        if (id == CHUNK_NIL) {
+            break;
+        }
+        evict(channel, id, message);
+    }
+}
+
+/* --- requests --- */
+
+bool registrar_want(RdmaChannel *channel, unsigned block, uint32_t index, GError **error)
+{
+    Writer *w = &channel->writer;
+    WireChunk name = {.block = block, .index = index};
+
+    if (!w->dynamic) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_FAILED, "%s: RAM block \"%s\" is not registered",
+                    channel->ep->name, channel->conn->base.blocks[block]->name);
+        return false;
+    }
+    g_assert(w->wanted_count < WRITER_WANTED_MAX);
+    w->wanted[w->wanted_count++] = name;
+    chunk_of(channel, &name)->state = CHUNK_WANTED;
+    return true;
+}
+
+/*
+ * Eviction waits for writes to complete; if none of those in flight asked for
+ * a completion, nothing would ever tell.
+ */
+static bool ask_for_completion(RdmaChannel *channel, GError **error)
+{
+    Endpoint *ep = channel->ep;
+
+    if (!ep->open.requests || ep->batch_count) {
+        return true;
+    }
+    return endpoint_send(ep, WIRE_NOP, 0, 0, error);
+}
+
+/* Registers the chunks of a request on this side while the peer does it on its own. */
+static void register_locally(RdmaChannel *channel, RegisterRequest *request)
+{
+    RdmaConn *conn = channel->conn;
+
+    for (unsigned i = 0; i < request->count; i++) {
+        Chunk *chunk = chunk_of(channel, &request->chunks[i]);
+
+        request->local_error[i] =
+            chunk->mr ? 0
+                      : chunks_register(&conn->chunks, &conn->base, request->chunks[i].block,
+                                        request->chunks[i].index, channel->counters);
+    }
+}
+
+bool registrar_send(RdmaChannel *channel, GError **error)
+{
+    Writer *w = &channel->writer;
+    WireRegister message = {0};
+    RegisterRequest *request;
+    unsigned take = 0;
+    uint8_t *body;
+
+    if (!w->wanted_count || w->request_count == WRITER_REQUESTS_MAX ||
+        !endpoint_can_send(channel->ep)) {
+        return true;
+    }
+    /* A listed write is not in flight yet, but its chunk must not be evicted either: post it. */
+    if (!writer_post_list(channel, error)) {
+        return false;
+    }
+    for (; take < MIN(w->wanted_count, WRITER_REGISTER_BATCH); take++) {
+        uint64_t bytes = chunk_bytes(channel, &w->wanted[take]);
+
+        make_room(channel, bytes, &message);
+        if (!fits(w, bytes)) {
+            break;
+        }
+        w->pinned += bytes;
+    }
+    if (!take && !message.evicted) {
+        return ask_for_completion(channel, error);
+    }
+    message.wanted = take;
+    memcpy(message.chunks + message.evicted, w->wanted, take * sizeof(WireChunk));
+    body = endpoint_body(channel->ep);
+    if (!endpoint_send(channel->ep, WIRE_REGISTER, 0,
+                       wire_register_encode(&message, body,
+                                            channel->ep->limits.send_bytes - WIRE_HEADER_BYTES),
+                       error)) {
+        return false;
+    }
+    /* Evictions alone are answered too, by an empty result: every request has one. */
+    request = &w->requests[(w->request_first + w->request_count++) % WRITER_REQUESTS_MAX];
+    request->count = take;
+    memcpy(request->chunks, w->wanted, take * sizeof(WireChunk));
+    for (unsigned i = 0; i < take; i++) {
+        chunk_of(channel, &w->wanted[i])->state = CHUNK_REQUESTED;
+    }
+    w->wanted_count -= take;
+    memmove(w->wanted, w->wanted + take, w->wanted_count * sizeof(WireChunk));
+    register_locally(channel, request);
+    return true;
+}
+
+/*
+ * One side could not pin a chunk. If this channel has others, it can live with
+ * fewer: the budget shrinks to what it has and the chunk waits for an eviction.
+ */
+static bool refused(RdmaChannel *channel, const WireChunk *name, int err, bool here, GError **error)
+{
+    Writer *w = &channel->writer;
+    RdmaConn *conn = channel->conn;
+    uint64_t bytes = chunk_bytes(channel, name);
+    const char *block = conn->base.blocks[name->block]->name;
+
+    chunks_unregister(&conn->chunks, &conn->base, name->block, name->index, channel->counters);
+    w->pinned -= bytes;
+    if (err == ENOMEM && w->oldest != CHUNK_NIL) {
+        w->pin_budget = MAX(w->pinned, bytes);
+        return registrar_want(channel, name->block, name->index, error);
+    }
+    if (here) {
+        g_autofree char *what = g_strdup_printf("chunk %u of RAM block \"%s\" on %s", name->index,
+                                                block, channel->ep->name);
+        memlock_error(error, err, bytes, what, true);
+    } else {
+        g_set_error(
+            error, VMF_ERROR, err == ENOMEM ? VMF_ERROR_MEMLOCK : VMF_ERROR_DEVICE,
+            "%s: the destination cannot register chunk %u of RAM block \"%s\" (%" G_GUINT64_FORMAT
+            " bytes): %s%s",
+            channel->ep->name, name->index, block, bytes, g_strerror(err),
+            err == ENOMEM ? "; raise its memory-lock limit (ulimit -l), or use fewer "
+                            "channels or a smaller chunk-size"
+                          : "");
+    }
+    return false;
+}
+
+bool registrar_result(RdmaChannel *channel, const uint8_t *body, size_t size, GError **error)
+{
+    Writer *w = &channel->writer;
+    Chunks *chunks = &channel->conn->chunks;
+    WireResult results[WRITER_REGISTER_BATCH];
+    RegisterRequest *request;
+
+    if (!w->request_count) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL,
+                    "%s: a registration result that nobody asked for", channel->ep->name);
+        return false;
+    }
+    request = &w->requests[w->request_first];
+    if (!wire_results_decode(body, size, request->count, results, error)) {
+        g_prefix_error(error, "%s: ", channel->ep->name);
+        return false;
+    }
+    w->request_first = (w->request_first + 1) % WRITER_REQUESTS_MAX;
+    w->request_count--;
+    for (unsigned i = 0; i < request->count; i++) {
+        const WireChunk *name = &request->chunks[i];
+        uint32_t id = chunks->first[name->block] + name->index;
+        int err = request->local_error[i] ? request->local_error[i] : (int)results[i].status;
+
+        if (err) {
+            if (!refused(channel, name, err, request->local_error[i], error)) {
+                return false;
+            }
+            continue;
+        }
+        chunks->chunks[id].rkey = results[i].rkey;
+        chunks->chunks[id].state = CHUNK_READY;
+        list_append(channel, id);
+    }
+    return true;
+}

@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* serve.c -- a channel on the destination: registers, zeroes, takes device state and syncs */
+
+#include <errno.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+#include <vmferry/bytes.h>
+
+#include "rdma.h"
+
+static bool protocol_error(RdmaChannel *channel, GError **error, const char *what)
+{
+    g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL, "%s: %s", channel->ep->name, what);
+    return false;
+}
+
+static bool handle_sync(RdmaChannel *channel, const EndpointMessage *message, GError **error)
+{
+    VmfConn *base = &channel->conn->base;
+    VmfReader r = vmf_reader(message->body, message->size);
+    uint64_t number = vmf_read_be64(&r);
+
+    if (!vmf_reader_done(&r)) {
+        return protocol_error(channel, error, "a sync message that is not 8 bytes long");
+    }
+    return base->host->sync_seen(base, channel->number, number, error);
+}
+
+static bool handle_zero(RdmaChannel *channel, const EndpointMessage *message, GError **error)
+{
+    VmfConn *base = &channel->conn->base;
+    ssize_t count = wire_range_count(message->size, error);
+
+    for (ssize_t i = 0; i < count; i++) {
+        WireRange range;
+
+        wire_range_decode(message->body, (size_t)i, &range);
+        if (!base->host->zero_range(base, range.block, range.offset, range.length, error)) {
+            return false;
+        }
+    }
+    if (count < 0) {
+        g_prefix_error(error, "%s: ", channel->ep->name);
+    }
+    return count >= 0;
+}
+
+/* --- registration --- */
+
+/* A chunk from the wire must exist and be this channel's: its state has no lock. */
+static bool check_chunk(RdmaChannel *channel, const WireChunk *name, GError **error)
+{
+    RdmaConn *conn = channel->conn;
+
+    if (conn->options.registration != RDMA_REGISTRATION_CHUNK) {
+        return protocol_error(channel, error, "a registration request, but all RAM is pinned");
+    }
+    if (name->block >= conn->chunks.block_count ||
+        name->index >= chunks_count(&conn->chunks, name->block)) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL,
+                    "%s: there is no chunk %u in RAM block number %u", channel->ep->name,
+                    name->index, name->block);
+        return false;
+    }
+    if ((name->index + name->block) % conn->base.channels != channel->number) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL,
+                    "%s: chunk %u of RAM block number %u belongs to another channel",
+                    channel->ep->name, name->index, name->block);
+        return false;
+    }
+    return true;
+}
+
+static bool handle_register(RdmaChannel *channel, const EndpointMessage *message, GError **error)
+{
+    RdmaConn *conn = channel->conn;
+    WireRegister request;
+    WireResult results[WIRE_REGISTER_MAX];
+    size_t size;
+
+    if (!wire_register_decode(message->body, message->size, &request, error)) {
+        g_prefix_error(error, "%s: ", channel->ep->name);
+        return false;
+    }
+    for (unsigned i = 0; i < request.evicted + request.wanted; i++) {
+        if (!check_chunk(channel, &request.chunks[i], error)) {
+            return false;
+        }
+    }
+    for (unsigned i = 0; i < request.evicted; i++) {
+        chunks_unregister(&conn->chunks, &conn->base, request.chunks[i].block,
+                          request.chunks[i].index, channel->counters);
+    }
+    for (unsigned i = 0; i < request.wanted; i++) {
+        const WireChunk *name = &request.chunks[request.evicted + i];
+        Chunk *chunk = &conn->chunks.chunks[conn->chunks.first[name->block] + name->index];
+        int err = chunk->mr ? 0
+                            : chunks_register(&conn->chunks, &conn->base, name->block, name->index,
+                                              channel->counters);
+
+        results[i] = (WireResult){.status = (uint32_t)err, .rkey = err ? 0 : chunk->mr->rkey};
+    }
+    /* The source has at most half a window of requests unanswered, so there is room. */
+    if (!endpoint_can_send(channel->ep)) {
+        return protocol_error(channel, error, "more registration requests than may be unanswered");
+    }
+    size = wire_results_encode(results, request.wanted, endpoint_body(channel->ep),
+                               channel->ep->limits.send_bytes - WIRE_HEADER_BYTES);
+    return endpoint_send(channel->ep, WIRE_REGISTER_RESULT, 0, size, error);
+}
+
+/* --- device state --- */
+
+static bool device_bytes(RdmaChannel *channel, const uint8_t *bytes, size_t size, GError **error)
+{
+    VmfConn *base = &channel->conn->base;
+
+    if (size > channel->device_left) {
+        return protocol_error(channel, error, "more bytes of device state than announced");
+    }
+    memcpy(channel->device_at, bytes, size);
+    channel->device_at += size;
+    channel->device_left -= size;
+    if (channel->device_left) {
+        return true;
+    }
+    channel->device_at = NULL;
+    return base->host->device_done(base, channel->number, error);
+}
+
+static bool handle_device_first(RdmaChannel *channel, const EndpointMessage *message,
+                                GError **error)
+{
+    VmfConn *base = &channel->conn->base;
+    VmfDeviceHeader header;
+    size_t taken;
+
+    if (channel->device_left) {
+        return protocol_error(channel, error, "device state begins inside other device state");
+    }
+    taken = wire_device_decode(message->body, message->size, &header, error);
+    if (!taken) {
+        g_prefix_error(error, "%s: ", channel->ep->name);
+        return false;
+    }
+    channel->device_at = base->host->device_begin(base, channel->number, &header, error);
+    if (!channel->device_at) {
+        return false;
+    }
+    channel->device_left = header.size;
+    return device_bytes(channel, message->body + taken, message->size - taken, error);
+}
+
+static bool handle_device_more(RdmaChannel *channel, const EndpointMessage *message, GError **error)
+{
+    if (!channel->device_left || !message->size) {
+        return protocol_error(channel, error, "device state that nothing announced");
+    }
+    return device_bytes(channel, message->body, message->size, error);
+}
+
+/* --- the loop --- */
+
+static bool handle(RdmaChannel *channel, const EndpointMessage *message, GError **error)
+{
+    switch (message->header.kind) {
+    case WIRE_SYNC:
+        return handle_sync(channel, message, error);
+    case WIRE_ZERO:
+        return handle_zero(channel, message, error);
+    case WIRE_REGISTER:
+        return handle_register(channel, message, error);
+    case WIRE_DEVICE_FIRST:
+        return handle_device_first(channel, message, error);
+    case WIRE_DEVICE_MORE:
+        return handle_device_more(channel, message, error);
+    case WIRE_NOP:
+        return true;
+    default:
+        g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL,
+                    "%s: message of kind %u is not for the destination", channel->ep->name,
+                    message->header.kind);
+        return false;
+    }
+}
+
+static bool handle_all(RdmaChannel *channel, GError **error)
+{
+    Endpoint *ep = channel->ep;
+    EndpointMessage message;
+    bool taken;
+
+    for (;;) {
+        /* Also frees send slots for the answers. */
+        if (!endpoint_poll(ep, error) || !endpoint_take(ep, &message, &taken, error)) {
+            return false;
+        }
+        if (!taken) {
+            return ep->flushed || endpoint_ack_if_due(ep, error);
+        }
+        if (!handle(channel, &message, error) || !endpoint_done(ep, &message, error) ||
+            (!ep->flushed && !endpoint_ack_if_due(ep, error))) {
+            return false;
+        }
+    }
+}
+
+bool rdma_serve(VmfConn *base, unsigned number, GError **error)
+{
+    RdmaConn *conn = rdma_conn(base);
+    RdmaChannel *channel = conn->channels[number];
+    Endpoint *ep = channel->ep;
+    const int extra[] = {base->cancel_fd, conn->revoke_fd};
+    unsigned readable = 0;
+
+    while (!readable) {
+        if (!handle_all(channel, error)) {
+            /* A queue pair that dies because it was taken down is no error. */
+            if (g_atomic_int_get(&conn->revoked)) {
+                g_clear_error(error);
+                return true;
+            }
+            return false;
+        }
+        if (g_atomic_int_get(&conn->revoked)) {
+            return true;
+        }
+        if (ep->flushed) {
+            g_set_error(error, VMF_ERROR, VMF_ERROR_PEER_LOST,
+                        "%s: the peer took the queue pair down", ep->name);
+            return false;
+        }
+        if (!endpoint_sleep(ep, extra, G_N_ELEMENTS(extra), -1, conn->options.poll_us, &readable,
+                            error)) {
+            return g_atomic_int_get(&conn->revoked) ? (g_clear_error(error), true) : false;
+        }
+    }
+    return true;
+}
+
+bool rdma_revoke(VmfConn *base, GError **error)
+{
+    RdmaConn *conn = rdma_conn(base);
+    const uint64_t one = 1;
+    bool ok = true;
+
+    g_atomic_int_set(&conn->revoked, 1);
+    for (unsigned i = 0; i < base->channels; i++) {
+        struct ibv_qp_attr attr = {.qp_state = IBV_QPS_ERR};
+        int err = conn->channels[i]
+                      ? VERBS_INT("ibv_modify_qp ERR",
+                                  ibv_modify_qp(conn->channels[i]->ep->qp, &attr, IBV_QP_STATE))
+                      : 0;
+
+        /* All are tried: each one that is down is one way less into the guest's memory. */
+        if (err && ok) {
+            rdma_set_error(error, VMF_ERROR_DEVICE, err,
+                           "%s: cannot take the queue pair down to revoke access to guest RAM",
+                           conn->channels[i]->ep->name);
+            ok = false;
+        }
+    }
+    if (write(conn->revoke_fd, &one, sizeof(one)) != (ssize_t)sizeof(one) && ok) {
+        rdma_set_error(error, VMF_ERROR_IO, errno, "cannot wake the channels");
+        ok = false;
+    }
+    return ok;
+}

@@ -1,0 +1,417 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* setup.c -- what the two sides agree on: registration, chunk size, pin budget, addresses */
+
+#include <string.h>
+#include <sys/sysinfo.h>
+#include <vmferry/bytes.h>
+
+#include "rdma.h"
+
+/*
+ * A stripe with pin-all. Short enough that a dirty region spreads over the
+ * channels, long enough for full-sized writes.
+ */
+#define PIN_ALL_STRIPE (1024u * 1024)
+#define PIN_ALL_CHUNK_MIN (64ull * 1024 * 1024)
+#define CHANNELS_DEFAULT_MAX 8
+#define RKEYS_MAX (1u << 20) /* chunks of 64 MiB: more RAM than any guest has */
+
+/* --- options --- */
+
+static bool is_size_power_of_two(const VmfUri *uri, const char *name, uint64_t *value,
+                                 GError **error)
+{
+    *value = vmf_uri_get_uint(uri, name);
+    if (*value & (*value - 1)) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID, "%s must be a power of two (64K ... 1G)",
+                    name);
+        return false;
+    }
+    return true;
+}
+
+bool rdma_options_from_uri(const VmfUri *uri, RdmaOptions *options, GError **error)
+{
+    const char *registration = vmf_uri_get_string(uri, "registration");
+
+    options->registration = g_str_equal(registration, "pin-all") ? RDMA_REGISTRATION_PIN_ALL
+                            : g_str_equal(registration, "odp")   ? RDMA_REGISTRATION_ODP
+                                                                 : RDMA_REGISTRATION_CHUNK;
+    options->pin_budget = vmf_uri_get_uint(uri, "pin-budget");
+    options->gap = vmf_uri_get_uint(uri, "gap");
+    options->poll_us = (unsigned)vmf_uri_get_uint(uri, "poll-us");
+    options->connect_timeout_ms = (unsigned)vmf_uri_get_uint(uri, "connect-timeout");
+    options->timeout_ms = (unsigned)vmf_uri_get_uint(uri, "timeout");
+    return is_size_power_of_two(uri, "chunk-size", &options->chunk_size, error);
+}
+
+/* --- parameters --- */
+
+/* Device state goes in messages of that size: large with few channels, so that memory stays small.
+ */
+size_t rdma_channel_slot_bytes(unsigned channels)
+{
+    return channels <= 8 ? 32 * 1024 : channels <= 16 ? 16 * 1024 : 8 * 1024;
+}
+
+/* What the message buffers of that many channels pin at most, on either side. */
+static uint64_t channel_buffers(unsigned channels)
+{
+    return channels * (ENDPOINT_RECEIVES * (uint64_t)rdma_channel_slot_bytes(channels) +
+                       ENDPOINT_SEND_SLOTS * (uint64_t)CHANNEL_REPLY_BYTES + 4096);
+}
+
+static bool device_has_odp(RdmaConn *conn)
+{
+    const uint32_t needed = IBV_ODP_SUPPORT_WRITE;
+    struct ibv_device_attr_ex attr;
+
+    return ibv_query_device_ex(conn->id->verbs, NULL, &attr) == 0 &&
+           (attr.odp_caps.general_caps & IBV_ODP_SUPPORT) &&
+           (attr.odp_caps.per_transport_caps.rc_odp_caps & needed) == needed;
+}
+
+/* What may be pinned besides the control connection's buffers; 0: as much as one likes. */
+static uint64_t own_budget(const RdmaConn *conn)
+{
+    MemlockLimit memlock = memlock_limit();
+    uint64_t left;
+
+    if (conn->options.pin_budget) {
+        return conn->options.pin_budget;
+    }
+    if (memlock.unlimited) {
+        return 0;
+    }
+    left = memlock.limit > memlock.in_use ? memlock.limit - memlock.in_use : 0;
+    return MAX(left, 1);
+}
+
+size_t rdma_get_parameters(VmfConn *base, uint8_t buffer[64])
+{
+    RdmaConn *conn = rdma_conn(base);
+
+    conn->odp = device_has_odp(conn);
+    conn->own = (WireParameters){
+        .revision = WIRE_REVISION,
+        .registration = conn->options.registration,
+        .chunk_size = conn->options.chunk_size,
+        .pin_budget = own_budget(conn),
+        .device_flags = conn->odp ? WIRE_DEVICE_ODP : 0,
+    };
+    wire_parameters_encode(&conn->own, buffer);
+    return WIRE_PARAMETERS_BYTES;
+}
+
+bool rdma_peer_parameters(VmfConn *base, const uint8_t *buffer, size_t size, GError **error)
+{
+    RdmaConn *conn = rdma_conn(base);
+    WireParameters *peer = &conn->peer;
+
+    if (!wire_parameters_decode(buffer, size, peer, error)) {
+        return false;
+    }
+    if (peer->registration > RDMA_REGISTRATION_ODP || (peer->chunk_size & (peer->chunk_size - 1)) ||
+        (peer->chunk_size &&
+         (peer->chunk_size < CHUNK_SIZE_MIN || peer->chunk_size > CHUNK_SIZE_MAX))) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL,
+                    "the peer wants registration mode %u with a chunk size of %" G_GUINT64_FORMAT,
+                    peer->registration, peer->chunk_size);
+        return false;
+    }
+    if (base->role == VMF_ROLE_DESTINATION) {
+        /* How RAM is registered is the source's choice. */
+        conn->options.registration = (RdmaRegistration)peer->registration;
+    }
+    return true;
+}
+
+static uint64_t common_budget(const RdmaConn *conn)
+{
+    if (!conn->own.pin_budget || !conn->peer.pin_budget) {
+        return MAX(conn->own.pin_budget, conn->peer.pin_budget);
+    }
+    return MIN(conn->own.pin_budget, conn->peer.pin_budget);
+}
+
+unsigned rdma_default_channels(VmfConn *base)
+{
+    RdmaConn *conn = rdma_conn(base);
+    struct ibv_device_attr attr = {.max_qp = 64};
+    unsigned channels = (unsigned)CLAMP(get_nprocs(), 2, CHANNELS_DEFAULT_MAX);
+    uint64_t budget = own_budget(conn);
+
+    if (ibv_query_device(conn->id->verbs, &attr) == 0 && attr.max_qp > 1) {
+        channels = MIN(channels, (unsigned)attr.max_qp - 1);
+    }
+    /* Buffers may take a quarter of what little may be pinned. */
+    while (budget && channels > 1 && channel_buffers(channels) > budget / 4) {
+        channels /= 2;
+    }
+    return channels;
+}
+
+/* --- agreeing on the chunk size --- */
+
+/*
+ * Both sides compute these from the same numbers. Measured on soft-RoCE: with
+ * one channel larger chunks pay (fewer registrations), with several a chunk is
+ * also the stripe, and a smaller one keeps every channel busy.
+ */
+static bool agree_on_chunks(RdmaConn *conn, uint64_t *chunk_size, uint64_t *budget, GError **error)
+{
+    const unsigned channels = conn->base.channels;
+    const WireParameters *source = conn->base.role == VMF_ROLE_SOURCE ? &conn->own : &conn->peer;
+    const WireParameters *destination =
+        conn->base.role == VMF_ROLE_SOURCE ? &conn->peer : &conn->own;
+    uint64_t limit = common_budget(conn);
+    uint64_t buffers = channel_buffers(channels);
+
+    *chunk_size = source->chunk_size        ? source->chunk_size
+                  : destination->chunk_size ? destination->chunk_size
+                  : channels == 1           ? 4096u * 1024
+                  : channels < 4            ? 2048u * 1024
+                                            : 1024u * 1024;
+    *budget = 0;
+    if (!limit) {
+        return true;
+    }
+    *budget = limit > buffers ? (limit - buffers) / channels : 0;
+    while (*chunk_size > CHUNK_SIZE_MIN && *chunk_size > *budget / 4) {
+        *chunk_size /= 2;
+    }
+    if (*budget < 2 * *chunk_size) {
+        g_autofree char *has = g_format_size_full(limit, G_FORMAT_SIZE_IEC_UNITS);
+        g_autofree char *needs =
+            g_format_size_full(buffers + 2ull * channels * CHUNK_SIZE_MIN, G_FORMAT_SIZE_IEC_UNITS);
+
+        g_set_error(error, VMF_ERROR, VMF_ERROR_MEMLOCK,
+                    "%s may be pinned on the %s, %u channels need at least %s: raise the "
+                    "memory-lock limit (ulimit -l, LimitMEMLOCK= in a systemd unit, "
+                    "/etc/security/limits.conf) or pin-budget there, or use fewer channels",
+                    has, limit == conn->own.pin_budget ? "this side" : "peer's side", channels,
+                    needs);
+        return false;
+    }
+    return true;
+}
+
+static uint64_t pin_all_chunk(const VmfConn *base)
+{
+    uint64_t total = 0, size = PIN_ALL_CHUNK_MIN;
+
+    for (unsigned i = 0; i < base->block_count; i++) {
+        total += base->blocks[i]->length;
+    }
+    while (size < CHUNK_SIZE_MAX && size < total / 16) {
+        size *= 2;
+    }
+    return size;
+}
+
+/* --- addresses and keys --- */
+
+static void post_addresses(RdmaConn *conn)
+{
+    VmfConn *base = &conn->base;
+    const unsigned per_message = (CONTROL_MESSAGE_MAX - 64) / 8;
+
+    for (unsigned first = 0; first < base->block_count; first += per_message) {
+        unsigned count = MIN(per_message, base->block_count - first);
+        size_t size = 4 + 8 * (size_t)count;
+        g_autofree uint8_t *data = g_malloc(size);
+        VmfWriter w = vmf_writer(data, size);
+
+        vmf_write_be32(&w, first);
+        for (unsigned i = 0; i < count; i++) {
+            vmf_write_be64(&w, (uintptr_t)base->blocks[first + i]->host);
+        }
+        base->host->post_message(base, WIRE_PRIVATE_ADDRESSES, data, size);
+    }
+}
+
+static void post_rkeys(RdmaConn *conn)
+{
+    VmfConn *base = &conn->base;
+    Chunks *chunks = &conn->chunks;
+    const uint32_t total = chunks->first[chunks->block_count];
+    const unsigned per_message = (CONTROL_MESSAGE_MAX - 64) / 4;
+
+    for (uint32_t first = 0; first < total; first += per_message) {
+        unsigned count = MIN(per_message, total - first);
+        size_t size = 4 + 4 * (size_t)count;
+        g_autofree uint8_t *data = g_malloc(size);
+        VmfWriter w = vmf_writer(data, size);
+
+        vmf_write_be32(&w, first);
+        for (unsigned i = 0; i < count; i++) {
+            vmf_write_be32(&w, chunks->chunks[first + i].mr->rkey);
+        }
+        base->host->post_message(base, WIRE_PRIVATE_RKEYS, data, size);
+    }
+}
+
+/*
+ * Collects what the destination tells. It may come before this side's
+ * ram_setup has begun, so only ram_setup can say whether it is the right amount.
+ */
+static bool collect(GArray *into, VmfReader *r, unsigned bytes, size_t most, GError **error)
+{
+    uint32_t first = vmf_read_be32(r);
+    size_t left = vmf_reader_left(r);
+
+    if (r->bad || first != into->len || left == 0 || left % bytes ||
+        into->len + left / bytes > most) {
+        g_set_error(
+            error, VMF_ERROR, VMF_ERROR_PROTOCOL,
+            "bad set-up message from the destination: %zu bytes from number %u on, %u known", left,
+            first, into->len);
+        return false;
+    }
+    while (vmf_reader_left(r)) {
+        uint64_t value = vmf_read_number(r, bytes);
+        g_array_append_val(into, value);
+    }
+    return true;
+}
+
+bool rdma_control_message(VmfConn *base, unsigned type, const uint8_t *data, size_t size,
+                          GError **error)
+{
+    RdmaConn *conn = rdma_conn(base);
+    VmfReader r = vmf_reader(data, size);
+    bool ok;
+
+    if (base->role != VMF_ROLE_SOURCE ||
+        (type != WIRE_PRIVATE_ADDRESSES && type != WIRE_PRIVATE_RKEYS)) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL,
+                    "unexpected message 0x%x on the control connection", type);
+        return false;
+    }
+    g_mutex_lock(&conn->setup_lock);
+    ok = type == WIRE_PRIVATE_ADDRESSES ? collect(conn->addresses, &r, 8, VMF_RAM_BLOCKS_MAX, error)
+                                        : collect(conn->rkeys, &r, 4, RKEYS_MAX, error);
+    g_cond_broadcast(&conn->setup_cond);
+    g_mutex_unlock(&conn->setup_lock);
+    return ok;
+}
+
+/* The peer's heartbeats bound this wait, for pinning may take long. */
+static bool await_addresses(RdmaConn *conn, GError **error)
+{
+    Chunks *chunks = &conn->chunks;
+    const bool pinned = conn->options.registration != RDMA_REGISTRATION_CHUNK;
+    const uint32_t rkeys = pinned ? chunks->first[chunks->block_count] : 0;
+
+    g_mutex_lock(&conn->setup_lock);
+    while ((conn->addresses->len < conn->base.block_count || conn->rkeys->len < rkeys) &&
+           !g_cancellable_is_cancelled(conn->base.cancel)) {
+        g_cond_wait_until(&conn->setup_cond, &conn->setup_lock,
+                          g_get_monotonic_time() + 20 * G_TIME_SPAN_MILLISECOND);
+    }
+    g_mutex_unlock(&conn->setup_lock);
+    if (g_cancellable_is_cancelled(conn->base.cancel)) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_CANCELLED, "cancelled while RAM was registered");
+        return false;
+    }
+    if (conn->addresses->len != conn->base.block_count || conn->rkeys->len != rkeys) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL,
+                    "the destination named %u addresses and %u keys, expected %u and %u",
+                    conn->addresses->len, conn->rkeys->len, conn->base.block_count, rkeys);
+        return false;
+    }
+    for (unsigned i = 0; i < conn->base.block_count; i++) {
+        chunks->remote[i] = g_array_index(conn->addresses, uint64_t, i);
+    }
+    for (uint32_t i = 0; i < rkeys; i++) {
+        chunks->chunks[i].rkey = (uint32_t)g_array_index(conn->rkeys, uint64_t, i);
+        chunks->chunks[i].state = CHUNK_READY;
+    }
+    return true;
+}
+
+/* --- ram_setup --- */
+
+static int access_flags(const RdmaConn *conn)
+{
+    int access = conn->base.role == VMF_ROLE_DESTINATION
+                     ? IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE
+                     : 0; /* reading local memory needs no flag */
+
+    return conn->options.registration == RDMA_REGISTRATION_ODP ? access | IBV_ACCESS_ON_DEMAND
+                                                               : access;
+}
+
+static bool prepare_chunks(RdmaConn *conn, uint64_t *budget, GError **error)
+{
+    VmfConn *base = &conn->base;
+    const RdmaRegistration mode = conn->options.registration;
+    uint64_t size;
+
+    *budget = 0;
+    if (mode == RDMA_REGISTRATION_ODP &&
+        (!conn->odp || !(conn->peer.device_flags & WIRE_DEVICE_ODP))) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_UNSUPPORTED,
+                    "registration=odp: the RDMA device of %s cannot do on-demand paging; use "
+                    "registration=chunk or pin-all",
+                    conn->odp ? "the peer" : "this host");
+        return false;
+    }
+    if (mode == RDMA_REGISTRATION_CHUNK) {
+        if (!agree_on_chunks(conn, &size, budget, error)) {
+            return false;
+        }
+        base->stripe = size;
+    } else {
+        size = pin_all_chunk(base);
+        base->stripe = PIN_ALL_STRIPE;
+    }
+    base->chunk_size = size;
+    base->merge_gap = conn->options.gap;
+    base->registration = mode == RDMA_REGISTRATION_PIN_ALL ? "pin-all"
+                         : mode == RDMA_REGISTRATION_ODP   ? "odp"
+                                                           : "chunk";
+    if (!chunks_init(&conn->chunks, base, conn->pd, size, access_flags(conn), error)) {
+        return false;
+    }
+    base->own_bytes += conn->chunks.own_bytes;
+    return true;
+}
+
+static bool setup_source(RdmaConn *conn, uint64_t budget, GError **error)
+{
+    bool dynamic = conn->options.registration == RDMA_REGISTRATION_CHUNK;
+
+    conn->zero_marks = g_new0(uint8_t *, MAX(conn->base.block_count, 1));
+    for (unsigned i = 0; i < conn->base.channels; i++) {
+        conn->channels[i]->writer.dynamic = dynamic;
+        conn->channels[i]->writer.pin_budget = budget;
+    }
+    /* The destination registers at the same time. */
+    return (dynamic || chunks_register_all(&conn->chunks, &conn->base, error)) &&
+           await_addresses(conn, error);
+}
+
+static bool setup_destination(RdmaConn *conn, GError **error)
+{
+    post_addresses(conn);
+    if (conn->options.registration != RDMA_REGISTRATION_CHUNK) {
+        if (!chunks_register_all(&conn->chunks, &conn->base, error)) {
+            return false;
+        }
+        post_rkeys(conn);
+    }
+    return true;
+}
+
+bool rdma_ram_setup(VmfConn *base, GError **error)
+{
+    RdmaConn *conn = rdma_conn(base);
+    uint64_t budget;
+
+    if (!prepare_chunks(conn, &budget, error)) {
+        return false;
+    }
+    return base->role == VMF_ROLE_SOURCE ? setup_source(conn, budget, error)
+                                         : setup_destination(conn, error);
+}

@@ -1,0 +1,337 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* writer.c -- posting RDMA writes of guest RAM: lists, window, order behind registrations */
+
+#include "writer.h"
+
+#include "rdma.h"
+
+static Chunk *chunk_at(RdmaChannel *channel, unsigned block, uint64_t offset)
+{
+    Chunks *chunks = &channel->conn->chunks;
+
+    return &chunks->chunks[chunks_id(chunks, block, offset)];
+}
+
+void writer_init(RdmaChannel *channel)
+{
+    Writer *w = &channel->writer;
+    RdmaConn *conn = channel->conn;
+
+    w->window = MAX(conn->base.max_inflight / conn->base.channels, 8192);
+    w->signal_at = w->window / 8;
+    /* Two writes fit in the window, so one is under way while the next is built. */
+    w->length_max = w->window / 2;
+    w->pending = g_new(PendingRange, WRITER_PENDING_MAX);
+    w->oldest = w->newest = CHUNK_NIL;
+    w->zero_room =
+        (channel->ep->limits.send_bytes - WIRE_HEADER_BYTES) / WIRE_RANGE_BYTES * WIRE_RANGE_BYTES;
+    w->zero_body = g_malloc(w->zero_room);
+}
+
+void writer_clear(RdmaChannel *channel)
+{
+    g_clear_pointer(&channel->writer.pending, g_free);
+    g_clear_pointer(&channel->writer.zero_body, g_free);
+}
+
+static void count(uint64_t *counter, uint64_t delta)
+{
+    __atomic_store_n(counter, *counter + delta, __ATOMIC_RELAXED);
+}
+
+bool writer_post_list(RdmaChannel *channel, GError **error)
+{
+    Writer *w = &channel->writer;
+    Endpoint *ep = channel->ep;
+    bool signal;
+
+    if (!w->listed) {
+        return true;
+    }
+    for (unsigned i = 0; i + 1 < w->listed; i++) {
+        w->wr[i].next = &w->wr[i + 1];
+    }
+    /*
+     * A completion for every eighth of the window keeps the queue from running
+     * dry at a small price; and some completion must always be on its way, or
+     * nothing would ever wake a thread that waits for room.
+     */
+    signal = ep->open.bytes + w->listed_bytes >= w->signal_at ||
+             ep->open.requests + w->listed >= WRITER_QUEUE / 8;
+    if (!endpoint_post_writes(ep, &w->wr[0], &w->wr[w->listed - 1], w->listed, w->listed_bytes,
+                              signal, error)) {
+        return false;
+    }
+    count(&channel->counters->ram_written, w->listed_bytes);
+    count(&channel->counters->writes, w->listed);
+    count(&channel->counters->doorbells, 1);
+    __atomic_store_n(&channel->counters->inflight_bytes, ep->inflight_bytes, __ATOMIC_RELAXED);
+    w->listed = 0;
+    w->listed_bytes = 0;
+    return true;
+}
+
+static bool has_room(const RdmaChannel *channel, uint32_t length)
+{
+    const Writer *w = &channel->writer;
+
+    return channel->ep->inflight_bytes + w->listed_bytes + length <= w->window &&
+           endpoint_write_room(channel->ep) > w->listed;
+}
+
+/* Puts a write of a ready chunk on the list; the caller has checked has_room. */
+static bool list_write(RdmaChannel *channel, unsigned block, uint64_t offset, uint32_t length,
+                       GError **error)
+{
+    Writer *w = &channel->writer;
+    RdmaConn *conn = channel->conn;
+    uint32_t id = chunks_id(&conn->chunks, block, offset);
+    Chunk *chunk = &conn->chunks.chunks[id];
+    struct ibv_sge *sge = &w->sge[w->listed];
+    struct ibv_send_wr *wr = &w->wr[w->listed];
+
+    *sge = (struct ibv_sge){
+        .addr = (uintptr_t)conn->base.blocks[block]->host + offset,
+        .length = length,
+        .lkey = chunk->mr->lkey,
+    };
+    *wr = (struct ibv_send_wr){
+        .sg_list = sge,
+        .num_sge = 1,
+        .opcode = IBV_WR_RDMA_WRITE,
+        .wr.rdma = {.remote_addr = conn->chunks.remote[block] + offset, .rkey = chunk->rkey},
+    };
+    w->listed++;
+    w->listed_bytes += length;
+    if (w->dynamic) {
+        chunk->last_request = channel->ep->posted + w->listed;
+        registrar_used(channel, id);
+    }
+    if (w->listed == WRITER_LIST_MAX || w->listed_bytes >= w->signal_at) {
+        return writer_post_list(channel, error);
+    }
+    return true;
+}
+
+/* Posts pending ranges, in order, as far as their chunks are ready and there is room. */
+static bool advance_pending(RdmaChannel *channel, GError **error)
+{
+    Writer *w = &channel->writer;
+
+    while (w->pending_count) {
+        PendingRange *range = &w->pending[w->pending_first];
+        Chunk *chunk = chunk_at(channel, range->block, range->offset);
+
+        if (chunk->state == CHUNK_NONE) { /* it was evicted while the range waited */
+            return registrar_want(channel, range->block,
+                                  (uint32_t)(range->offset >> channel->conn->chunks.shift), error);
+        }
+        if (chunk->state != CHUNK_READY || !has_room(channel, range->length)) {
+            break;
+        }
+        if (--chunk->pending == 0) {
+            w->pending_chunks--;
+        }
+        w->pending_first = (w->pending_first + 1) % WRITER_PENDING_MAX;
+        w->pending_count--;
+        w->pending_bytes -= range->length;
+        if (!list_write(channel, range->block, range->offset, range->length, error)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/*
+ * Registration runs ahead of the writes: while enough is under way to keep the
+ * wire busy, a request waits to grow, for each costs a round trip's work.
+ */
+static bool send_request_if_due(RdmaChannel *channel, GError **error)
+{
+    Writer *w = &channel->writer;
+    uint64_t under_way = channel->ep->inflight_bytes + w->listed_bytes;
+
+    if (!w->wanted_count || (w->wanted_count < WRITER_REGISTER_BATCH && w->request_count &&
+                             under_way > w->window / 4)) {
+        return true;
+    }
+    return registrar_send(channel, error);
+}
+
+static bool handle_message(RdmaChannel *channel, const EndpointMessage *message, GError **error)
+{
+    if (message->header.kind != WIRE_REGISTER_RESULT) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL,
+                    "%s: message of kind %u is not for the source", channel->ep->name,
+                    message->header.kind);
+        return false;
+    }
+    return registrar_result(channel, message->body, message->size, error);
+}
+
+bool writer_progress(RdmaChannel *channel, GError **error)
+{
+    Endpoint *ep = channel->ep;
+    EndpointMessage message;
+    bool taken;
+
+    if (!endpoint_poll(ep, error)) {
+        return false;
+    }
+    for (;;) {
+        if (!endpoint_take(ep, &message, &taken, error)) {
+            return false;
+        }
+        if (!taken) {
+            break;
+        }
+        if (!handle_message(channel, &message, error) || !endpoint_done(ep, &message, error)) {
+            return false;
+        }
+    }
+    if (ep->flushed) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_PEER_LOST, "%s: the queue pair was taken down",
+                    ep->name);
+        return false;
+    }
+    if (!endpoint_ack_if_due(ep, error) || !advance_pending(channel, error) ||
+        !writer_post_list(channel, error)) {
+        return false;
+    }
+    __atomic_store_n(&channel->counters->inflight_bytes, ep->inflight_bytes, __ATOMIC_RELAXED);
+    return send_request_if_due(channel, error);
+}
+
+bool writer_sleep(RdmaChannel *channel, int timeout_ms, int wake_fd, bool *woken, GError **error)
+{
+    RdmaConn *conn = channel->conn;
+    Endpoint *ep = channel->ep;
+    const int extra[] = {conn->base.cancel_fd, wake_fd};
+    uint64_t before = ep->progress;
+    unsigned readable;
+
+    *woken = false;
+    if (!writer_progress(channel, error)) {
+        return false;
+    }
+    if (ep->progress != before) {
+        return true;
+    }
+    if (!endpoint_sleep(ep, extra, 2, timeout_ms, conn->options.poll_us, &readable, error)) {
+        return false;
+    }
+    if (readable & 1) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_CANCELLED, "%s: cancelled", ep->name);
+        return false;
+    }
+    *woken = readable & 2;
+    return writer_progress(channel, error);
+}
+
+bool writer_awriter_await_progress(RdmaChannel *channel, GError **error)
+{
+    const uint64_t before = channel->ep->progress;
+    const unsigned timeout_ms = channel->conn->base.timeout_ms;
+    const gint64 deadline = g_get_monotonic_time() + (gint64)timeout_ms * 1000;
+    bool woken;
+
+    do {
+        gint64 left_us = deadline - g_get_monotonic_time();
+
+        if (left_us <= 0) {
+            g_set_error(error, VMF_ERROR, VMF_ERROR_TIMEOUT,
+                        "%s: nothing completed for %.1f s (%" G_GUINT64_FORMAT
+                        " bytes in flight); the peer or the link is stuck",
+                        channel->ep->name, timeout_ms / 1000.0, channel->ep->inflight_bytes);
+            return false;
+        }
+        if (!writer_sleep(channel, (int)(left_us / 1000) + 1, -1, &woken, error)) {
+            return false;
+        }
+    } while (channel->ep->progress == before);
+    return true;
+}
+
+bool writer_await_send(RdmaChannel *channel, GError **error)
+{
+    while (!endpoint_can_send(channel->ep)) {
+        if (!writer_await_progress(channel, error)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool make_pending(RdmaChannel *channel, unsigned block, uint64_t offset, uint32_t length,
+                         GError **error)
+{
+    Writer *w = &channel->writer;
+    Chunks *chunks = &channel->conn->chunks;
+    Chunk *chunk = chunk_at(channel, block, offset);
+    const uint64_t size = 1ull << chunks->shift;
+
+    /*
+     * What is pending counts as outstanding: the last flush must find a bounded
+     * tail. And all the chunks that ranges wait for fit in the pin budget
+     * together, or they would wait for each other.
+     */
+    while (w->pending_count == WRITER_PENDING_MAX ||
+           (w->pending_count && w->pending_bytes + length > w->window) ||
+           (w->pending_chunks && !chunk->pending && w->pin_budget &&
+            (w->pending_chunks + 1) * size > w->pin_budget)) {
+        if (!writer_await_progress(channel, error)) {
+            return false;
+        }
+    }
+    w->pending[(w->pending_first + w->pending_count) % WRITER_PENDING_MAX] =
+        (PendingRange){.block = block, .length = length, .offset = offset};
+    w->pending_count++;
+    w->pending_bytes += length;
+    if (chunk->pending++ == 0) {
+        w->pending_chunks++;
+    }
+    if (chunk->state == CHUNK_NONE) {
+        return registrar_want(channel, block, (uint32_t)(offset >> chunks->shift), error);
+    }
+    return true;
+}
+
+bool writer_add(RdmaChannel *channel, unsigned block, uint64_t offset, uint32_t length,
+                GError **error)
+{
+    Writer *w = &channel->writer;
+
+    if (w->pending_count || chunk_at(channel, block, offset)->state != CHUNK_READY) {
+        return make_pending(channel, block, offset, length, error);
+    }
+    while (!has_room(channel, length)) {
+        if (!writer_post_list(channel, error) || !writer_await_progress(channel, error)) {
+            return false;
+        }
+    }
+    /* Waiting may have evicted the chunk to make another one ready. */
+    if (chunk_at(channel, block, offset)->state != CHUNK_READY) {
+        return make_pending(channel, block, offset, length, error);
+    }
+    return list_write(channel, block, offset, length, error);
+}
+
+bool writer_push(RdmaChannel *channel, GError **error)
+{
+    return writer_post_list(channel, error) && send_request_if_due(channel, error);
+}
+
+bool writer_post_all(RdmaChannel *channel, GError **error)
+{
+    Writer *w = &channel->writer;
+
+    while (w->pending_count) {
+        if (!registrar_send(channel, error)) {
+            return false;
+        }
+        if (w->pending_count && !writer_await_progress(channel, error)) {
+            return false;
+        }
+    }
+    return writer_post_list(channel, error);
+}

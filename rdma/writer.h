@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* writer.h -- a channel's RDMA writes on the source: window, lists, waiting for registration */
+
+#ifndef VMF_RDMA_WRITER_H
+#define VMF_RDMA_WRITER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "endpoint.h"
+
+struct RdmaChannel;
+
+/* Writes linked into one post. */
+#define WRITER_LIST_MAX 64
+/* Writes on the send queue. More than any device needs to stay busy; stock QEMU has 512. */
+#define WRITER_QUEUE 512
+/* Ranges that may wait for the registration of their chunk. A power of two. */
+#define WRITER_PENDING_MAX 512
+/* A request for registration goes out when it has that many chunks, or when nothing else moves. */
+#define WRITER_REGISTER_BATCH 16
+/* Requests that may be unanswered: half of what the peer can send unacknowledged. */
+#define WRITER_REQUESTS_MAX (ENDPOINT_WINDOW / 2)
+/* Chunks wanted but not asked for: a batch, and all that may come back refused. */
+#define WRITER_WANTED_MAX (WRITER_REGISTER_BATCH * (WRITER_REQUESTS_MAX + 1))
+
+typedef struct PendingRange {
+    uint32_t block, length;
+    uint64_t offset;
+} PendingRange;
+
+/* A registration request that was sent, until its result comes. */
+typedef struct RegisterRequest {
+    unsigned count;
+    WireChunk chunks[WRITER_REGISTER_BATCH];
+    int local_error[WRITER_REGISTER_BATCH]; /* errno of this side's own registration */
+} RegisterRequest;
+
+/* All of it belongs to the channel's thread. */
+typedef struct Writer {
+    uint64_t window;     /* this channel's share of max-inflight */
+    uint64_t signal_at;  /* bytes after which a completion is asked for */
+    uint64_t length_max; /* of one write */
+
+    /* The list being built; its writes count as in flight already. */
+    struct ibv_send_wr wr[WRITER_LIST_MAX];
+    struct ibv_sge sge[WRITER_LIST_MAX];
+    unsigned listed;
+    uint64_t listed_bytes;
+
+    PendingRange *pending; /* ring */
+    unsigned pending_first, pending_count;
+    uint64_t pending_bytes;
+    unsigned pending_chunks; /* different chunks that ranges wait for */
+
+    /* Registration. */
+    bool dynamic; /* chunks are registered on demand */
+    WireChunk wanted[WRITER_WANTED_MAX];
+    unsigned wanted_count;
+    RegisterRequest requests[WRITER_REQUESTS_MAX];
+    unsigned request_first, request_count;
+    uint64_t pinned, pin_budget; /* bytes of this channel's chunks; 0 = no limit */
+    uint32_t oldest, newest;     /* ready chunks by last use; ids */
+
+    /* Zero ranges. */
+    uint8_t *zero_body; /* of the message being filled */
+    size_t zero_bytes, zero_room;
+    bool zero_sent;      /* some zero message went out since all were acknowledged */
+    uint32_t zero_until; /* endpoint's count of sent messages right after the latest */
+} Writer;
+
+void writer_init(struct RdmaChannel *channel);
+void writer_clear(struct RdmaChannel *channel);
+
+/*
+ * Reaps completions and messages, posts what became possible. Never sleeps.
+ */
+bool writer_progress(struct RdmaChannel *channel, GError **error);
+/*
+ * writer_progress; if that found nothing, sleeps until something completes or
+ * arrives, wake_fd (or -1) is readable (*woken), or timeout_ms pass (-1: no limit).
+ */
+bool writer_sleep(struct RdmaChannel *channel, int timeout_ms, int wake_fd, bool *woken,
+                  GError **error);
+
+/* Queues a range of at most length_max bytes within one chunk. */
+bool writer_add(struct RdmaChannel *channel, unsigned block, uint64_t offset, uint32_t length,
+                GError **error);
+/* Posts the list, sends the registration request if any. */
+bool writer_push(struct RdmaChannel *channel, GError **error);
+/* Waits until every range was posted (not: completed). */
+bool writer_post_all(struct RdmaChannel *channel, GError **error);
+/* Waits until something completed or arrived; nothing for the session's time-out is an error. */
+bool writer_await_progress(struct RdmaChannel *channel, GError **error);
+/* Waits until the endpoint takes a counted message. */
+bool writer_await_send(struct RdmaChannel *channel, GError **error);
+/* Posts the list that was built. */
+bool writer_post_list(struct RdmaChannel *channel, GError **error);
+
+/* --- registrar.c --- */
+/* Sees to it that a chunk will become ready. */
+bool registrar_want(struct RdmaChannel *channel, unsigned block, uint32_t index, GError **error);
+/*
+ * Sends the request being built, as far as credits, answers outstanding and the
+ * pin budget (after evictions) allow now; the rest stays wanted.
+ */
+bool registrar_send(struct RdmaChannel *channel, GError **error);
+bool registrar_result(struct RdmaChannel *channel, const uint8_t *body, size_t size,
+                      GError **error);
+/* Marks a ready chunk as the latest used. */
+void registrar_used(struct RdmaChannel *channel, uint32_t id);
+
+#endif
