@@ -228,7 +228,7 @@ bool writer_sleep(RdmaChannel *channel, int timeout_ms, int wake_fd, bool *woken
     return writer_progress(channel, error);
 }
 
-bool writer_awriter_await_progress(RdmaChannel *channel, GError **error)
+bool writer_await_progress(RdmaChannel *channel, GError **error)
 {
     const uint64_t before = channel->ep->progress;
     const unsigned timeout_ms = channel->conn->base.timeout_ms;

@@ -4,6 +4,7 @@
 #ifndef VMFERRY_RAM_H
 #define VMFERRY_RAM_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <glib.h>
 #include <vmferry/error.h>

@@ -120,6 +120,16 @@ typedef struct VmfDeviceBuffer {
 VMF_API VmfDeviceBuffer *vmf_session_receive_device(VmfSession *session, GError **error);
 VMF_API void vmf_device_buffer_free(VmfDeviceBuffer *buffer);
 
+/*
+ * Source, for benchmarks: every channel writes its part of the first RAM block
+ * over and over in messages of message_size bytes (a power of two, at most a
+ * stripe), as fast as it can and without the migration layer, until
+ * total_bytes were written by all together; *seconds is the time that took.
+ * VMF_ERROR_UNSUPPORTED where the transport has no such thing.
+ */
+VMF_API bool vmf_session_raw_write(VmfSession *session, uint64_t message_size, uint64_t total_bytes,
+                                   double *seconds, GError **error);
+
 /* --- what happened so far --- */
 
 typedef struct VmfStats {

@@ -253,7 +253,23 @@ typedef struct VmfTransport {
     bool (*revoke)(VmfConn *conn, GError **error);
     /* Frees the connection. No other call is under way. Bounded time whatever the peer does. */
     void (*close)(VmfConn *conn);
+
+    /* --- optional --- */
+
+    /*
+     * For benchmarks, on a channel thread of the source: writes `bytes' bytes
+     * in all, in messages of message_size, from the channel's part of block 0
+     * to the same place at the destination, and waits for their completion.
+     * *seconds is without what had to be registered first. NULL: not offered.
+     */
+    bool (*raw_write)(VmfConn *conn, unsigned channel, uint64_t message_size, uint64_t bytes,
+                      double *seconds, GError **error);
 } VmfTransport;
+
+/* Whether a transport's table, as long as its plugin made it, has an optional member set. */
+#define VMF_TRANSPORT_HAS(transport, member)                                                       \
+    ((transport)->size >= offsetof(VmfTransport, member) + sizeof((transport)->member) &&          \
+     (transport)->member)
 
 /*
  * A plugin is a shared object named vmferry-SCHEME.so that exports this one

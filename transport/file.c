@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* file.c -- the migration file: life, state and errors */
+
+#include "file.h"
+
+#include <string.h>
+
+static bool ops_complete(const VmfFileOps *ops, VmfFileMode mode, GError **error)
+{
+    const char *lacks = NULL;
+
+    if (mode == VMF_FILE_WRITE && !ops->put_buffer) {
+        lacks = "put_buffer, and the file is for writing";
+    } else if (mode == VMF_FILE_READ && !ops->get_buffer) {
+        lacks = "get_buffer, and the file is for reading";
+    } else if (!ops->save_ram_page != !ops->flush_ram_pages) {
+        lacks = ops->save_ram_page ? "flush_ram_pages, but has save_ram_page"
+                                   : "save_ram_page, but has flush_ram_pages";
+    }
+    if (lacks) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID, "the file's table lacks %s", lacks);
+    }
+    return !lacks;
+}
+
+VmfFile *vmf_file_new(const VmfFileOps *ops, void *opaque, VmfFileMode mode, GError **error)
+{
+    VmfFileOps known = {0};
+    VmfFile *file;
+
+    if (mode != VMF_FILE_READ && mode != VMF_FILE_WRITE) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID, "a file is for reading or for writing");
+        return NULL;
+    }
+    memcpy(&known, ops, MIN(sizeof(known), ops->size));
+    known.size = sizeof(known);
+    if (!ops_complete(&known, mode, error)) {
+        return NULL;
+    }
+    file = g_new0(VmfFile, 1);
+    file->ops = known;
+    file->opaque = opaque;
+    file->mode = mode;
+    file->blocking = true;
+    file->buffer = g_malloc(FILE_BUFFER);
+    file->rate_since = g_get_monotonic_time();
+    g_mutex_init(&file->lock);
+    return file;
+}
+
+bool vmf_file_close(VmfFile *file, GError **error)
+{
+    GError *failure = NULL;
+    bool ok;
+
+    if (!file) {
+        return true;
+    }
+    if (file->mode == VMF_FILE_WRITE && !file_failed(file)) {
+        vmf_file_flush(file, NULL);
+    }
+    if (file->ops.close && !file->ops.close(file->opaque, &failure)) {
+        file_set_error(file, failure);
+    }
+    ok = !file->error;
+    if (!ok) {
+        g_propagate_error(error, g_steal_pointer(&file->error));
+    }
+    g_mutex_clear(&file->lock);
+    g_free(file->buffer);
+    g_free(file);
+    return ok;
+}
+
+void vmf_file_free(VmfFile *file)
+{
+    g_autoptr(GError) ignored = NULL;
+
+    vmf_file_close(file, &ignored);
+}
+
+/* --- errors --- */
+
+void file_set_error(VmfFile *file, GError *error)
+{
+    g_assert(error);
+    g_mutex_lock(&file->lock);
+    if (file->error) {
+        g_error_free(error);
+    } else {
+        file->error = error;
+        __atomic_store_n(&file->failed, 1, __ATOMIC_RELEASE);
+    }
+    g_mutex_unlock(&file->lock);
+}
+
+void vmf_file_fail(VmfFile *file, GError *error)
+{
+    file_set_error(file, error);
+}
+
+bool vmf_file_check(VmfFile *file, GError **error)
+{
+    bool ok;
+
+    g_mutex_lock(&file->lock);
+    ok = !file->error;
+    if (!ok && error) {
+        *error = g_error_copy(file->error);
+    }
+    g_mutex_unlock(&file->lock);
+    return ok;
+}
+
+bool file_usable(VmfFile *file, VmfFileMode mode)
+{
+    if (file_failed(file)) {
+        return false;
+    }
+    if (G_UNLIKELY(file->mode != mode)) {
+        file_set_error(file, g_error_new(VMF_ERROR, VMF_ERROR_DIRECTION,
+                                         mode == VMF_FILE_READ
+                                             ? "reading from a file that is open for writing"
+                                             : "writing to a file that is open for reading"));
+        return false;
+    }
+    return true;
+}
+
+void vmf_file_shut_down(VmfFile *file)
+{
+    file_set_error(file, g_error_new(VMF_ERROR, VMF_ERROR_CANCELLED, "the file was shut down"));
+    if (file->ops.shut_down) {
+        file->ops.shut_down(file->opaque);
+    }
+}
+
+/* --- state --- */
+
+void file_advance(VmfFile *file, uint64_t bytes)
+{
+    /* One writer; vmf_file_tell looks from other threads. */
+    __atomic_store_n(&file->position, file->position + bytes, __ATOMIC_RELAXED);
+    file->rate_bytes += bytes;
+}
+
+uint64_t vmf_file_tell(VmfFile *file)
+{
+    return __atomic_load_n(&file->position, __ATOMIC_RELAXED);
+}
+
+bool vmf_file_ops_are(VmfFile *file, const VmfFileOps *ops)
+{
+    return file->ops.put_buffer == ops->put_buffer && file->ops.get_buffer == ops->get_buffer &&
+           file->ops.close == ops->close && file->ops.save_ram_page == ops->save_ram_page &&
+           file->ops.flush_ram_pages == ops->flush_ram_pages;
+}
+
+VmfFile *vmf_file_get_return_path(VmfFile *file, GError **error)
+{
+    if (!vmf_file_check(file, error)) {
+        return NULL;
+    }
+    if (!file->ops.get_return_path) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_UNSUPPORTED, "this stream has no return path");
+        return NULL;
+    }
+    return file->ops.get_return_path(file->opaque, error);
+}
+
+int vmf_file_get_fd(VmfFile *file)
+{
+    return file->ops.get_fd ? file->ops.get_fd(file->opaque) : -1;
+}
+
+void vmf_file_set_blocking(VmfFile *file, bool blocking)
+{
+    file->blocking = blocking;
+}
+
+bool vmf_file_would_block(VmfFile *file)
+{
+    return file->would_block;
+}
+
+size_t vmf_file_buffered(VmfFile *file)
+{
+    return file->mode == VMF_FILE_READ ? file->end - file->start : 0;
+}
+
+/* --- rate limit --- */
+
+/* The budget is counted over slices of that length, so that a pause is not saved up. */
+#define RATE_SLICE_US 100000
+
+static uint64_t slice_budget(const VmfFile *file)
+{
+    return MAX(file->rate_limit / (G_USEC_PER_SEC / RATE_SLICE_US), 1);
+}
+
+void vmf_file_set_rate_limit(VmfFile *file, uint64_t bytes_per_second)
+{
+    file->rate_limit = bytes_per_second;
+    file->rate_bytes = 0;
+    file->rate_since = g_get_monotonic_time();
+}
+
+uint64_t vmf_file_get_rate_limit(VmfFile *file)
+{
+    return file->rate_limit;
+}
+
+bool vmf_file_rate_exceeded(VmfFile *file)
+{
+    return file->rate_limit && vmf_file_rate_delay(file) > 0;
+}
+
+int64_t vmf_file_rate_delay(VmfFile *file)
+{
+    gint64 now, due;
+
+    /* Under the slice's budget the clock need not be asked. */
+    if (!file->rate_limit || file->rate_bytes < slice_budget(file)) {
+        return 0;
+    }
+    now = g_get_monotonic_time();
+    due = file->rate_since +
+          (gint64)((double)file->rate_bytes / (double)file->rate_limit * G_USEC_PER_SEC);
+    if (due <= now) {
+        file->rate_bytes = 0;
+        file->rate_since = now;
+        return 0;
+    }
+    return MIN(due - now, RATE_SLICE_US);
+}

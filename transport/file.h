@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* file.h -- the inside of VmfFile, shared by its reading, writing and common parts */
+
+#ifndef VMF_FILE_INTERNAL_H
+#define VMF_FILE_INTERNAL_H
+
+#include <vmferry/file.h>
+
+#define FILE_BUFFER 32768
+
+struct VmfFile {
+    VmfFileOps ops;
+    void *opaque;
+    VmfFileMode mode;
+
+    /* The file's own thread only. */
+    uint8_t *buffer;
+    size_t start, end; /* reading: the bytes not yet taken; writing: start is 0 */
+    bool blocking, would_block, at_end;
+    uint64_t rate_limit;
+    uint64_t rate_bytes; /* since rate_since */
+    gint64 rate_since;
+
+    uint64_t position; /* atomic; what the user has put or got, RAM included */
+
+    /* Any thread. */
+    int failed; /* atomic: error is set */
+    GMutex lock;
+    GError *error;
+};
+
+static inline bool file_failed(VmfFile *file)
+{
+    return G_UNLIKELY(__atomic_load_n(&file->failed, __ATOMIC_ACQUIRE));
+}
+
+/* Takes the error over; it counts if it is the first. */
+void file_set_error(VmfFile *file, GError *error);
+/* false (with the file failed) unless it is open that way. */
+bool file_usable(VmfFile *file, VmfFileMode mode);
+void file_advance(VmfFile *file, uint64_t bytes);
+
+#endif

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* options.h -- parsing the value of an option by its description */
+
+#ifndef VMF_OPTIONS_H
+#define VMF_OPTIONS_H
+
+#include <vmferry/uri.h>
+
+typedef struct OptionValue {
+    const VmfOptionSpec *spec;
+    uint64_t number; /* bool, uint, size (bytes), duration (milliseconds) */
+    char *text;      /* choice, string */
+    bool set;        /* given, not the default */
+} OptionValue;
+
+/* Parses `text' into value->number or ->text; the error says what is allowed. */
+bool option_parse(const VmfOptionSpec *spec, const char *text, OptionValue *value, GError **error);
+/* "name=TYPE (help)" lines of the tables, for an unknown option's error; caller frees. */
+char *options_describe(const VmfOptionSpec *const tables[], unsigned count);
+
+#endif

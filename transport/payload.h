@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* payload.h -- pieces of work for a channel, and the mailbox that hands them over */
+
+#ifndef VMF_PAYLOAD_H
+#define VMF_PAYLOAD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <vmferry/transport.h>
+
+typedef enum { PAYLOAD_EMPTY, PAYLOAD_RAM, PAYLOAD_DEVICE, PAYLOAD_SYNC, PAYLOAD_RAW } PayloadKind;
+
+#define PAYLOAD_RANGES 256
+
+typedef struct PayloadRange {
+    uint32_t block, length;
+    uint64_t offset;
+} PayloadRange;
+
+/* Set by the channel when a payload's work is over, for a client that waits. */
+typedef struct PayloadDone {
+    bool done; /* under the session's lock */
+    double seconds;
+} PayloadDone;
+
+typedef struct Payload {
+    PayloadKind kind;
+    union {
+        struct {
+            unsigned count;
+            uint64_t bytes;
+            PayloadRange ranges[PAYLOAD_RANGES];
+        } ram;
+        struct {
+            const VmfDeviceHeader *header;
+            const void *data;
+            PayloadDone *done;
+        } device;
+        struct {
+            uint64_t number;
+            bool drain;
+        } sync;
+        struct {
+            uint64_t message_size, bytes;
+            PayloadDone *done;
+        } raw;
+    };
+} Payload;
+
+/*
+ * A place for one payload between clients and a channel's thread. Payloads
+ * change hands by exchange: whoever puts a full one in gets an empty one back,
+ * so none is ever allocated on the way.
+ */
+typedef struct Mailbox {
+    GMutex lock;
+    GCond emptied;
+    Payload *payload; /* full or empty */
+    bool full;
+    bool sleeping; /* the thread waits for wake_fd */
+    bool closed;   /* nothing will be taken any more */
+    int wake_fd;
+} Mailbox;
+
+bool mailbox_init(Mailbox *mailbox, GError **error);
+void mailbox_clear(Mailbox *mailbox);
+/* Waits for room and exchanges *payload; false when the mailbox was closed. Any thread. */
+bool mailbox_put(Mailbox *mailbox, Payload **payload);
+/*
+ * Exchanges *payload (an empty one) for the next; false when there is none:
+ * then the thread waits for wake_fd and calls mailbox_awake.
+ */
+bool mailbox_take(Mailbox *mailbox, Payload **payload);
+void mailbox_awake(Mailbox *mailbox);
+/* Wakes everybody for good. Any thread. */
+void mailbox_close(Mailbox *mailbox);
+
+#endif

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* ram-blocks.c -- the set of RAM blocks that a VMM describes */
+
+#include <string.h>
+#include <vmferry/ram.h>
+
+struct VmfRamBlocks {
+    gatomicrefcount references;
+    GPtrArray *blocks;   /* VmfRamBlock, owned */
+    GHashTable *by_name; /* name -> VmfRamBlock */
+    uint64_t total;
+};
+
+static void block_free(void *opaque)
+{
+    VmfRamBlock *block = opaque;
+
+    g_free((char *)block->name);
+    g_free(block);
+}
+
+VmfRamBlocks *vmf_ram_blocks_new(void)
+{
+    VmfRamBlocks *blocks = g_new0(VmfRamBlocks, 1);
+
+    g_atomic_ref_count_init(&blocks->references);
+    blocks->blocks = g_ptr_array_new_with_free_func(block_free);
+    blocks->by_name = g_hash_table_new(g_str_hash, g_str_equal);
+    return blocks;
+}
+
+VmfRamBlocks *vmf_ram_blocks_ref(VmfRamBlocks *blocks)
+{
+    g_atomic_ref_count_inc(&blocks->references);
+    return blocks;
+}
+
+void vmf_ram_blocks_unref(VmfRamBlocks *blocks)
+{
+    if (blocks && g_atomic_ref_count_dec(&blocks->references)) {
+        g_hash_table_unref(blocks->by_name);
+        g_ptr_array_unref(blocks->blocks);
+        g_free(blocks);
+    }
+}
+
+static const VmfRamBlock *overlapping(const VmfRamBlocks *blocks, const uint8_t *host,
+                                      uint64_t length)
+{
+    for (unsigned i = 0; i < blocks->blocks->len; i++) {
+        const VmfRamBlock *other = blocks->blocks->pdata[i];
+        if (host < other->host + other->length && other->host < host + length) {
+            return other;
+        }
+    }
+    return NULL;
+}
+
+static bool valid_block(const VmfRamBlocks *blocks, const char *name, const uint8_t *host,
+                        uint64_t length, uint32_t page_size, GError **error)
+{
+    const VmfRamBlock *other;
+    size_t size = strlen(name);
+
+    if (size == 0 || size > VMF_RAM_NAME_MAX) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID,
+                    "a RAM block's name has 1 to %d bytes, this has %zu", VMF_RAM_NAME_MAX, size);
+    } else if (g_hash_table_contains(blocks->by_name, name)) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID, "there are two RAM blocks named \"%s\"",
+                    name);
+    } else if (!host || length == 0 || (uintptr_t)host + length < (uintptr_t)host) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID,
+                    "RAM block \"%s\" has no memory (%" G_GUINT64_FORMAT " bytes at %p)", name,
+                    length, (const void *)host);
+    } else if (page_size < 512 || (page_size & (page_size - 1))) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID,
+                    "RAM block \"%s\": page size %u is no power of two from 512 up", name,
+                    page_size);
+    } else if (blocks->blocks->len == VMF_RAM_BLOCKS_MAX) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID, "more than %d RAM blocks",
+                    VMF_RAM_BLOCKS_MAX);
+    } else if ((other = overlapping(blocks, host, length))) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID,
+                    "RAM block \"%s\" overlaps RAM block \"%s\"", name, other->name);
+    } else {
+        return true;
+    }
+    return false;
+}
+
+const VmfRamBlock *vmf_ram_blocks_add_shared(VmfRamBlocks *blocks, const char *name, void *host,
+                                             uint64_t length, uint32_t page_size, int fd,
+                                             uint64_t fd_offset, GError **error)
+{
+    VmfRamBlock *block;
+
+    if (!valid_block(blocks, name, host, length, page_size, error)) {
+        return NULL;
+    }
+    block = g_new(VmfRamBlock, 1);
+    *block = (VmfRamBlock){
+        .name = g_strdup(name),
+        .host = host,
+        .length = length,
+        .page_size = page_size,
+        .index = blocks->blocks->len,
+        .fd = fd,
+        .fd_offset = fd_offset,
+    };
+    g_ptr_array_add(blocks->blocks, block);
+    g_hash_table_insert(blocks->by_name, (char *)block->name, block);
+    blocks->total += length;
+    return block;
+}
+
+const VmfRamBlock *vmf_ram_blocks_add(VmfRamBlocks *blocks, const char *name, void *host,
+                                      uint64_t length, uint32_t page_size, GError **error)
+{
+    return vmf_ram_blocks_add_shared(blocks, name, host, length, page_size, -1, 0, error);
+}
+
+unsigned vmf_ram_blocks_count(const VmfRamBlocks *blocks)
+{
+    return blocks->blocks->len;
+}
+
+const VmfRamBlock *vmf_ram_blocks_get(const VmfRamBlocks *blocks, unsigned index)
+{
+    return index < blocks->blocks->len ? blocks->blocks->pdata[index] : NULL;
+}
+
+const VmfRamBlock *vmf_ram_blocks_find(const VmfRamBlocks *blocks, const char *name)
+{
+    return g_hash_table_lookup(blocks->by_name, name);
+}
+
+uint64_t vmf_ram_blocks_total(const VmfRamBlocks *blocks)
+{
+    return blocks->total;
+}

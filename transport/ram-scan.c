@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* ram-scan.c -- what of a RAM range must be sent, and zeroing without making resident */
+
+#include "ram-scan.h"
+
+#include <string.h>
+
+#include "presence.h"
+#include "zero.h"
+
+struct VmfRamScan {
+    VmfRamBlocks *blocks;
+    Presence presence;
+    /*
+     * A bit for each system page that is known to be touched, a block each.
+     * Only that answer may be kept: a page found untouched may be written by
+     * the guest at once, and is then saved again within the same round.
+     */
+    uint64_t **touched;
+    uint64_t own_bytes;
+};
+
+VmfRamScan *vmf_ram_scan_new(VmfRamBlocks *blocks, GError **error)
+{
+    VmfRamScan *scan = g_new0(VmfRamScan, 1);
+    unsigned count = vmf_ram_blocks_count(blocks);
+
+    scan->blocks = vmf_ram_blocks_ref(blocks);
+    scan->touched = g_new0(uint64_t *, MAX(count, 1));
+    scan->presence.pagemap = -1;
+    if (!presence_init(&scan->presence, blocks, error)) {
+        vmf_ram_scan_free(scan);
+        return NULL;
+    }
+    for (unsigned i = 0; i < count; i++) {
+        uint64_t pages = vmf_ram_blocks_get(blocks, i)->length / scan->presence.page_size + 2;
+
+        if (scan->presence.kinds[i] != PRESENCE_UNKNOWN) {
+            scan->touched[i] = g_new0(uint64_t, pages / 64 + 1);
+            scan->own_bytes += pages / 8 + 8;
+        }
+    }
+    return scan;
+}
+
+void vmf_ram_scan_free(VmfRamScan *scan)
+{
+    if (!scan) {
+        return;
+    }
+    for (unsigned i = 0; i < vmf_ram_blocks_count(scan->blocks); i++) {
+        g_free(scan->touched[i]);
+    }
+    g_free(scan->touched);
+    presence_clear(&scan->presence);
+    vmf_ram_blocks_unref(scan->blocks);
+    g_free(scan);
+}
+
+uint64_t vmf_ram_scan_own_bytes(const VmfRamScan *scan)
+{
+    return sizeof(*scan) + scan->own_bytes;
+}
+
+/* --- the bits of touched pages: pages are counted from the one that holds the block's start --- */
+
+static uint64_t page_of(const VmfRamScan *scan, const VmfRamBlock *block, uint64_t offset)
+{
+    const uint64_t size = scan->presence.page_size;
+
+    return ((uintptr_t)block->host % size + offset) / size;
+}
+
+/* The end, at most `end', of the pages from `offset' on whose bits are set. */
+static uint64_t known_touched(const VmfRamScan *scan, const VmfRamBlock *block, uint64_t offset,
+                              uint64_t end)
+{
+    const uint64_t *bits = scan->touched[block->index];
+    const uint64_t size = scan->presence.page_size;
+    const uint64_t lead = (uintptr_t)block->host % size;
+    uint64_t page = page_of(scan, block, offset);
+    const uint64_t last = page_of(scan, block, end - 1);
+
+    while (page <= last) {
+        uint64_t word = __atomic_load_n(&bits[page / 64], __ATOMIC_RELAXED) >> (page % 64);
+        unsigned ones = word == UINT64_MAX ? 64 : (unsigned)__builtin_ctzll(~word);
+
+        ones = MIN(ones, 64 - (unsigned)(page % 64));
+        page += ones;
+        if (page % 64 || ones == 0) {
+            break;
+        }
+    }
+    return page > last ? end : MAX(offset, page * size - lead);
+}
+
+static void set_touched(VmfRamScan *scan, const VmfRamBlock *block, uint64_t offset, uint64_t end)
+{
+    uint64_t *bits = scan->touched[block->index];
+    uint64_t last = page_of(scan, block, end - 1);
+
+    for (uint64_t page = page_of(scan, block, offset); page <= last;) {
+        unsigned shift = (unsigned)(page % 64);
+        unsigned count = (unsigned)MIN(64 - shift, last - page + 1);
+        uint64_t mask = (count == 64 ? UINT64_MAX : (1ull << count) - 1) << shift;
+
+        __atomic_fetch_or(&bits[page / 64], mask, __ATOMIC_RELAXED);
+        page += count;
+    }
+}
+
+/* Whether the memory at `offset' was touched, and until where that holds. */
+static bool touched_run(VmfRamScan *scan, const VmfRamBlock *block, uint64_t offset, uint64_t end,
+                        uint64_t *until)
+{
+    bool touched;
+
+    if (!scan->touched[block->index]) {
+        *until = end;
+        return true;
+    }
+    *until = known_touched(scan, block, offset, end);
+    if (*until > offset) {
+        return true;
+    }
+    touched = presence_run(&scan->presence, block, offset, end, until);
+    if (touched) {
+        set_touched(scan, block, offset, *until);
+    }
+    return touched;
+}
+
+/* --- scanning --- */
+
+/* Until where the pages from `offset' on are all zero, or all not. */
+static bool zero_run(const VmfRamBlock *block, uint64_t offset, uint64_t end, uint64_t *until)
+{
+    const uint64_t size = block->page_size;
+    bool zero = false;
+    uint64_t at = offset;
+
+    while (at < end) {
+        uint64_t next = MIN((at / size + 1) * size, end);
+        bool this_one = vmf_is_zero(block->host + at, next - at);
+
+        if (at == offset) {
+            zero = this_one;
+        } else if (this_one != zero) {
+            break;
+        }
+        at = next;
+    }
+    *until = at;
+    return zero;
+}
+
+bool vmf_ram_scan_next(VmfRamScan *scan, const VmfRamBlock *block, uint64_t *offset, uint64_t end,
+                       VmfRamRun *run)
+{
+    uint64_t at = *offset;
+
+    if (at >= end) {
+        return false;
+    }
+    run->offset = at;
+    /* A zero run may be put together of zero and of untouched pieces, in any order. */
+    while (at < end) {
+        uint64_t until;
+        bool zero =
+            !touched_run(scan, block, at, end, &until) || zero_run(block, at, until, &until);
+
+        if (at == run->offset) {
+            run->zero = zero;
+        } else if (zero != run->zero) {
+            break;
+        }
+        at = until;
+    }
+    run->length = at - run->offset;
+    *offset = at;
+    return true;
+}
+
+/* --- zeroing --- */
+
+void vmf_ram_scan_zero(VmfRamScan *scan, const VmfRamBlock *block, uint64_t offset, uint64_t length)
+{
+    uint64_t at = offset, end = offset + length;
+
+    while (at < end) {
+        uint64_t until;
+
+        if (touched_run(scan, block, at, end, &until)) {
+            for (uint64_t page = at; page < until;) {
+                uint64_t next = MIN((page / block->page_size + 1) * block->page_size, until);
+
+                if (!vmf_is_zero(block->host + page, next - page)) {
+                    memset(block->host + page, 0, next - page);
+                }
+                page = next;
+            }
+        }
+        at = until;
+    }
+}

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* ram-scan.h -- what of a RAM range must be sent, and zeroing without making resident */
+
+#ifndef VMF_RAM_SCAN_H
+#define VMF_RAM_SCAN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <vmferry/ram.h>
+
+typedef struct VmfRamScan VmfRamScan;
+
+VmfRamScan *vmf_ram_scan_new(VmfRamBlocks *blocks, GError **error);
+void vmf_ram_scan_free(VmfRamScan *scan);
+/* Bytes that the scan itself takes. */
+uint64_t vmf_ram_scan_own_bytes(const VmfRamScan *scan);
+
+typedef struct VmfRamRun {
+    uint64_t offset, length;
+    bool zero; /* all zero, or never touched: nothing to send */
+} VmfRamRun;
+
+/*
+ * The next run of [*offset, end): sets *run and advances *offset; false when
+ * nothing is left. Never-touched memory is not touched. Several threads may
+ * scan at once. The guest may write meanwhile: a page that changes is saved
+ * again, because its VMM sees it dirty.
+ */
+bool vmf_ram_scan_next(VmfRamScan *scan, const VmfRamBlock *block, uint64_t *offset, uint64_t end,
+                       VmfRamRun *run);
+
+/*
+ * Destination: makes a range read as zero. What is not resident stays so; what
+ * is zero already is not written; nothing is unmapped, for the memory may be
+ * registered with an RDMA device. The caller has checked the bounds. Any thread.
+ */
+void vmf_ram_scan_zero(VmfRamScan *scan, const VmfRamBlock *block, uint64_t offset,
+                       uint64_t length);
+
+#endif

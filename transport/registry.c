@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* registry.c -- transports: built in, registered, loaded from plugins */
+
+#include <dlfcn.h>
+#include <gmodule.h>
+#include <string.h>
+#include <vmferry/transport.h>
+
+#include "registry.h"
+#include "tcp.h"
+
+/* The project's one mutable global; it only grows, under its lock. */
+static GMutex lock;
+static GPtrArray *known; /* const VmfTransport * */
+
+static bool valid_scheme(const char *scheme)
+{
+    const char *at = scheme;
+
+    if (!g_ascii_islower(*at)) {
+        return false;
+    }
+    while (g_ascii_islower(*at) || g_ascii_isdigit(*at) || (*at && strchr("+.-", *at))) {
+        at++;
+    }
+    return !*at && at - scheme <= 32;
+}
+
+/* --- checking a table --- */
+
+bool registry_check(const VmfTransport *t, const char *where, GError **error)
+{
+#define MEMBER(name)                                                                               \
+    {                                                                                              \
+#name, offsetof(VmfTransport, name)                                                        \
+    }
+    static const struct {
+        const char *name;
+        size_t offset;
+    } members[] = {
+        MEMBER(connect),
+        MEMBER(listen),
+        MEMBER(listener_address),
+        MEMBER(accept),
+        MEMBER(listener_free),
+        MEMBER(default_channels),
+        MEMBER(get_parameters),
+        MEMBER(peer_parameters),
+        MEMBER(open_channels),
+        MEMBER(ram_setup),
+        MEMBER(control_send),
+        MEMBER(control_receive),
+        MEMBER(control_wait),
+        MEMBER(control_message),
+        MEMBER(send_ram),
+        MEMBER(send_zero),
+        MEMBER(send_device),
+        MEMBER(send_sync),
+        MEMBER(kick),
+        MEMBER(wait),
+        MEMBER(serve),
+        MEMBER(revoke),
+        MEMBER(close),
+    };
+#undef MEMBER
+
+    if (t->abi_version != VMF_TRANSPORT_ABI) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_PLUGIN,
+                    "%s is made for transport ABI %u, this library has %u: install matching "
+                    "versions",
+                    where, t->abi_version, VMF_TRANSPORT_ABI);
+        return false;
+    }
+    for (unsigned i = 0; i < G_N_ELEMENTS(members); i++) {
+        void *member = NULL;
+
+        if (members[i].offset + sizeof(member) <= t->size) {
+            memcpy(&member, (const char *)t + members[i].offset, sizeof(member));
+        }
+        if (!member) {
+            g_set_error(error, VMF_ERROR, VMF_ERROR_PLUGIN, "%s lacks the callback %s", where,
+                        members[i].name);
+            return false;
+        }
+    }
+    if (!t->scheme || !valid_scheme(t->scheme) || t->channels_max < 1 ||
+        t->channels_max > VMF_CHANNELS_MAX) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_PLUGIN,
+                    "%s has no valid scheme, or a channel limit that is not 1 to %d", where,
+                    VMF_CHANNELS_MAX);
+        return false;
+    }
+    return true;
+}
+
+/* --- the list --- */
+
+static void need_list(void)
+{
+    if (!known) {
+        known = g_ptr_array_new();
+        g_ptr_array_add(known, (void *)&vmf_tcp_transport);
+        g_ptr_array_add(known, (void *)&vmf_unix_transport);
+    }
+}
+
+static const VmfTransport *find_known(const char *scheme)
+{
+    for (unsigned i = 0; i < known->len; i++) {
+        const VmfTransport *t = known->pdata[i];
+        if (g_str_equal(t->scheme, scheme)) {
+            return t;
+        }
+    }
+    return NULL;
+}
+
+bool vmf_transport_register(const VmfTransport *transport, GError **error)
+{
+    bool ok;
+
+    if (!registry_check(transport, "the transport", error)) {
+        return false;
+    }
+    g_mutex_lock(&lock);
+    need_list();
+    ok = !find_known(transport->scheme);
+    if (ok) {
+        g_ptr_array_add(known, (void *)transport);
+    } else {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_PLUGIN, "there is a transport %s: already",
+                    transport->scheme);
+    }
+    g_mutex_unlock(&lock);
+    return ok;
+}
+
+/* --- plugins --- */
+
+/* Beside the library of a build tree lies the build tree's plugin. */
+static char *build_tree_directory(void)
+{
+    Dl_info self;
+    g_autofree char *directory = NULL;
+    g_autofree char *top = NULL;
+    g_autofree char *mark = NULL;
+
+    if (!dladdr((void *)vmf_transport_find, &self) || !self.dli_fname) {
+        return NULL;
+    }
+    directory = g_path_get_dirname(self.dli_fname);
+    top = g_build_filename(directory, "..", NULL);
+    mark = g_build_filename(top, "meson-private", NULL);
+    return g_file_test(mark, G_FILE_TEST_IS_DIR) ? g_build_filename(top, "rdma", NULL) : NULL;
+}
+
+static char **plugin_directories(void)
+{
+    const char *path = g_getenv("VMFERRY_PLUGIN_PATH");
+    g_autofree char *build_tree = NULL;
+
+    if (path && *path) {
+        return g_strsplit(path, ":", -1);
+    }
+    build_tree = build_tree_directory();
+    return g_strsplit(build_tree ? build_tree : VMF_PLUGIN_DIR, ":", 1);
+}
+
+static const VmfTransport *load(const char *file, const char *scheme, GError **error)
+{
+    GModule *module = g_module_open(file, G_MODULE_BIND_LOCAL);
+    VmfTransportEntry entry = NULL;
+    const VmfTransport *transport;
+
+    if (!module) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_PLUGIN, "plugin %s does not load: %s%s", file,
+                    g_module_error(),
+                    g_str_equal(scheme, "rdma")
+                        ? "; install the packages libibverbs1, librdmacm1 and ibverbs-providers"
+                        : "");
+        return NULL;
+    }
+    if (!g_module_symbol(module, VMF_TRANSPORT_ENTRY, (void **)&entry) || !entry) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_PLUGIN,
+                    "%s is no vmferry plugin: it has no " VMF_TRANSPORT_ENTRY, file);
+        g_module_close(module);
+        return NULL;
+    }
+    transport = entry();
+    if (!transport) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_PLUGIN, "plugin %s offers no transport", file);
+    } else if (!registry_check(transport, file, error)) {
+        transport = NULL;
+    } else if (!g_str_equal(transport->scheme, scheme)) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_PLUGIN, "plugin %s is for %s:, not for %s:", file,
+                    transport->scheme, scheme);
+        transport = NULL;
+    }
+    if (!transport) {
+        g_module_close(module);
+        return NULL;
+    }
+    g_module_make_resident(module);
+    return transport;
+}
+
+static const VmfTransport *find_plugin(const char *scheme, GError **error)
+{
+    g_auto(GStrv) directories = plugin_directories();
+    g_autofree char *name = g_strdup_printf("vmferry-%s.so", scheme);
+    g_autofree char *looked = g_strjoinv(", ", directories);
+
+    for (char **directory = directories; *directory; directory++) {
+        g_autofree char *file = g_build_filename(*directory, name, NULL);
+
+        if (g_file_test(file, G_FILE_TEST_EXISTS)) {
+            return load(file, scheme, error);
+        }
+    }
+    g_set_error(error, VMF_ERROR, VMF_ERROR_PLUGIN, "no transport for %s: (no plugin %s in %s)%s",
+                scheme, name, looked,
+                g_str_equal(scheme, "rdma")
+                    ? "; install the package vmferry-rdma, or build with -Drdma=enabled"
+                    : "");
+    return NULL;
+}
+
+const VmfTransport *vmf_transport_find(const char *scheme, GError **error)
+{
+    const VmfTransport *transport;
+
+    if (!valid_scheme(scheme)) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID,
+                    "\"%s\" is no URI scheme; known are tcp:, unix: and rdma:", scheme);
+        return NULL;
+    }
+    g_mutex_lock(&lock);
+    need_list();
+    transport = find_known(scheme);
+    if (!transport) {
+        transport = find_plugin(scheme, error);
+        if (transport) {
+            g_ptr_array_add(known, (void *)transport);
+        }
+    }
+    g_mutex_unlock(&lock);
+    return transport;
+}
+
+char **vmf_transport_schemes(void)
+{
+    g_autoptr(GStrvBuilder) schemes = g_strv_builder_new();
+
+    (void)vmf_transport_find("rdma", NULL); /* brings the plugin in, if there is one */
+    g_mutex_lock(&lock);
+    need_list();
+    for (unsigned i = 0; i < known->len; i++) {
+        g_strv_builder_add(schemes, ((const VmfTransport *)known->pdata[i])->scheme);
+    }
+    g_mutex_unlock(&lock);
+    return g_strv_builder_end(schemes);
+}

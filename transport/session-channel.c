@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* session-channel.c -- the channel threads of both sides, and what transports ask of the engine */
+
+#include <string.h>
+
+#include "session.h"
+
+/* --- source --- */
+
+static bool send_range(SessionChannel *channel, const PayloadRange *range, GError **error)
+{
+    VmfSession *s = channel->session;
+    VmfConn *conn = s->conn;
+    uint64_t offset = range->offset, end = offset + range->length;
+    VmfRamRun run;
+
+    if (!s->zero_detect) {
+        return s->ops->send_ram(conn, channel->number, range->block, offset, range->length, error);
+    }
+    while (vmf_ram_scan_next(s->scan, conn->blocks[range->block], &offset, end, &run)) {
+        if (run.zero) {
+            __atomic_fetch_add(&s->zero_bytes, run.length, __ATOMIC_RELAXED);
+        }
+        if (!(run.zero ? s->ops->send_zero : s->ops->send_ram)(conn, channel->number, range->block,
+                                                               run.offset, run.length, error)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool send_ranges(SessionChannel *channel, const Payload *payload, GError **error)
+{
+    for (unsigned i = 0; i < payload->ram.count; i++) {
+        if (!send_range(channel, &payload->ram.ranges[i], error)) {
+            return false;
+        }
+    }
+    return channel->session->ops->kick(channel->session->conn, channel->number, error);
+}
+
+static bool send_sync(SessionChannel *channel, const Payload *payload, GError **error)
+{
+    VmfSession *s = channel->session;
+
+    if (!s->ops->send_sync(s->conn, channel->number, payload->sync.number, payload->sync.drain,
+                           error)) {
+        return false;
+    }
+    g_mutex_lock(&s->lock);
+    channel->sync_sent = payload->sync.number;
+    g_cond_broadcast(&s->changed);
+    g_mutex_unlock(&s->lock);
+    return true;
+}
+
+static bool send_device(SessionChannel *channel, const Payload *payload, GError **error)
+{
+    VmfSession *s = channel->session;
+
+    if (!s->ops->send_device(s->conn, channel->number, payload->device.header, payload->device.data,
+                             error) ||
+        !s->ops->kick(s->conn, channel->number, error)) {
+        return false;
+    }
+    session_done(s, payload->device.done);
+    return true;
+}
+
+static bool send_raw(SessionChannel *channel, const Payload *payload, GError **error)
+{
+    VmfSession *s = channel->session;
+
+    if (!s->ops->raw_write(s->conn, channel->number, payload->raw.message_size, payload->raw.bytes,
+                           &payload->raw.done->seconds, error)) {
+        return false;
+    }
+    session_done(s, payload->raw.done);
+    return true;
+}
+
+static bool send_payload(SessionChannel *channel, const Payload *payload, GError **error)
+{
+    switch (payload->kind) {
+    case PAYLOAD_RAM:
+        return send_ranges(channel, payload, error);
+    case PAYLOAD_SYNC:
+        return send_sync(channel, payload, error);
+    case PAYLOAD_DEVICE:
+        return send_device(channel, payload, error);
+    case PAYLOAD_RAW:
+        return send_raw(channel, payload, error);
+    case PAYLOAD_EMPTY:
+        break;
+    }
+    return true;
+}
+
+static bool feed(SessionChannel *channel, GError **error)
+{
+    VmfSession *s = channel->session;
+
+    while (!g_cancellable_is_cancelled(s->cancel)) {
+        if (mailbox_take(&channel->mailbox, &channel->own)) {
+            if (!send_payload(channel, channel->own, error)) {
+                return false;
+            }
+            continue;
+        }
+        if (!s->ops->wait(s->conn, channel->number, channel->mailbox.wake_fd, error)) {
+            return false;
+        }
+        mailbox_awake(&channel->mailbox);
+    }
+    return true;
+}
+
+/* --- both --- */
+
+static void *channel_main(void *opaque)
+{
+    SessionChannel *channel = opaque;
+    VmfSession *s = channel->session;
+    GError *error = NULL;
+    bool ok = s->role == VMF_ROLE_SOURCE ? feed(channel, &error)
+                                         : s->ops->serve(s->conn, channel->number, &error);
+
+    if (!ok) {
+        session_fail(s, error, false);
+    }
+    g_mutex_lock(&s->lock);
+    channel->over = true;
+    g_cond_broadcast(&s->changed);
+    g_mutex_unlock(&s->lock);
+    return NULL;
+}
+
+bool session_start_channels(VmfSession *s, GError **error)
+{
+    for (unsigned i = 0; i < s->channel_count; i++) {
+        g_autofree char *name = g_strdup_printf("vmf-channel-%u", i);
+        g_autoptr(GError) failure = NULL;
+
+        s->channels[i].thread = g_thread_try_new(name, channel_main, &s->channels[i], &failure);
+        if (!s->channels[i].thread) {
+            g_set_error(error, VMF_ERROR, VMF_ERROR_FAILED, "cannot start channel thread %u: %s", i,
+                        failure->message);
+            return false;
+        }
+    }
+    return vmf_session_check(s, error);
+}
+
+void session_join_channels(VmfSession *s)
+{
+    for (unsigned i = 0; i < s->channel_count; i++) {
+        if (s->role == VMF_ROLE_SOURCE) {
+            mailbox_close(&s->channels[i].mailbox);
+        }
+        if (s->channels[i].thread) {
+            g_thread_join(g_steal_pointer(&s->channels[i].thread));
+        }
+    }
+}
+
+/* --- what transports call --- */
+
+static bool sync_seen(VmfConn *conn, unsigned number, uint64_t sync, GError **error)
+{
+    VmfSession *s = conn_session(conn);
+    SessionChannel *channel = &s->channels[number];
+    bool ok;
+
+    g_mutex_lock(&s->lock);
+    ok = sync == channel->sync_seen + 1;
+    if (ok) {
+        channel->sync_seen = sync;
+        session_update_readable_locked(s);
+        g_cond_broadcast(&s->changed);
+    }
+    g_mutex_unlock(&s->lock);
+    if (!ok) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL,
+                    "channel %u: sync %" G_GUINT64_FORMAT " after %" G_GUINT64_FORMAT, number, sync,
+                    channel->sync_seen);
+    }
+    return ok;
+}
+
+static void *ram_range(VmfConn *conn, unsigned block, uint64_t offset, uint64_t length,
+                       GError **error)
+{
+    if (block >= conn->block_count) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL, "there is no RAM block number %u", block);
+        return NULL;
+    }
+    if (offset > conn->blocks[block]->length || length > conn->blocks[block]->length - offset) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL,
+                    "range 0x%" G_GINT64_MODIFIER "x+0x%" G_GINT64_MODIFIER
+                    "x lies outside RAM block \"%s\"",
+                    offset, length, conn->blocks[block]->name);
+        return NULL;
+    }
+    return conn->blocks[block]->host + offset;
+}
+
+static bool zero_range(VmfConn *conn, unsigned block, uint64_t offset, uint64_t length,
+                       GError **error)
+{
+    VmfSession *s = conn_session(conn);
+
+    if (!ram_range(conn, block, offset, length, error)) {
+        return false;
+    }
+    vmf_ram_scan_zero(s->scan, conn->blocks[block], offset, length);
+    __atomic_fetch_add(&s->zero_bytes, length, __ATOMIC_RELAXED);
+    return true;
+}
+
+static void post_message(VmfConn *conn, unsigned type, const void *data, size_t size)
+{
+    g_assert(type >= VMF_MESSAGE_PRIVATE && size + MESSAGE_HEADER_BYTES <= conn->control_max);
+    session_post(conn_session(conn), type, 0, 0, data, size);
+}
+
+const VmfConnHost session_host = {
+    .sync_seen = sync_seen,
+    .device_begin = session_device_begin,
+    .device_done = session_device_done,
+    .zero_range = zero_range,
+    .ram_range = ram_range,
+    .post_message = post_message,
+};

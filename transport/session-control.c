@@ -1,0 +1,359 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* session-control.c -- the control thread: all messages in and out, heartbeats, deadlines */
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "session.h"
+
+/* How long a failing session tries to tell its peer why. */
+#define LAST_WORDS_US (500 * G_TIME_SPAN_MILLISECOND)
+
+/* --- queueing --- */
+
+void session_wake_control_locked(VmfSession *s)
+{
+    const uint64_t one = 1;
+
+    if (s->control_sleeping) {
+        s->control_sleeping = false;
+        (void)!write(s->wake_fd, &one, sizeof(one));
+    }
+}
+
+void session_post(VmfSession *s, unsigned type, unsigned flags, uint64_t argument,
+                  const void *payload, size_t size)
+{
+    OutMessage *message = g_new(OutMessage, 1);
+
+    message->header = (MessageHeader){
+        .length = (uint32_t)size, .type = type, .flags = flags, .argument = argument};
+    message->payload = size ? g_memdup2(payload, size) : NULL;
+    g_mutex_lock(&s->lock);
+    g_queue_push_tail(&s->out, message);
+    session_wake_control_locked(s);
+    g_mutex_unlock(&s->lock);
+}
+
+/* --- sending: the control thread --- */
+
+static VmfControlResult send_message(VmfSession *s, const MessageHeader *header,
+                                     const void *payload, GError **error)
+{
+    uint8_t bytes[MESSAGE_HEADER_BYTES];
+    const struct iovec iov[] = {{.iov_base = bytes, .iov_len = sizeof(bytes)},
+                                {.iov_base = (void *)payload, .iov_len = header->length}};
+    VmfControlResult result;
+
+    message_header_encode(header, bytes);
+    result = s->ops->control_send(s->conn, iov, header->length ? 2 : 1, error);
+    if (result == VMF_CONTROL_DONE) {
+        s->last_sent = g_get_monotonic_time();
+    }
+    return result;
+}
+
+static void message_sent(VmfSession *s, const MessageHeader *header)
+{
+    if (header->type == MESSAGE_GO) {
+        s->go_sent = true;
+        g_cond_broadcast(&s->changed);
+    }
+}
+
+/* The oldest queued message; EOF means there is none. */
+static VmfControlResult send_queued(VmfSession *s, GError **error)
+{
+    OutMessage *message;
+    VmfControlResult result;
+
+    g_mutex_lock(&s->lock);
+    message = g_queue_peek_head(&s->out);
+    g_mutex_unlock(&s->lock);
+    if (!message) {
+        return VMF_CONTROL_EOF;
+    }
+    if (message->header.type == MESSAGE_GO) {
+        /* From here on it counts as sent: what the transport does with it cannot be known. */
+        g_mutex_lock(&s->lock);
+        message_sent(s, &message->header);
+        g_mutex_unlock(&s->lock);
+    }
+    result = send_message(s, &message->header, message->payload, error);
+    if (result == VMF_CONTROL_DONE) {
+        g_mutex_lock(&s->lock);
+        g_queue_pop_head(&s->out); /* others only append */
+        g_mutex_unlock(&s->lock);
+        g_free(message->payload);
+        g_free(message);
+    }
+    return result;
+}
+
+/* A piece of the stream, as far as the peer's credit goes; EOF means there is none. */
+static VmfControlResult send_stream(VmfSession *s, GError **error)
+{
+    MessageHeader header = {.type = MESSAGE_STREAM};
+    const uint8_t *data;
+    VmfControlResult result;
+    size_t most, size;
+
+    g_mutex_lock(&s->lock);
+    most =
+        (size_t)MIN(s->out_credit - s->out_ring.tail, s->conn->control_max - MESSAGE_HEADER_BYTES);
+    size = s->out_ring.head == s->out_ring.tail
+               ? 0
+               : stream_piece(&s->out_ring, most, &data, &header.argument);
+    if (!size && s->out_ended && !s->out_end_sent && s->out_ring.head == s->out_ring.tail) {
+        header = (MessageHeader){.type = MESSAGE_STREAM_END, .argument = s->sync_number};
+    } else if (!size) {
+        g_mutex_unlock(&s->lock);
+        return VMF_CONTROL_EOF;
+    }
+    g_mutex_unlock(&s->lock);
+    /* The piece stays where it is: only this thread takes from the ring. */
+    header.length = (uint32_t)size;
+    result = send_message(s, &header, size ? data : NULL, error);
+    if (result == VMF_CONTROL_DONE) {
+        g_mutex_lock(&s->lock);
+        if (size) {
+            stream_take(&s->out_ring, NULL, size);
+        } else {
+            s->out_end_sent = true;
+        }
+        g_cond_broadcast(&s->changed);
+        g_mutex_unlock(&s->lock);
+    }
+    return result;
+}
+
+/* Sends all that can be sent now; *blocked when the transport takes no more. */
+static bool send_all(VmfSession *s, bool *blocked, GError **error)
+{
+    *blocked = false;
+    for (;;) {
+        VmfControlResult result = send_queued(s, error);
+
+        if (result == VMF_CONTROL_EOF) {
+            result = send_stream(s, error);
+        }
+        if (result == VMF_CONTROL_EOF) {
+            return true;
+        }
+        if (result == VMF_CONTROL_AGAIN) {
+            *blocked = true;
+            return true;
+        }
+        if (result == VMF_CONTROL_ERROR) {
+            return false;
+        }
+    }
+}
+
+/* --- receiving --- */
+
+static bool receive_all(VmfSession *s, GError **error)
+{
+    const uint8_t *message;
+    size_t size;
+
+    for (;;) {
+        switch (s->ops->control_receive(s->conn, &message, &size, error)) {
+        case VMF_CONTROL_DONE:
+            s->last_heard = g_get_monotonic_time();
+            if (!session_dispatch(s, message, size, error)) {
+                return false;
+            }
+            break;
+        case VMF_CONTROL_AGAIN:
+            return true;
+        case VMF_CONTROL_EOF:
+            g_set_error(error, VMF_ERROR, VMF_ERROR_PEER_LOST,
+                        "%s closed the connection before the migration was complete",
+                        s->conn->peer);
+            return false;
+        default:
+            return false;
+        }
+    }
+}
+
+/* --- time --- */
+
+static bool check_time(VmfSession *s, GError **error)
+{
+    gint64 now = g_get_monotonic_time();
+
+    if (now - s->last_heard >= (gint64)s->conn->timeout_ms * 1000) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_TIMEOUT,
+                    "no sign of life from %s for %.1f s: the host, the process or the link is "
+                    "down (the time-out is the option timeout=)",
+                    s->conn->peer, s->conn->timeout_ms / 1000.0);
+        return false;
+    }
+    if (now - s->last_sent >= (gint64)s->conn->heartbeat_ms * 1000) {
+        const MessageHeader heartbeat = {.type = MESSAGE_HEARTBEAT};
+
+        /* When it cannot be sent, other messages are on their way. */
+        return send_message(s, &heartbeat, NULL, error) != VMF_CONTROL_ERROR;
+    }
+    return true;
+}
+
+static int sleep_ms(const VmfSession *s)
+{
+    gint64 now = g_get_monotonic_time();
+    gint64 beat = s->last_sent + (gint64)s->conn->heartbeat_ms * 1000;
+    gint64 deaf = s->last_heard + (gint64)s->conn->timeout_ms * 1000;
+    gint64 left = MIN(beat, deaf) - now;
+
+    return left <= 0 ? 0 : (int)(left / 1000) + 1;
+}
+
+/* --- the thread --- */
+
+static bool something_to_do_locked(VmfSession *s)
+{
+    return !g_queue_is_empty(&s->out) || s->control_stop || s->error ||
+           (s->out_ring.head != s->out_ring.tail && s->out_credit != s->out_ring.tail) ||
+           (s->out_ended && !s->out_end_sent && s->out_ring.head == s->out_ring.tail);
+}
+
+static bool doze(VmfSession *s, bool blocked, GError **error)
+{
+    uint64_t count;
+    bool ok;
+
+    g_mutex_lock(&s->lock);
+    /* What is blocked already waits for the transport, not for a wake-up. */
+    s->control_sleeping = blocked || !something_to_do_locked(s);
+    ok = !s->control_sleeping;
+    g_mutex_unlock(&s->lock);
+    if (ok) {
+        return true;
+    }
+    ok = s->ops->control_wait(s->conn, s->wake_fd, blocked, sleep_ms(s), error);
+    (void)!read(s->wake_fd, &count, sizeof(count));
+    g_mutex_lock(&s->lock);
+    s->control_sleeping = false;
+    g_mutex_unlock(&s->lock);
+    return ok;
+}
+
+static bool run(VmfSession *s, GError **error)
+{
+    for (;;) {
+        bool blocked, stop;
+
+        if (session_failed(s)) {
+            return true;
+        }
+        if (!receive_all(s, error) || !send_all(s, &blocked, error) || !check_time(s, error)) {
+            return false;
+        }
+        g_mutex_lock(&s->lock);
+        stop = s->control_stop && !blocked;
+        g_mutex_unlock(&s->lock);
+        if (stop) {
+            return true;
+        }
+        if (!doze(s, blocked, error)) {
+            return false;
+        }
+    }
+}
+
+static void say_last_words(VmfSession *s)
+{
+    gint64 deadline = g_get_monotonic_time() + LAST_WORDS_US;
+    g_autoptr(GError) reason = NULL;
+    MessageHeader header = {.type = MESSAGE_ERROR};
+    VmfControlResult result;
+    bool silent;
+
+    g_mutex_lock(&s->lock);
+    /* GO is never taken back, and who told us knows. */
+    silent = !s->error || s->error_from_peer || s->go_sent || s->peer_closed;
+    reason = s->error ? g_error_copy(s->error) : NULL;
+    g_mutex_unlock(&s->lock);
+    if (silent) {
+        return;
+    }
+    header.argument = (uint64_t)reason->code;
+    header.length = (uint32_t)MIN(strlen(reason->message), 1024);
+    do {
+        result = send_message(s, &header, reason->message, NULL);
+    } while (result == VMF_CONTROL_AGAIN && g_get_monotonic_time() < deadline &&
+             s->ops->control_wait(s->conn, -1, true, 50, NULL));
+}
+
+/*
+ * Gives the error message a moment to reach the wire: closing a connection
+ * drops what it has not sent. The peer closes when it has read it.
+ */
+static void await_close(VmfSession *s)
+{
+    gint64 deadline = g_get_monotonic_time() + LAST_WORDS_US;
+    const uint8_t *message;
+    VmfControlResult result;
+    size_t size;
+
+    while (g_get_monotonic_time() < deadline) {
+        result = s->ops->control_receive(s->conn, &message, &size, NULL);
+        if (result == VMF_CONTROL_EOF || result == VMF_CONTROL_ERROR) {
+            return;
+        }
+        if (result == VMF_CONTROL_AGAIN && !s->ops->control_wait(s->conn, -1, false, 50, NULL)) {
+            return;
+        }
+    }
+}
+
+static void *control_main(void *opaque)
+{
+    VmfSession *s = opaque;
+    GError *error = NULL;
+
+    if (!run(s, &error)) {
+        bool from_peer = s->error_from_peer;
+
+        g_mutex_lock(&s->lock);
+        s->peer_closed = error->code == VMF_ERROR_PEER_LOST || error->code == VMF_ERROR_PEER;
+        g_cond_broadcast(&s->changed);
+        g_mutex_unlock(&s->lock);
+        session_fail(s, error, from_peer);
+    }
+    if (session_failed(s)) {
+        say_last_words(s);
+        if (!s->error_from_peer && !s->peer_closed && s->error->code != VMF_ERROR_TIMEOUT) {
+            await_close(s);
+        }
+    }
+    return NULL;
+}
+
+bool session_start_control(VmfSession *s, GError **error)
+{
+    g_autoptr(GError) failure = NULL;
+
+    s->last_sent = s->last_heard = g_get_monotonic_time();
+    s->control_thread = g_thread_try_new("vmf-control", control_main, s, &failure);
+    if (!s->control_thread) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_FAILED, "cannot start the control thread: %s",
+                    failure->message);
+    }
+    return s->control_thread != NULL;
+}
+
+void session_stop_control(VmfSession *s)
+{
+    if (!s->control_thread) {
+        return;
+    }
+    g_mutex_lock(&s->lock);
+    s->control_stop = true;
+    session_wake_control_locked(s);
+    g_mutex_unlock(&s->lock);
+    g_thread_join(g_steal_pointer(&s->control_thread));
+}

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* session-dispatch.c -- what each control message does when it arrives */
+
+#include <string.h>
+
+#include "session.h"
+
+static bool out_of_place(const MessageHeader *header, GError **error)
+{
+    g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL, "%s message at the wrong time",
+                message_name(header->type));
+    return false;
+}
+
+static bool handle_error(VmfSession *s, const MessageHeader *header, const uint8_t *payload,
+                         GError **error)
+{
+    g_autofree char *text = message_error_text(payload, header->length);
+    /* These mean the same on both sides; anything else is the peer's own trouble. */
+    const bool shared = header->argument == VMF_ERROR_CANCELLED ||
+                        header->argument == VMF_ERROR_MISMATCH ||
+                        header->argument == VMF_ERROR_MEMLOCK;
+
+    s->error_from_peer = true;
+    g_set_error(error, VMF_ERROR, shared ? (int)header->argument : VMF_ERROR_PEER,
+                "the peer (%s) reported: %s", s->conn->peer, text);
+    return false;
+}
+
+static bool handle_blocks(VmfSession *s, const MessageHeader *header, const uint8_t *payload,
+                          GError **error)
+{
+    size_t left = header->length;
+
+    if (s->blocks_complete || header->argument != s->peer_blocks->len) {
+        return out_of_place(header, error);
+    }
+    while (left) {
+        MessageBlock block;
+        size_t taken = message_block_decode(payload, left, &block, error);
+
+        if (!taken) {
+            return false;
+        }
+        payload += taken;
+        left -= taken;
+        /* One more than we have is enough to name the one that is too many. */
+        if (s->peer_blocks->len > vmf_ram_blocks_count(s->blocks)) {
+            break;
+        }
+        g_array_append_val(s->peer_blocks, block);
+    }
+    if (!(header->flags & MESSAGE_BLOCKS_MORE) || left) {
+        g_mutex_lock(&s->lock);
+        s->blocks_complete = true;
+        g_cond_broadcast(&s->changed);
+        g_mutex_unlock(&s->lock);
+    }
+    return true;
+}
+
+static bool handle_stream(VmfSession *s, const MessageHeader *header, const uint8_t *payload,
+                          GError **error)
+{
+    bool ok;
+
+    g_mutex_lock(&s->lock);
+    ok = !s->in_ended && header->length <= stream_room(&s->in_ring) &&
+         (s->role == VMF_ROLE_DESTINATION || header->argument == 0);
+    if (ok) {
+        stream_put(&s->in_ring, payload, header->length, header->argument);
+        session_update_readable_locked(s);
+        g_cond_broadcast(&s->changed);
+    }
+    g_mutex_unlock(&s->lock);
+    if (!ok) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL,
+                    "%u stream bytes that may not be sent: behind the end, beyond the credit, or "
+                    "with a sync on the return path",
+                    header->length);
+    }
+    return ok;
+}
+
+static bool handle_credit(VmfSession *s, const MessageHeader *header, GError **error)
+{
+    bool ok;
+
+    g_mutex_lock(&s->lock);
+    ok = header->argument >= s->out_credit - STREAM_RING && header->argument <= s->out_ring.tail;
+    if (ok) {
+        s->out_credit = header->argument + STREAM_RING;
+    }
+    g_mutex_unlock(&s->lock);
+    return ok || out_of_place(header, error);
+}
+
+static bool handle_stream_end(VmfSession *s, const MessageHeader *header, GError **error)
+{
+    bool ok;
+
+    g_mutex_lock(&s->lock);
+    ok = !s->in_ended;
+    s->in_ended = true;
+    s->final_sync = header->argument;
+    session_update_readable_locked(s);
+    g_cond_broadcast(&s->changed);
+    g_mutex_unlock(&s->lock);
+    return ok || out_of_place(header, error);
+}
+
+/* Messages that say one thing once: sets *flag if `allowed'. */
+static bool set_flag(VmfSession *s, const MessageHeader *header, bool *flag, bool allowed,
+                     GError **error)
+{
+    bool ok;
+
+    g_mutex_lock(&s->lock);
+    ok = allowed && !*flag;
+    *flag = true;
+    g_cond_broadcast(&s->changed);
+    g_mutex_unlock(&s->lock);
+    return ok || out_of_place(header, error);
+}
+
+bool session_dispatch(VmfSession *s, const uint8_t *message, size_t size, GError **error)
+{
+    VmfRole sender = s->role == VMF_ROLE_SOURCE ? VMF_ROLE_DESTINATION : VMF_ROLE_SOURCE;
+    const uint8_t *payload = message + MESSAGE_HEADER_BYTES;
+    MessageHeader header;
+
+    if (!message_header_decode(message, size, sender, &header, error)) {
+        return false;
+    }
+    if (header.type >= VMF_MESSAGE_PRIVATE) {
+        return s->ops->control_message(s->conn, header.type, payload, header.length, error);
+    }
+    switch ((MessageType)header.type) {
+    case MESSAGE_ERROR:
+        return handle_error(s, &header, payload, error);
+    case MESSAGE_HEARTBEAT:
+        return true;
+    case MESSAGE_BLOCKS:
+        return handle_blocks(s, &header, payload, error);
+    case MESSAGE_BLOCKS_REPLY:
+        return set_flag(s, &header, &s->blocks_agreed, true, error);
+    case MESSAGE_READY:
+        return set_flag(s, &header, &s->peer_ready, true, error);
+    case MESSAGE_STREAM:
+        return handle_stream(s, &header, payload, error);
+    case MESSAGE_STREAM_CREDIT:
+        return handle_credit(s, &header, error);
+    case MESSAGE_STREAM_END:
+        return handle_stream_end(s, &header, error);
+    case MESSAGE_LOADED: /* only after all was sent */
+        return set_flag(s, &header, &s->loaded, s->out_end_sent, error);
+    case MESSAGE_GO: /* only after LOADED was sent */
+        return set_flag(s, &header, &s->go, s->loaded, error);
+    case MESSAGE_GO_SEEN:
+        return set_flag(s, &header, &s->go_seen, s->go_sent, error);
+    case MESSAGE_BYE:
+        return set_flag(s, &header, &s->bye, s->go, error);
+    case MESSAGE_HELLO:
+    case MESSAGE_HELLO_REPLY:
+        break;
+    }
+    return out_of_place(&header, error);
+}

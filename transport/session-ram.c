@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* session-ram.c -- the RAM path: gathering ranges for the channels, fences and flushes */
+
+#include <time.h>
+
+#include "session.h"
+
+/*
+ * Bytes that a payload gathers before it goes to its channel. Enough that the
+ * hand-over costs little beside the transfer, little enough that the channel
+ * starts early.
+ */
+#define PAYLOAD_BYTES (1024u * 1024)
+
+static void add(uint64_t *counter, uint64_t delta)
+{
+    __atomic_store_n(counter, *counter + delta, __ATOMIC_RELAXED);
+}
+
+static bool submit(VmfSession *s, SessionChannel *channel, GError **error)
+{
+    if (!mailbox_put(&channel->mailbox, &channel->fill)) {
+        return session_report(s, error);
+    }
+    channel->fill->kind = PAYLOAD_EMPTY;
+    return true;
+}
+
+static bool submit_fill(VmfSession *s, SessionChannel *channel, GError **error)
+{
+    return channel->fill->kind == PAYLOAD_EMPTY || submit(s, channel, error);
+}
+
+/* Whether a range continues the last one, or ends so close behind it that the gap goes along. */
+static bool extend(const VmfConn *conn, Payload *fill, uint32_t block, uint64_t offset,
+                   uint64_t end)
+{
+    PayloadRange *last = &fill->ram.ranges[fill->ram.count - 1];
+    uint64_t last_end = last->offset + last->length;
+    uint64_t limit = conn->range_max ? conn->range_max : conn->stripe;
+
+    if (last->block != block || offset < last->offset || offset > last_end + conn->merge_gap ||
+        offset / conn->stripe != last->offset / conn->stripe ||
+        MAX(end, last_end) - last->offset > limit) {
+        return false;
+    }
+    if (end > last_end) {
+        fill->ram.bytes += end - last_end;
+        last->length = (uint32_t)(end - last->offset);
+    }
+    return true;
+}
+
+/* A range within one stripe. */
+static bool add_range(VmfSession *s, uint32_t block, uint64_t offset, uint64_t length,
+                      GError **error)
+{
+    VmfConn *conn = s->conn;
+    /* Always the same channel for a stripe: its writes stay in order. */
+    SessionChannel *channel = &s->channels[(offset / conn->stripe + block) % conn->channels];
+    Payload *fill = channel->fill;
+
+    if (fill->kind == PAYLOAD_EMPTY) {
+        fill->kind = PAYLOAD_RAM;
+        fill->ram.count = 0;
+        fill->ram.bytes = 0;
+    } else if (extend(conn, fill, block, offset, offset + length)) {
+        return fill->ram.bytes < PAYLOAD_BYTES || submit(s, channel, error);
+    }
+    if (fill->ram.count == PAYLOAD_RANGES) {
+        if (!submit(s, channel, error)) {
+            return false;
+        }
+        return add_range(s, block, offset, length, error);
+    }
+    fill->ram.ranges[fill->ram.count++] =
+        (PayloadRange){.block = block, .length = (uint32_t)length, .offset = offset};
+    fill->ram.bytes += length;
+    return fill->ram.bytes < PAYLOAD_BYTES || submit(s, channel, error);
+}
+
+bool session_save_ram(void *opaque, const VmfRamBlock *block, uint64_t offset, uint64_t length,
+                      unsigned flags, uint64_t *accounted, GError **error)
+{
+    VmfSession *s = opaque;
+    const uint64_t stripe = s->conn->stripe;
+    const uint64_t limit = s->conn->range_max ? s->conn->range_max : stripe;
+
+    (void)flags;
+    if (G_UNLIKELY(session_failed(s))) {
+        return session_report(s, error);
+    }
+    s->ram_since_sync = true;
+    *accounted = length;
+    add(&s->ram_bytes, length);
+    while (length) {
+        uint64_t part = MIN(MIN(length, stripe - (offset & (stripe - 1))), limit);
+
+        if (!add_range(s, block->index, offset, part, error)) {
+            return false;
+        }
+        offset += part;
+        length -= part;
+    }
+    return true;
+}
+
+/* --- sync points --- */
+
+static bool submit_sync(VmfSession *s, bool drain, GError **error)
+{
+    uint64_t number = s->sync_number + 1;
+
+    for (unsigned i = 0; i < s->channel_count; i++) {
+        SessionChannel *channel = &s->channels[i];
+
+        if (!submit_fill(s, channel, error)) {
+            return false;
+        }
+        channel->fill->kind = PAYLOAD_SYNC;
+        channel->fill->sync.number = number;
+        channel->fill->sync.drain = drain;
+        if (!submit(s, channel, error)) {
+            return false;
+        }
+    }
+    g_mutex_lock(&s->lock);
+    s->sync_number = number;
+    s->out_sync = number;
+    g_mutex_unlock(&s->lock);
+    s->ram_since_sync = false;
+    return true;
+}
+
+static bool something_since_sync(VmfSession *s)
+{
+    bool device = __atomic_exchange_n(&s->device_since_sync, false, __ATOMIC_ACQ_REL);
+
+    return s->ram_since_sync || device;
+}
+
+bool session_fence(VmfSession *s, GError **error)
+{
+    return !something_since_sync(s) || submit_sync(s, false, error);
+}
+
+/* Waits until the latest sync went out on every channel and what was before it is written. */
+static bool await_syncs(VmfSession *s, GError **error)
+{
+    bool ok;
+
+    g_mutex_lock(&s->lock);
+    for (unsigned i = 0; i < s->channel_count; i++) {
+        while (!s->error && s->channels[i].sync_sent < s->sync_number) {
+            g_cond_wait(&s->changed, &s->lock);
+        }
+    }
+    ok = !s->error;
+    g_mutex_unlock(&s->lock);
+    return ok || session_report(s, error);
+}
+
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+bool session_flush_ram(void *opaque, VmfFlush how, unsigned flags, GError **error)
+{
+    VmfSession *s = opaque;
+    uint64_t began = now_ns();
+
+    (void)how; /* both drain: the end of a round pays its own tail */
+    (void)flags;
+    something_since_sync(s);
+    if (!submit_sync(s, true, error) || !await_syncs(s, error)) {
+        return false;
+    }
+    __atomic_store_n(&s->last_flush_ns, now_ns() - began, __ATOMIC_RELAXED);
+    return true;
+}

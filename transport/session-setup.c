@@ -1,0 +1,356 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* session-setup.c -- handshake, RAM blocks, and readiness of both sides */
+
+#include <errno.h>
+#include <string.h>
+
+#include "session.h"
+
+/* --- messages before the control thread runs --- */
+
+static bool wait_direct(VmfSession *s, bool want_send, gint64 deadline, const char *what,
+                        GError **error)
+{
+    gint64 left = deadline - g_get_monotonic_time();
+
+    if (g_cancellable_is_cancelled(s->cancel)) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_CANCELLED, "cancelled while %s", what);
+        return false;
+    }
+    if (left <= 0) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_TIMEOUT, "%s did not answer within %.1f s while %s",
+                    s->conn->peer, s->connect_timeout_us / 1e6, what);
+        return false;
+    }
+    return s->ops->control_wait(s->conn, s->cancel_fd, want_send, (int)(left / 1000) + 1, error);
+}
+
+static bool send_direct(VmfSession *s, unsigned type, uint64_t argument, const void *payload,
+                        size_t size, gint64 deadline, GError **error)
+{
+    const MessageHeader header = {.length = (uint32_t)size, .type = type, .argument = argument};
+    uint8_t bytes[MESSAGE_HEADER_BYTES];
+    const struct iovec iov[] = {{.iov_base = bytes, .iov_len = sizeof(bytes)},
+                                {.iov_base = (void *)payload, .iov_len = size}};
+
+    message_header_encode(&header, bytes);
+    for (;;) {
+        switch (s->ops->control_send(s->conn, iov, size ? 2 : 1, error)) {
+        case VMF_CONTROL_DONE:
+            return true;
+        case VMF_CONTROL_AGAIN:
+            if (!wait_direct(s, true, deadline, "sending the greeting", error)) {
+                return false;
+            }
+            break;
+        default:
+            return false;
+        }
+    }
+}
+
+static bool peer_error(VmfSession *s, const MessageHeader *header, const uint8_t *payload,
+                       GError **error)
+{
+    g_autofree char *text = message_error_text(payload, header->length);
+
+    s->error_from_peer = true;
+    g_set_error(error, VMF_ERROR,
+                header->argument == VMF_ERROR_PROTOCOL ? VMF_ERROR_PROTOCOL : VMF_ERROR_REFUSED,
+                "%s refused: %s", s->conn->peer, text);
+    return false;
+}
+
+/* Waits for a greeting. */
+static bool receive_hello(VmfSession *s, unsigned type, MessageHello *hello, gint64 deadline,
+                          GError **error)
+{
+    VmfRole sender = s->role == VMF_ROLE_SOURCE ? VMF_ROLE_DESTINATION : VMF_ROLE_SOURCE;
+    const uint8_t *message;
+    MessageHeader header;
+    size_t size;
+
+    for (;;) {
+        switch (s->ops->control_receive(s->conn, &message, &size, error)) {
+        case VMF_CONTROL_DONE:
+            if (!message_header_decode(message, size, sender, &header, error)) {
+                return false;
+            }
+            message += MESSAGE_HEADER_BYTES;
+            if (header.type == MESSAGE_ERROR) {
+                return peer_error(s, &header, message, error);
+            }
+            if (header.type != type) {
+                g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL, "%s instead of %s from %s",
+                            message_name(header.type), message_name(type), s->conn->peer);
+                return false;
+            }
+            return message_hello_decode(message, header.length, hello, error);
+        case VMF_CONTROL_AGAIN:
+            if (!wait_direct(s, false, deadline, "greeting it", error)) {
+                return false;
+            }
+            break;
+        case VMF_CONTROL_EOF:
+            g_set_error(error, VMF_ERROR, VMF_ERROR_PEER_LOST,
+                        "%s closed the connection during the greeting", s->conn->peer);
+            return false;
+        default:
+            return false;
+        }
+    }
+}
+
+/* --- the handshake --- */
+
+static bool send_hello(VmfSession *s, unsigned type, unsigned channels, gint64 deadline,
+                       GError **error)
+{
+    MessageHello hello = {
+        .protocol = MESSAGE_PROTOCOL,
+        .oldest = MESSAGE_PROTOCOL_OLDEST,
+        .channels = channels,
+        .timeout_ms = s->conn->timeout_ms,
+    };
+    uint8_t bytes[MESSAGE_HELLO_MAX];
+
+    memcpy(hello.uuid, s->conn->uuid, VMF_UUID_BYTES);
+    hello.parameters_size = s->ops->get_parameters(s->conn, hello.parameters);
+    return send_direct(s, type, 0, bytes, message_hello_encode(&hello, bytes), deadline, error);
+}
+
+static void use_timeout(VmfSession *s, uint32_t peer_ms)
+{
+    s->conn->timeout_ms = MIN(s->conn->timeout_ms, peer_ms);
+    s->conn->heartbeat_ms = MAX(s->conn->timeout_ms / 4, 10);
+}
+
+static bool greet_as_source(VmfSession *s, unsigned wanted, gint64 deadline, GError **error)
+{
+    MessageHello reply;
+
+    if (!send_hello(s, MESSAGE_HELLO, wanted ? wanted : s->ops->default_channels(s->conn), deadline,
+                    error) ||
+        !receive_hello(s, MESSAGE_HELLO_REPLY, &reply, deadline, error)) {
+        return false;
+    }
+    if (memcmp(reply.uuid, s->conn->uuid, VMF_UUID_BYTES) || reply.channels == 0 ||
+        reply.channels > s->ops->channels_max) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL,
+                    "%s answered for another session, or with %u channels", s->conn->peer,
+                    reply.channels);
+        return false;
+    }
+    s->conn->channels = reply.channels;
+    use_timeout(s, reply.timeout_ms);
+    return s->ops->peer_parameters(s->conn, reply.parameters, reply.parameters_size, error);
+}
+
+static bool greet_as_destination(VmfSession *s, bool limited, unsigned limit, gint64 deadline,
+                                 GError **error)
+{
+    MessageHello hello;
+
+    if (!receive_hello(s, MESSAGE_HELLO, &hello, deadline, error)) {
+        return false;
+    }
+    memcpy(s->conn->uuid, hello.uuid, VMF_UUID_BYTES);
+    s->conn->channels = CLAMP(hello.channels, 1, s->ops->channels_max);
+    if (limited) { /* the destination's own option is an upper bound */
+        s->conn->channels = MIN(s->conn->channels, limit);
+    }
+    use_timeout(s, hello.timeout_ms);
+    return s->ops->peer_parameters(s->conn, hello.parameters, hello.parameters_size, error) &&
+           send_hello(s, MESSAGE_HELLO_REPLY, s->conn->channels, deadline, error);
+}
+
+/* Tells a peer that greeted wrongly why it is turned away, as well as that goes. */
+static void refuse(VmfSession *s, const GError *reason)
+{
+    gint64 deadline = g_get_monotonic_time() + G_USEC_PER_SEC / 2;
+
+    if (!s->error_from_peer && !g_error_matches(reason, VMF_ERROR, VMF_ERROR_PEER_LOST) &&
+        !g_cancellable_is_cancelled(s->cancel)) {
+        send_direct(s, MESSAGE_ERROR, (uint64_t)reason->code, reason->message,
+                    MIN(strlen(reason->message), 1024), deadline, NULL);
+    }
+}
+
+bool session_shake_hands(VmfSession *s, const VmfUri *uri, GError **error)
+{
+    gint64 deadline = g_get_monotonic_time() + s->connect_timeout_us;
+    unsigned channels = (unsigned)vmf_uri_get_uint(uri, "channels");
+    bool given = vmf_uri_is_set(uri, "channels") && channels;
+    GError *failure = NULL;
+
+    if (s->role == VMF_ROLE_SOURCE ? greet_as_source(s, channels, deadline, &failure)
+                                   : greet_as_destination(s, given, channels, deadline, &failure)) {
+        return true;
+    }
+    refuse(s, failure);
+    g_propagate_error(error, failure);
+    return false;
+}
+
+/* --- RAM blocks --- */
+
+static void post_blocks(VmfSession *s)
+{
+    unsigned count = vmf_ram_blocks_count(s->blocks), next = 0;
+
+    do {
+        g_autoptr(GByteArray) list = g_byte_array_new();
+        unsigned first = next;
+
+        while (next < count &&
+               list->len + MESSAGE_BLOCK_MAX + MESSAGE_HEADER_BYTES < s->conn->control_max) {
+            const VmfRamBlock *block = vmf_ram_blocks_get(s->blocks, next++);
+            MessageBlock entry = {.length = block->length, .page_size = block->page_size};
+            uint8_t bytes[MESSAGE_BLOCK_MAX];
+
+            g_strlcpy(entry.name, block->name, sizeof(entry.name));
+            g_byte_array_append(list, bytes, (guint)message_block_encode(&entry, bytes));
+        }
+        session_post(s, MESSAGE_BLOCKS, next < count ? MESSAGE_BLOCKS_MORE : 0, first, list->data,
+                     list->len);
+    } while (next < count);
+}
+
+static bool mismatch(GError **error, const char *format, ...) G_GNUC_PRINTF(2, 3);
+
+static bool mismatch(GError **error, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    if (error) {
+        *error = g_error_new_valist(VMF_ERROR, VMF_ERROR_MISMATCH, format, args);
+    }
+    va_end(args);
+    return false;
+}
+
+/* The source's list against ours: the same names, each with the same size. */
+static bool match_blocks(VmfSession *s, GError **error)
+{
+    g_autoptr(GHashTable) named = g_hash_table_new(g_str_hash, g_str_equal);
+
+    for (unsigned i = 0; i < s->peer_blocks->len; i++) {
+        const MessageBlock *peer = &g_array_index(s->peer_blocks, MessageBlock, i);
+        const VmfRamBlock *own = vmf_ram_blocks_find(s->blocks, peer->name);
+
+        if (!own) {
+            return mismatch(error,
+                            "the source has a RAM block \"%s\" (%" G_GUINT64_FORMAT
+                            " bytes), the destination has none of that name",
+                            peer->name, peer->length);
+        }
+        if (own->length != peer->length) {
+            return mismatch(error,
+                            "RAM block \"%s\" has %" G_GUINT64_FORMAT
+                            " bytes on the source and %" G_GUINT64_FORMAT " on the destination",
+                            peer->name, peer->length, own->length);
+        }
+        if (own->page_size != peer->page_size) {
+            return mismatch(error,
+                            "RAM block \"%s\" has pages of %u bytes on the source and of %u on "
+                            "the destination",
+                            peer->name, peer->page_size, own->page_size);
+        }
+        if (!g_hash_table_add(named, (void *)own->name)) {
+            return mismatch(error, "the source names RAM block \"%s\" twice", peer->name);
+        }
+        s->wire_blocks[i] = own;
+    }
+    for (unsigned i = 0; i < vmf_ram_blocks_count(s->blocks); i++) {
+        const VmfRamBlock *own = vmf_ram_blocks_get(s->blocks, i);
+        if (!g_hash_table_contains(named, own->name)) {
+            return mismatch(error,
+                            "the destination has a RAM block \"%s\" (%" G_GUINT64_FORMAT
+                            " bytes), the source has none of that name",
+                            own->name, own->length);
+        }
+    }
+    return true;
+}
+
+/* --- the rest --- */
+
+/* Waits until *flag, which the control thread sets. The peer's heartbeats bound it. */
+static bool await_flag(VmfSession *s, const bool *flag, GError **error)
+{
+    bool ok;
+
+    g_mutex_lock(&s->lock);
+    while (!*flag && !s->error) {
+        g_cond_wait(&s->changed, &s->lock);
+    }
+    ok = *flag && !s->error;
+    g_mutex_unlock(&s->lock);
+    return ok || session_report(s, error);
+}
+
+static bool agree_on_blocks(VmfSession *s, GError **error)
+{
+    unsigned count = vmf_ram_blocks_count(s->blocks);
+
+    s->wire_blocks = g_new0(const VmfRamBlock *, MAX(count, 1));
+    if (s->role == VMF_ROLE_SOURCE) {
+        for (unsigned i = 0; i < count; i++) {
+            s->wire_blocks[i] = vmf_ram_blocks_get(s->blocks, i);
+        }
+        post_blocks(s);
+        if (!await_flag(s, &s->blocks_agreed, error)) {
+            return false;
+        }
+    } else {
+        if (!await_flag(s, &s->blocks_complete, error) || !match_blocks(s, error)) {
+            return false;
+        }
+        session_post(s, MESSAGE_BLOCKS_REPLY, 0, 0, NULL, 0);
+    }
+    s->conn->blocks = s->wire_blocks;
+    s->conn->block_count = count;
+    return true;
+}
+
+static void allocate_channels(VmfSession *s)
+{
+    s->channels = g_new0(SessionChannel, s->conn->channels);
+    for (unsigned i = 0; i < s->conn->channels; i++) {
+        s->channels[i].session = s;
+        s->channels[i].number = i;
+        s->channels[i].own = g_new0(Payload, 1);
+        s->channels[i].fill = g_new0(Payload, 1);
+    }
+}
+
+static bool prepare_channels(VmfSession *s, GError **error)
+{
+    allocate_channels(s);
+    for (unsigned i = 0; i < s->conn->channels; i++) {
+        if (!mailbox_init(&s->channels[i].mailbox, error)) {
+            mailbox_clear(&s->channels[i].mailbox);
+            return false;
+        }
+        /* Only a whole one is seen by session_fail, which may run in another thread. */
+        g_mutex_lock(&s->lock);
+        s->channel_count = i + 1;
+        g_mutex_unlock(&s->lock);
+    }
+    return true;
+}
+
+bool session_set_up(VmfSession *s, GError **error)
+{
+    if (!s->ops->open_channels(s->conn, error) || !agree_on_blocks(s, error) ||
+        !s->ops->ram_setup(s->conn, error) || !prepare_channels(s, error)) {
+        return false;
+    }
+    s->scan = vmf_ram_scan_new(s->blocks, error);
+    if (!s->scan || !session_open_file(s, error) || !session_start_channels(s, error)) {
+        return false;
+    }
+    session_post(s, MESSAGE_READY, 0, 0, NULL, 0);
+    return await_flag(s, &s->peer_ready, error);
+}

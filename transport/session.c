@@ -1,0 +1,363 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* session.c -- making, failing and ending a session */
+
+#include "session.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "fault.h"
+
+struct VmfListener {
+    VmfUri *uri;
+    const VmfTransport *ops;
+    VmfTransportListener *listener;
+    char *address;
+};
+
+/* --- failing --- */
+
+void session_fail(VmfSession *s, GError *error, bool from_peer)
+{
+    unsigned channel_count;
+    bool first;
+
+    g_mutex_lock(&s->lock);
+    channel_count = s->channel_count;
+    first = !s->error && !s->completed;
+    if (first) {
+        s->error = error;
+        s->error_from_peer = from_peer;
+        __atomic_store_n(&s->failed, 1, __ATOMIC_RELEASE);
+        session_update_readable_locked(s);
+        session_wake_control_locked(s);
+    }
+    g_cond_broadcast(&s->changed);
+    g_mutex_unlock(&s->lock);
+    if (!first) {
+        g_error_free(error);
+        return;
+    }
+    g_cancellable_cancel(s->cancel);
+    for (unsigned i = 0; i < channel_count; i++) {
+        mailbox_close(&s->channels[i].mailbox);
+    }
+}
+
+bool session_report(VmfSession *s, GError **error)
+{
+    g_mutex_lock(&s->lock);
+    if (s->error && error) {
+        *error = g_error_copy(s->error);
+    } else if (!s->error) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_FAILED, "the session has ended");
+    }
+    g_mutex_unlock(&s->lock);
+    return false;
+}
+
+bool vmf_session_check(VmfSession *s, GError **error)
+{
+    return !session_failed(s) || session_report(s, error);
+}
+
+void vmf_session_fail(VmfSession *s, GError *error)
+{
+    session_fail(s, error, false);
+}
+
+void vmf_session_cancel(VmfSession *s)
+{
+    session_fail(s, g_error_new(VMF_ERROR, VMF_ERROR_CANCELLED, "the migration was cancelled"),
+                 false);
+}
+
+/* --- making --- */
+
+static VmfSession *session_new(VmfRole role, VmfRamBlocks *blocks)
+{
+    VmfSession *s = g_new0(VmfSession, 1);
+
+    s->role = role;
+    s->blocks = vmf_ram_blocks_ref(blocks);
+    s->cancel = g_cancellable_new();
+    s->cancel_fd = g_cancellable_get_fd(s->cancel);
+    s->wake_fd = s->readable_fd = -1;
+    s->setup_began = g_get_monotonic_time();
+    s->out_credit = STREAM_RING;
+    s->in_credit_told = STREAM_RING;
+    s->peer_blocks = g_array_new(FALSE, FALSE, sizeof(MessageBlock));
+    g_mutex_init(&s->lock);
+    g_cond_init(&s->changed);
+    return s;
+}
+
+static bool make_descriptors(VmfSession *s, GError **error)
+{
+    s->wake_fd = VMF_FAULT("eventfd wake") ? -1 : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    s->readable_fd = VMF_FAULT("eventfd readable") ? -1 : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (s->wake_fd < 0 || s->readable_fd < 0 || s->cancel_fd < 0) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_IO, "cannot create event descriptors: %s",
+                    g_strerror(errno));
+        return false;
+    }
+    return true;
+}
+
+/* The transport's connection becomes the session's. */
+static void adopt(VmfSession *s, VmfConn *conn, const VmfTransport *ops, const VmfUri *uri)
+{
+    s->ops = ops;
+    s->conn = conn;
+    conn->ops = ops;
+    conn->role = s->role;
+    conn->host = &session_host;
+    conn->session = s;
+    conn->cancel = s->cancel;
+    conn->cancel_fd = s->cancel_fd;
+    conn->timeout_ms = (uint32_t)vmf_uri_get_uint(uri, "timeout");
+    conn->heartbeat_ms = MAX(conn->timeout_ms / 4, 10);
+    conn->max_inflight = vmf_uri_get_uint(uri, "max-inflight");
+    s->connect_timeout_us = (gint64)vmf_uri_get_uint(uri, "connect-timeout") * 1000;
+    s->zero_detect = vmf_uri_get_bool(uri, "zero-detect");
+}
+
+static void on_user_cancel(GCancellable *cancellable, gpointer session)
+{
+    (void)cancellable;
+    vmf_session_cancel(session);
+}
+
+/* From adopt() to a session that works; on failure the session's error is reported. */
+static bool set_up(VmfSession *s, const VmfUri *uri, GError **error)
+{
+    GError *failure = NULL;
+    bool ok;
+
+    ok = session_shake_hands(s, uri, &failure) && session_start_control(s, &failure) &&
+         session_set_up(s, &failure);
+    if (!ok) {
+        session_fail(s,
+                     failure ? failure : g_error_new(VMF_ERROR, VMF_ERROR_FAILED, "set-up failed"),
+                     false);
+        return session_report(s, error);
+    }
+    s->setup_ns = (uint64_t)(g_get_monotonic_time() - s->setup_began) * 1000;
+    return true;
+}
+
+static gulong chain(VmfSession *s, GCancellable *cancellable)
+{
+    return cancellable ? g_cancellable_connect(cancellable, G_CALLBACK(on_user_cancel), s, NULL)
+                       : 0;
+}
+
+static VmfSession *finish(VmfSession *s, bool ok, GCancellable *cancellable, gulong chained)
+{
+    if (chained) {
+        g_cancellable_disconnect(cancellable, chained);
+    }
+    if (!ok) {
+        vmf_session_free(s);
+        return NULL;
+    }
+    return s;
+}
+
+static void make_uuid(uint8_t uuid[VMF_UUID_BYTES])
+{
+    for (unsigned i = 0; i < VMF_UUID_BYTES; i += 4) {
+        guint32 word = g_random_int();
+        memcpy(uuid + i, &word, 4);
+    }
+}
+
+VmfSession *vmf_session_connect(const VmfUri *uri, VmfRamBlocks *blocks, GCancellable *cancellable,
+                                GError **error)
+{
+    const VmfTransport *ops = vmf_transport_find(vmf_uri_scheme(uri), error);
+    VmfSession *s;
+    uint8_t uuid[VMF_UUID_BYTES];
+    gulong chained;
+    bool ok = false;
+
+    if (!ops) {
+        return NULL;
+    }
+    s = session_new(VMF_ROLE_SOURCE, blocks);
+    chained = chain(s, cancellable);
+    make_uuid(uuid);
+    if (make_descriptors(s, error)) {
+        VmfConn *conn = ops->connect(uri, uuid, s->cancel, error);
+
+        if (conn) {
+            adopt(s, conn, ops, uri);
+            memcpy(conn->uuid, uuid, sizeof(uuid));
+            ok = set_up(s, uri, error);
+        }
+    }
+    return finish(s, ok, cancellable, chained);
+}
+
+/* --- listening --- */
+
+VmfListener *vmf_listener_new(const VmfUri *uri, GError **error)
+{
+    const VmfTransport *ops = vmf_transport_find(vmf_uri_scheme(uri), error);
+    VmfTransportListener *transport = ops ? ops->listen(uri, error) : NULL;
+    VmfListener *listener;
+
+    if (!transport) {
+        return NULL;
+    }
+    listener = g_new0(VmfListener, 1);
+    listener->ops = ops;
+    listener->listener = transport;
+    listener->uri = vmf_uri_ref((VmfUri *)uri);
+    listener->address = ops->listener_address(transport);
+    return listener;
+}
+
+const char *vmf_listener_address(const VmfListener *listener)
+{
+    return listener->address;
+}
+
+void vmf_listener_free(VmfListener *listener)
+{
+    if (listener) {
+        listener->ops->listener_free(listener->listener);
+        vmf_uri_unref(listener->uri);
+        g_free(listener->address);
+        g_free(listener);
+    }
+}
+
+VmfSession *vmf_session_accept(VmfListener *listener, VmfRamBlocks *blocks,
+                               GCancellable *cancellable, GError **error)
+{
+    for (;;) {
+        VmfSession *s = session_new(VMF_ROLE_DESTINATION, blocks);
+        gulong chained = chain(s, cancellable);
+        VmfConn *conn = NULL;
+        GError *failure = NULL;
+        bool named = false;
+
+        if (make_descriptors(s, &failure)) {
+            conn = listener->ops->accept(listener->listener, s->cancel, &failure);
+        }
+        if (conn) {
+            adopt(s, conn, listener->ops, listener->uri);
+            s->setup_began = g_get_monotonic_time();
+            if (set_up(s, listener->uri, &failure)) {
+                return finish(s, true, cancellable, chained);
+            }
+            /* The channel count is known once a HELLO was understood. */
+            named = conn->channels != 0;
+        }
+        finish(s, false, cancellable, chained);
+        if (!conn || named || g_cancellable_is_cancelled(cancellable)) {
+            g_propagate_error(error, failure);
+            return NULL;
+        }
+        g_debug("dropped a peer that named no session: %s", failure->message);
+        g_error_free(failure);
+    }
+}
+
+/* --- ending --- */
+
+/* Time for the peer to say goodbye, so that our last word is not lost with the connection. */
+#define LINGER_US (2 * G_USEC_PER_SEC)
+
+static void linger(VmfSession *s)
+{
+    gint64 end = g_get_monotonic_time() + LINGER_US;
+
+    g_mutex_lock(&s->lock);
+    while (s->completed && !s->bye && !s->peer_closed &&
+           g_cond_wait_until(&s->changed, &s->lock, end)) {
+    }
+    g_mutex_unlock(&s->lock);
+}
+
+static void free_ring_buffers(VmfSession *s)
+{
+    OutMessage *message;
+    Payload *payload;
+    VmfDeviceBuffer *buffer;
+
+    stream_clear(&s->in_ring);
+    stream_clear(&s->out_ring);
+    while ((message = g_queue_pop_head(&s->out))) {
+        g_free(message->payload);
+        g_free(message);
+    }
+    while ((payload = g_queue_pop_head(&s->free_payloads))) {
+        g_free(payload);
+    }
+    while ((buffer = g_queue_pop_head(&s->arrived))) {
+        vmf_device_buffer_free(buffer);
+    }
+}
+
+static void close_descriptors(VmfSession *s)
+{
+    if (s->wake_fd >= 0) {
+        close(s->wake_fd);
+    }
+    if (s->readable_fd >= 0) {
+        close(s->readable_fd);
+    }
+    if (s->cancel_fd >= 0) {
+        g_cancellable_release_fd(s->cancel);
+    }
+}
+
+void vmf_session_free(VmfSession *s)
+{
+    unsigned allocated;
+
+    if (!s) {
+        return;
+    }
+    if (!s->completed) {
+        session_fail(s, g_error_new(VMF_ERROR, VMF_ERROR_CANCELLED, "the session was ended"),
+                     false);
+    } else if (s->role == VMF_ROLE_DESTINATION) {
+        linger(s);
+    }
+    session_stop_control(s);
+    g_cancellable_cancel(s->cancel);
+    session_join_channels(s);
+    vmf_file_free(s->file);
+    allocated = s->channels ? s->conn->channels : 0;
+    if (s->conn) {
+        s->ops->close(s->conn);
+    }
+    for (unsigned i = 0; i < allocated; i++) {
+        mailbox_clear(&s->channels[i].mailbox);
+        vmf_device_buffer_free(s->channels[i].arriving);
+        g_free(s->channels[i].own);
+        g_free(s->channels[i].fill);
+    }
+    g_free(s->channels);
+    free_ring_buffers(s);
+    close_descriptors(s);
+    vmf_ram_scan_free(s->scan);
+    g_free(s->wire_blocks);
+    vmf_ram_blocks_unref(s->blocks);
+    g_array_unref(s->peer_blocks);
+    g_object_unref(s->cancel);
+    g_clear_error(&s->error);
+    g_cond_clear(&s->changed);
+    g_mutex_clear(&s->lock);
+    g_free(s);
+}
+
+VmfFile *vmf_session_get_file(VmfSession *s)
+{
+    return s->file;
+}

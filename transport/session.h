@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* session.h -- the inside of a session, shared by the session-*.c files */
+
+#ifndef VMF_SESSION_INTERNAL_H
+#define VMF_SESSION_INTERNAL_H
+
+#include <vmferry/transport.h>
+
+#include "message.h"
+#include "payload.h"
+#include "ram-scan.h"
+#include "stream.h"
+
+/* One channel: its thread, and on the source what that thread is fed with. */
+typedef struct SessionChannel {
+    VmfSession *session;
+    unsigned number;
+    GThread *thread;
+
+    /* Source. */
+    Mailbox mailbox;
+    Payload *own;  /* the thread's: what it works on */
+    Payload *fill; /* the session thread's: RAM ranges being gathered */
+
+    /* Under the session's lock. */
+    bool over;                 /* the thread has ended: it reads no client's memory any more */
+    uint64_t sync_sent;        /* source: the latest sync that went out (and drained, if asked) */
+    uint64_t sync_seen;        /* destination */
+    VmfDeviceBuffer *arriving; /* destination; the channel's thread only */
+} SessionChannel;
+
+/* A small control message on its way out. */
+typedef struct OutMessage {
+    MessageHeader header;
+    uint8_t *payload;
+} OutMessage;
+
+struct VmfSession {
+    VmfRole role;
+    const VmfTransport *ops;
+    VmfConn *conn;
+    VmfRamBlocks *blocks;
+    const VmfRamBlock **wire_blocks; /* conn->blocks */
+    VmfRamScan *scan;
+    bool zero_detect;
+    bool chained; /* the user's cancellable is connected */
+    GCancellable *cancel;
+    int cancel_fd;
+    gint64 connect_timeout_us;
+    gint64 setup_began;
+    VmfFile *file;
+    SessionChannel *channels;
+    unsigned channel_count;
+
+    GMutex lock;
+    GCond changed; /* of anything below */
+
+    GError *error; /* the first */
+    int failed;    /* atomic */
+    bool error_from_peer;
+
+    /* What the peer has said. */
+    bool blocks_complete, blocks_agreed, peer_ready, loaded, go, go_seen, bye, peer_closed;
+    GArray *peer_blocks; /* destination: MessageBlock, as they come */
+    bool setup_done;
+    bool go_sent;   /* handed to the transport */
+    bool completed; /* whatever happens to the connection now is no failure */
+
+    /* Control thread. */
+    GThread *control_thread;
+    int wake_fd;
+    bool control_sleeping, control_stop;
+    GQueue out;                   /* OutMessage */
+    gint64 last_sent, last_heard; /* control thread only */
+
+    /* Streams. */
+    StreamRing out_ring, in_ring;
+    uint64_t out_credit;     /* how far the peer allows the out stream to go */
+    uint64_t in_credit_told; /* how far we allowed the in stream to go */
+    bool out_ended, out_end_sent, in_ended;
+    uint64_t out_sync; /* needed by stream bytes put from now on */
+    int readable_fd;   /* what get_fd gives */
+    bool readable_set;
+    uint64_t stream_bytes;
+
+    /* RAM and sync: the session's own thread on the source. */
+    uint64_t sync_number;
+    bool ram_since_sync;
+    uint64_t ram_bytes, zero_bytes; /* atomic */
+    uint64_t last_flush_ns;
+
+    /* Device state. */
+    bool device_since_sync; /* atomic: something was sent over the channels */
+    unsigned next_channel;  /* atomic */
+    GQueue free_payloads;   /* for clients that send device state; under lock */
+    GQueue arrived;         /* destination: VmfDeviceBuffer */
+    uint64_t arrived_bytes; /* queued or being received */
+    uint64_t device_bytes;
+    uint64_t final_sync; /* destination: named by STREAM_END */
+    uint64_t setup_ns;
+};
+
+/* --- session.c --- */
+/* Takes the error over: it is the session's if it is the first; everything wakes up. */
+void session_fail(VmfSession *s, GError *error, bool from_peer);
+static inline bool session_failed(VmfSession *s)
+{
+    return __atomic_load_n(&s->failed, __ATOMIC_ACQUIRE);
+}
+/* Always false, with a copy of the session's error. */
+bool session_report(VmfSession *s, GError **error);
+
+/* --- session-setup.c --- */
+bool session_shake_hands(VmfSession *s, const VmfUri *uri, GError **error);
+/* Everything between the handshake and the first page. */
+bool session_set_up(VmfSession *s, GError **error);
+
+/* --- session-control.c --- */
+bool session_start_control(VmfSession *s, GError **error);
+/* Lets the control thread send what is queued, and ends it. */
+void session_stop_control(VmfSession *s);
+/* Queues a message; `payload' is copied. Any thread. */
+void session_post(VmfSession *s, unsigned type, unsigned flags, uint64_t argument,
+                  const void *payload, size_t size);
+/* Wakes the control thread; the caller holds the lock. */
+void session_wake_control_locked(VmfSession *s);
+
+/* --- session-dispatch.c --- */
+bool session_dispatch(VmfSession *s, const uint8_t *message, size_t size, GError **error);
+
+/* --- session-stream.c --- */
+bool session_open_file(VmfSession *s, GError **error);
+/* Brings the descriptor of get_fd in step; the caller holds the lock. */
+void session_update_readable_locked(VmfSession *s);
+/* The newest sync that every channel has seen; the caller holds the lock. */
+uint64_t session_seen_locked(const VmfSession *s);
+void session_end_stream(VmfSession *s);
+bool session_put_stream(void *opaque, const struct iovec *iov, unsigned iovcnt, uint64_t position,
+                        unsigned flags, GError **error);
+
+/* --- session-ram.c --- */
+bool session_save_ram(void *opaque, const VmfRamBlock *block, uint64_t offset, uint64_t length,
+                      unsigned flags, uint64_t *accounted, GError **error);
+bool session_flush_ram(void *opaque, VmfFlush how, unsigned flags, GError **error);
+/* If RAM or device state went out since the last sync: a new one on every channel. */
+bool session_fence(VmfSession *s, GError **error);
+
+/* --- session-channel.c --- */
+bool session_start_channels(VmfSession *s, GError **error);
+/* Ends and joins them; they must have a reason to end (failure, revoke, or nothing to do). */
+void session_join_channels(VmfSession *s);
+extern const VmfConnHost session_host;
+
+/* --- session-device.c --- */
+void *session_device_begin(VmfConn *conn, unsigned channel, const VmfDeviceHeader *header,
+                           GError **error);
+bool session_device_done(VmfConn *conn, unsigned channel, GError **error);
+/* A payload for a client, and back. */
+Payload *session_get_payload(VmfSession *s);
+void session_return_payload(VmfSession *s, Payload *payload);
+/* Waits for the channel to be done with a payload that points to `done'. */
+bool session_await_done(SessionChannel *channel, const PayloadDone *done, GError **error);
+void session_done(VmfSession *s, PayloadDone *done);
+
+static inline VmfSession *conn_session(VmfConn *conn)
+{
+    return conn->session;
+}
+
+#endif

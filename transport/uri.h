@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* uri.h -- cutting a URI into its parts, a pure function over text */
+
+#ifndef VMF_URI_INTERNAL_H
+#define VMF_URI_INTERNAL_H
+
+#include <vmferry/uri.h>
+
+typedef struct UriParts {
+    char *scheme, *host, *port, *path;
+    char **options; /* "name=value", not checked */
+} UriParts;
+
+/* On failure parts may be half filled: clear them in any case. */
+bool uri_split(const char *text, UriParts *parts, GError **error);
+void uri_parts_clear(UriParts *parts);
+
+#endif
