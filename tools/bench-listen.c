@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* bench-listen.c -- the destination of benchmark runs */
+
+#include <string.h>
+
+#include "bench.h"
+
+#define PLAN_MAX 4096
+
+/* Accepts a session without RAM that brings the next run's plan. */
+static bool receive_plan(VmfListener *listener, BenchPlan *plan, GError **error)
+{
+    g_autoptr(VmfRamBlocks) none = vmf_ram_blocks_new();
+    g_autoptr(VmfSession) session = vmf_session_accept(listener, none, NULL, error);
+    char text[PLAN_MAX];
+    VmfFile *file;
+    uint32_t size;
+
+    if (!session) {
+        return false;
+    }
+    file = vmf_session_get_file(session);
+    size = vmf_get_be32(file);
+    if (size > sizeof(text) || vmf_get_buffer(file, text, size) != size) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL, "the peer sent no plan");
+        return false;
+    }
+    return bench_plan_decode(text, size, plan, error) && vmf_session_complete(session, error);
+}
+
+typedef struct DeviceReader {
+    VmfSession *session;
+    uint64_t buffers, bytes;
+} DeviceReader;
+
+static void *read_devices(void *opaque)
+{
+    DeviceReader *reader = opaque;
+    VmfDeviceBuffer *buffer;
+
+    while ((buffer = vmf_session_receive_device(reader->session, NULL))) {
+        reader->buffers++;
+        reader->bytes += buffer->size;
+        vmf_device_buffer_free(buffer);
+    }
+    return NULL;
+}
+
+static bool skip_stream(VmfFile *file, uint64_t size)
+{
+    g_autofree uint8_t *buffer = g_malloc(1 << 18);
+
+    while (size) {
+        size_t part = MIN(size, 1u << 18);
+
+        if (vmf_get_buffer(file, buffer, part) != part) {
+            return false;
+        }
+        size -= part;
+    }
+    return true;
+}
+
+/* Reads everything, reports, hands over. */
+static bool serve_run(VmfSession *session, const BenchPlan *plan, const BenchMemory *memory,
+                      double cpu_before, GError **error)
+{
+    VmfFile *file = vmf_session_get_file(session);
+    g_autoptr(VmfFile) back = vmf_file_get_return_path(file, error);
+    VmfStats stats = {.size = sizeof(stats)};
+    DeviceReader reader = {.session = session};
+    GThread *devices = g_thread_new("bench-devices", read_devices, &reader);
+    double cpu;
+    bool ok;
+
+    ok = back && skip_stream(file, plan->stream) && vmf_get_be32(file) == BENCH_END_OF_ROUNDS;
+    if (ok) {
+        cpu = bench_cpu_seconds() - cpu_before;
+        vmf_session_get_stats(session, &stats);
+        vmf_put_be64(back, plan->verify ? bench_memory_hash(memory) : 0);
+        vmf_put_be64(back, (uint64_t)(cpu * 1e6));
+        vmf_put_be64(back, stats.own_bytes);
+        vmf_put_be64(back, bench_peak_resident() - MIN(bench_peak_resident(), plan->ram));
+        vmf_file_flush(back, NULL);
+        ok = vmf_file_at_end(file);
+    }
+    if (!ok && !vmf_file_check(file, error) && error) {
+        vmf_session_cancel(session);
+    } else if (!ok) {
+        g_clear_error(error);
+        g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL, "the peer's stream is not a benchmark's");
+        vmf_session_fail(session, error ? g_error_copy(*error)
+                                        : g_error_new(VMF_ERROR, VMF_ERROR_PROTOCOL, "bad stream"));
+    }
+    g_thread_join(devices);
+    return ok && vmf_session_complete(session, error);
+}
+
+static bool serve_one(VmfListener *listener, GError **error)
+{
+    g_autoptr(VmfRamBlocks) blocks = vmf_ram_blocks_new();
+    g_autoptr(VmfSession) session = NULL;
+    BenchMemory memory = {0};
+    BenchPlan plan = {0};
+    double cpu;
+    bool ok;
+
+    if (!receive_plan(listener, &plan, error) || !bench_memory_init(&memory, &plan, error)) {
+        return false;
+    }
+    cpu = bench_cpu_seconds();
+    ok = vmf_ram_blocks_add(blocks, "bench.ram", memory.ram, memory.size,
+                            (uint32_t)memory.page_size, error) &&
+         (session = vmf_session_accept(listener, blocks, NULL, error)) &&
+         serve_run(session, &plan, &memory, cpu, error);
+    vmf_session_free(g_steal_pointer(&session));
+    bench_memory_clear(&memory);
+    return ok;
+}
+
+bool bench_listen(const BenchOptions *options, GError **error)
+{
+    g_autoptr(VmfUri) uri = vmf_uri_parse(options->listen, error);
+    g_autoptr(VmfListener) listener = uri ? vmf_listener_new(uri, error) : NULL;
+
+    if (!listener) {
+        return false;
+    }
+    g_print("listening on %s\n", vmf_listener_address(listener));
+    for (unsigned served = 0; !options->serve || served < options->serve; served++) {
+        g_autoptr(GError) failure = NULL;
+
+        if (!serve_one(listener, &failure)) {
+            g_printerr("vmferry: run %u: %s\n", served + 1, failure->message);
+            if (failure->code == VMF_ERROR_DEVICE || options->serve) {
+                g_propagate_error(error, g_steal_pointer(&failure));
+                return false;
+            }
+        }
+    }
+    return true;
+}

@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* bench-memory.c -- the synthetic guest's RAM: content, dirtying, hash */
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "bench.h"
+
+/* xorshift64*, Vigna 2016: quick and good enough for content and choices. */
+uint64_t bench_random(uint64_t *state)
+{
+    uint64_t x = *state;
+
+    x ^= x >> 12;
+    x ^= x << 25;
+    x ^= x >> 27;
+    *state = x;
+    return x * 0x2545f4914f6cdd1dull;
+}
+
+bool bench_memory_init(BenchMemory *memory, const BenchPlan *plan, GError **error)
+{
+    int populate = plan->populate ? MAP_POPULATE : 0;
+    uint8_t *ram = mmap(NULL, plan->ram, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | populate, -1, 0);
+
+    if (ram == MAP_FAILED) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_IO,
+                    "no memory for a guest of %" G_GUINT64_FORMAT " bytes: %s", plan->ram,
+                    g_strerror(errno));
+        return false;
+    }
+    if (plan->populate) {
+        /*
+         * Under User-Mode Linux a page that is there still faults at its first
+         * use, slowly; changing the protection back and forth maps all of them
+         * in one go. Elsewhere it costs nothing.
+         */
+        mprotect(ram, plan->ram, PROT_READ);
+        mprotect(ram, plan->ram, PROT_READ | PROT_WRITE);
+    }
+    *memory = (BenchMemory){
+        .ram = ram,
+        .size = plan->ram,
+        .page_size = plan->page_size,
+        .pages = (plan->ram + plan->page_size - 1) / plan->page_size,
+        .random = plan->seed * 0x9e3779b97f4a7c15ull + 1,
+    };
+    memory->dirty = g_new0(uint64_t, memory->pages / 64 + 1);
+    return true;
+}
+
+void bench_memory_clear(BenchMemory *memory)
+{
+    if (memory->ram) {
+        munmap(memory->ram, memory->size);
+    }
+    g_free(memory->dirty);
+    *memory = (BenchMemory){0};
+}
+
+static uint64_t page_bytes(const BenchMemory *memory, uint64_t page)
+{
+    return MIN(memory->page_size, memory->size - page * memory->page_size);
+}
+
+static void set_dirty(BenchMemory *memory, uint64_t page)
+{
+    __atomic_fetch_or(&memory->dirty[page / 64], 1ull << (page % 64), __ATOMIC_RELEASE);
+}
+
+void bench_memory_write_page(BenchMemory *memory, uint64_t page, uint64_t content)
+{
+    uint8_t *at = memory->ram + page * memory->page_size;
+    uint64_t left = page_bytes(memory, page);
+    uint64_t state = content | 1;
+
+    /* A few random words, spread over the page, beside a constant that tells pages apart. */
+    for (; left >= 64; at += 64, left -= 64) {
+        uint64_t line[8] = {bench_random(&state), page, content, ~page, state, left, 1, 2};
+        memcpy(at, line, sizeof(line));
+    }
+    memset(at, (int)(content & 0xff) | 1, left);
+    set_dirty(memory, page);
+}
+
+void bench_memory_fill(BenchMemory *memory, const BenchPlan *plan)
+{
+    for (uint64_t page = 0; page < memory->pages; page++) {
+        uint64_t dice = bench_random(&memory->random) % 100;
+
+        set_dirty(memory, page); /* the first round saves all */
+        if (dice < plan->untouched_percent) {
+            continue;
+        }
+        if (dice < plan->untouched_percent + plan->zero_percent) {
+            memset(memory->ram + page * memory->page_size, 0, page_bytes(memory, page));
+        } else {
+            bench_memory_write_page(memory, page, bench_random(&memory->random));
+        }
+    }
+}
+
+void bench_memory_dirty(BenchMemory *memory, const BenchPlan *plan, uint64_t *random)
+{
+    uint64_t count = MAX(memory->pages * plan->dirty_percent / 100, 1);
+    uint64_t start = bench_random(random) % memory->pages;
+    uint64_t hot = MAX(memory->pages / 10, 1);
+
+    for (uint64_t i = 0; i < count; i++) {
+        uint64_t page = bench_random(random) % memory->pages;
+
+        if (plan->pattern == PATTERN_SEQUENTIAL) {
+            page = (start + i) % memory->pages;
+        } else if (plan->pattern == PATTERN_HOTSET && bench_random(random) % 10) {
+            page %= hot;
+        } else if (plan->pattern == PATTERN_RANDOM) {
+            /* Different pages, so that the percentage is what it says. */
+            while (__atomic_load_n(&memory->dirty[page / 64], __ATOMIC_RELAXED) >> (page % 64) &
+                       1 &&
+                   plan->dirty_percent < 100) {
+                page = bench_random(random) % memory->pages;
+            }
+        }
+        bench_memory_write_page(memory, page, bench_random(random));
+    }
+}
+
+bool bench_memory_next_dirty(BenchMemory *memory, uint64_t *page)
+{
+    uint64_t at = *page;
+
+    while (at < memory->pages) {
+        uint64_t word = __atomic_load_n(&memory->dirty[at / 64], __ATOMIC_ACQUIRE) >> (at % 64);
+
+        if (!word) {
+            at = (at / 64 + 1) * 64;
+            continue;
+        }
+        at += (uint64_t)__builtin_ctzll(word);
+        if (at >= memory->pages) {
+            break;
+        }
+        /* Cleared before it is read: what is written from now on makes it dirty again. */
+        __atomic_fetch_and(&memory->dirty[at / 64], ~(1ull << (at % 64)), __ATOMIC_ACQ_REL);
+        *page = at;
+        return true;
+    }
+    return false;
+}
+
+/* Every byte counts, and so does its place; not for adversaries. */
+uint64_t bench_memory_hash(const BenchMemory *memory)
+{
+    uint64_t lanes[4] = {1, 2, 3, 4}, hash = memory->size;
+    const uint8_t *at = memory->ram;
+    uint64_t left = memory->size;
+
+    for (; left >= 32; at += 32, left -= 32) {
+        uint64_t words[4];
+
+        memcpy(words, at, sizeof(words));
+        for (unsigned i = 0; i < 4; i++) {
+            lanes[i] = (lanes[i] ^ words[i]) * 0x9e3779b97f4a7c15ull;
+            lanes[i] ^= lanes[i] >> 29;
+        }
+    }
+    for (unsigned i = 0; i < 4; i++) {
+        hash = (hash ^ lanes[i]) * 0xff51afd7ed558ccdull;
+        hash ^= hash >> 32;
+    }
+    for (; left; at++, left--) {
+        hash = (hash ^ *at) * 0x100000001b3ull;
+    }
+    return hash;
+}

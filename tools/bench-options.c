@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* bench-options.c -- the command line of vmferry bench */
+
+#include <string.h>
+
+#include "bench.h"
+
+/* Texts as given, before they are checked. */
+typedef struct Texts {
+    char *ram, *page_size, *stream, *devices, *pattern, *channels, *registration, *rate;
+    int zero, untouched, dirty, rounds, runs, writers, serve;
+    gint64 seed;
+    gboolean verify, raw, no_populate, once;
+} Texts;
+
+static bool usage(GError **error, const char *option, const char *value, const char *allowed)
+{
+    g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE, "--%s %s: allowed is %s", option,
+                value, allowed);
+    return false;
+}
+
+static bool parse_size(const char *option, const char *text, uint64_t least, uint64_t *size,
+                       GError **error)
+{
+    static const char units[] = "KMGT";
+    char *end;
+    const char *unit;
+
+    *size = g_ascii_strtoull(text, &end, 10);
+    unit = *end ? strchr(units, g_ascii_toupper(*end)) : NULL;
+    if (unit) {
+        unsigned shift = 10 * (unsigned)(unit - units + 1);
+
+        if (*size > UINT64_MAX >> shift) {
+            return usage(error, option, text, "a size below 16E");
+        }
+        *size <<= shift;
+        end++;
+    }
+    if (end == text || *end || *size < least || *size > 1ull << 44) {
+        return usage(error, option, text, "a size such as 65536, 64K, 256M or 4G");
+    }
+    return true;
+}
+
+static bool parse_devices(const char *text, BenchPlan *plan, GError **error)
+{
+    char *end;
+    guint64 count = g_ascii_strtoull(text, &end, 10);
+
+    if (end == text || *end != 'x' || count < 1 || count > 4096 ||
+        !parse_size("devices", end + 1, 1, &plan->device_size, NULL) ||
+        plan->device_size > 1u << 30) {
+        return usage(error, "devices", text, "NxSIZE, such as 4x64M, at most 4096x1G");
+    }
+    plan->devices = (unsigned)count;
+    return true;
+}
+
+static bool percent(const char *option, int value, unsigned *into, GError **error)
+{
+    g_autofree char *text = g_strdup_printf("%d", value);
+
+    *into = (unsigned)value;
+    return (value >= 0 && value <= 100) || usage(error, option, text, "0 to 100");
+}
+
+static bool number(const char *option, int value, int least, int most, unsigned *into,
+                   GError **error)
+{
+    g_autofree char *text = g_strdup_printf("%d", value);
+    g_autofree char *allowed = g_strdup_printf("%d to %d", least, most);
+
+    *into = (unsigned)value;
+    return (value >= least && value <= most) || usage(error, option, text, allowed);
+}
+
+static bool check(const Texts *t, BenchOptions *o, GError **error)
+{
+    BenchPlan *plan = &o->plan;
+
+    if (!parse_size("ram", t->ram, 65536, &plan->ram, error) ||
+        !parse_size("page-size", t->page_size, 512, &plan->page_size, error) ||
+        !parse_size("stream", t->stream, 0, &plan->stream, error) ||
+        !parse_size("rate", t->rate, 0, &o->rate, error) ||
+        (t->devices && !parse_devices(t->devices, plan, error)) ||
+        !percent("zero", t->zero, &plan->zero_percent, error) ||
+        !percent("untouched", t->untouched, &plan->untouched_percent, error) ||
+        !percent("dirty", t->dirty, &plan->dirty_percent, error) ||
+        !number("rounds", t->rounds, 0, 100000, &plan->rounds, error) ||
+        !number("runs", t->runs, 1, 1000, &o->runs, error) ||
+        !number("writers", t->writers, 0, 64, &plan->writers, error) ||
+        !number("serve", t->once ? 1 : t->serve, 0, 1000000, &o->serve, error)) {
+        return false;
+    }
+    if ((plan->page_size & (plan->page_size - 1)) || plan->page_size > 1u << 30) {
+        return usage(error, "page-size", t->page_size, "a power of two from 512 to 1G");
+    }
+    if (plan->zero_percent + plan->untouched_percent > 100) {
+        return usage(error, "zero", "", "at most 100 together with --untouched");
+    }
+    if (!bench_pattern_parse(t->pattern, &plan->pattern)) {
+        return usage(error, "pattern", t->pattern, "sequential, random or hotset");
+    }
+    plan->seed = (uint64_t)t->seed;
+    plan->verify = t->verify;
+    plan->populate = !t->no_populate && !t->untouched;
+    o->raw = t->raw;
+    o->channels = t->channels ? g_strsplit(t->channels, ",", -1) : NULL;
+    o->registrations = t->registration ? g_strsplit(t->registration, ",", -1) : NULL;
+    return true;
+}
+
+static void free_texts(Texts *t)
+{
+    g_free(t->ram);
+    g_free(t->page_size);
+    g_free(t->stream);
+    g_free(t->devices);
+    g_free(t->pattern);
+    g_free(t->channels);
+    g_free(t->registration);
+    g_free(t->rate);
+}
+
+bool bench_options_parse(int *argc, char ***argv, BenchOptions *o, GError **error)
+{
+    Texts t = {
+        .ram = g_strdup("256M"),
+        .page_size = g_strdup("4096"),
+        .stream = g_strdup("0"),
+        .pattern = g_strdup("random"),
+        .rate = g_strdup("0"),
+        .dirty = 10,
+        .runs = 1,
+        .seed = 1,
+    };
+    const GOptionEntry entries[] = {
+        {"listen", 'l', 0, G_OPTION_ARG_STRING, &o->listen, "Be the destination on URI", "URI"},
+        {"once", 0, 0, G_OPTION_ARG_NONE, &t.once, "Destination: end after one run", NULL},
+        {"serve", 0, 0, G_OPTION_ARG_INT, &t.serve, "Destination: end after N runs (0: never)",
+         "N"},
+        {"ram", 'm', 0, G_OPTION_ARG_STRING, &t.ram, "Guest RAM (256M)", "SIZE"},
+        {"page-size", 0, 0, G_OPTION_ARG_STRING, &t.page_size, "Guest page (4096)", "SIZE"},
+        {"channels", 'c', 0, G_OPTION_ARG_STRING, &t.channels, "Channels, a list sweeps", "N,..."},
+        {"registration", 0, 0, G_OPTION_ARG_STRING, &t.registration,
+         "Registration modes, a list sweeps", "MODE,..."},
+        {"pattern", 0, 0, G_OPTION_ARG_STRING, &t.pattern,
+         "How pages get dirty: sequential, random (default), hotset", "PATTERN"},
+        {"dirty", 0, 0, G_OPTION_ARG_INT, &t.dirty, "Pages dirtied in a round (10)", "PERCENT"},
+        {"rounds", 0, 0, G_OPTION_ARG_INT, &t.rounds, "Rounds after the first (0)", "N"},
+        {"zero", 0, 0, G_OPTION_ARG_INT, &t.zero, "Pages that are zero (0)", "PERCENT"},
+        {"untouched", 0, 0, G_OPTION_ARG_INT, &t.untouched, "Pages never touched (0)", "PERCENT"},
+        {"writers", 0, 0, G_OPTION_ARG_INT, &t.writers, "Threads that write meanwhile (0)", "N"},
+        {"devices", 0, 0, G_OPTION_ARG_STRING, &t.devices, "Device state at the end", "NxSIZE"},
+        {"stream", 0, 0, G_OPTION_ARG_STRING, &t.stream, "Stream bytes at the end (0)", "SIZE"},
+        {"rate", 0, 0, G_OPTION_ARG_STRING, &t.rate, "Bytes per second at most (0: no limit)",
+         "SIZE"},
+        {"runs", 'n', 0, G_OPTION_ARG_INT, &t.runs, "Runs of each combination (1)", "N"},
+        {"seed", 0, 0, G_OPTION_ARG_INT64, &t.seed, "Start of the random numbers (1)", "N"},
+        {"verify", 0, 0, G_OPTION_ARG_NONE, &t.verify, "Compare both sides' RAM by a hash", NULL},
+        {"no-populate", 0, 0, G_OPTION_ARG_NONE, &t.no_populate,
+         "Do not make the RAM resident before", NULL},
+        {"raw", 0, 0, G_OPTION_ARG_NONE, &t.raw, "Measure plain writes in the same session", NULL},
+        {"vs", 0, 0, G_OPTION_ARG_STRING, &o->vs, "Run a second transport alternately", "URI"},
+        {"json", 0, 0, G_OPTION_ARG_STRING, &o->json, "Write the result there (-: stdout)", "FILE"},
+        {"plot", 0, 0, G_OPTION_ARG_STRING, &o->plot, "Draw throughput by channels",
+         "FILE.svg|png"},
+        {"progress", 0, 0, G_OPTION_ARG_STRING, &o->progress, "auto, bar, lines or none", "HOW"},
+        {0},
+    };
+    g_autoptr(GOptionContext) context =
+        g_option_context_new("[URI] - measure migrations over a transport");
+    bool ok;
+
+    g_option_context_set_summary(
+        context, "On the destination:  vmferry bench --listen rdma::4444\n"
+                 "On the source:       vmferry bench rdma:HOST:4444 --ram 1G --channels 1,4 --raw");
+    g_option_context_add_main_entries(context, entries, NULL);
+    ok = g_option_context_parse(context, argc, argv, error);
+    if (ok && *argc > 1) {
+        o->uri = g_strdup((*argv)[1]);
+    }
+    if (ok && (*argc > 2 || !o->uri == !o->listen)) {
+        g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_FAILED,
+                    "give either one URI to connect to, or --listen URI");
+        ok = false;
+    }
+    ok = ok && check(&t, o, error);
+    free_texts(&t);
+    return ok;
+}
+
+void bench_options_clear(BenchOptions *o)
+{
+    g_free(o->listen);
+    g_free(o->uri);
+    g_free(o->vs);
+    g_strfreev(o->channels);
+    g_strfreev(o->registrations);
+    g_free(o->json);
+    g_free(o->plot);
+    g_free(o->progress);
+}

@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* bench-source.c -- one benchmark run: a synthetic guest is migrated and everything is timed */
+
+#include <string.h>
+
+#include "bench.h"
+
+static double now(void)
+{
+    return (double)g_get_monotonic_time() / 1e6;
+}
+
+static bool send_plan(const VmfUri *uri, const BenchPlan *plan, GError **error)
+{
+    g_autoptr(VmfRamBlocks) none = vmf_ram_blocks_new();
+    g_autoptr(VmfUri) one_channel = vmf_uri_parse(vmf_uri_text(uri), error);
+    g_autoptr(VmfSession) session = NULL;
+    g_autofree char *text = bench_plan_encode(plan);
+    VmfFile *file;
+
+    if (!one_channel || !vmf_uri_set(one_channel, "channels", "1", error)) {
+        return false;
+    }
+    session = vmf_session_connect(one_channel, none, NULL, error);
+    if (!session) {
+        return false;
+    }
+    file = vmf_session_get_file(session);
+    vmf_put_be32(file, (uint32_t)strlen(text));
+    vmf_put_buffer(file, text, strlen(text));
+    return vmf_session_complete(session, error);
+}
+
+/* --- the guest --- */
+
+typedef struct Writer {
+    BenchMemory *memory;
+    const BenchPlan *plan;
+    uint64_t random;
+    int *stop; /* atomic */
+    GThread *thread;
+} Writer;
+
+static void *writer_main(void *opaque)
+{
+    Writer *writer = opaque;
+
+    while (!g_atomic_int_get(writer->stop)) {
+        bench_memory_write_page(writer->memory,
+                                bench_random(&writer->random) % writer->memory->pages,
+                                bench_random(&writer->random));
+        g_usleep(100);
+    }
+    return NULL;
+}
+
+/* --- rounds --- */
+
+typedef struct Run {
+    const BenchOptions *options;
+    const BenchPlan *plan;
+    BenchMemory *memory;
+    const VmfRamBlock *block;
+    VmfSession *session;
+    VmfFile *file;
+    BenchRow *row;
+    BenchProgress progress;
+} Run;
+
+/* Saves every dirty page, in the order in which a dirty bitmap is scanned. */
+static uint64_t save_dirty(Run *run, unsigned round)
+{
+    uint64_t saved = 0, pages = 0;
+
+    for (uint64_t page = 0; bench_memory_next_dirty(run->memory, &page); page++) {
+        uint64_t offset = page * run->memory->page_size;
+        uint64_t length = MIN(run->memory->page_size, run->memory->size - offset);
+
+        while (G_UNLIKELY(vmf_file_rate_exceeded(run->file))) {
+            g_usleep((gulong)vmf_file_rate_delay(run->file));
+        }
+        if (!vmf_save_ram_page(run->file, run->block, offset, length)) {
+            break;
+        }
+        saved += length;
+        if (++pages % 4096 == 0) {
+            bench_progress(run->options, &run->progress, run->session, round, offset,
+                           run->memory->size, false);
+        }
+    }
+    return saved;
+}
+
+static bool bulk_round(Run *run)
+{
+    double began = now();
+
+    save_dirty(run, 1);
+    vmf_flush_ram_pages(run->file, VMF_FLUSH_ROUND);
+    run->row->bulk_seconds = now() - began;
+    return vmf_file_check(run->file, NULL);
+}
+
+static bool dirty_rounds(Run *run)
+{
+    uint64_t random = run->memory->random;
+
+    for (unsigned round = 0; round < run->plan->rounds; round++) {
+        double began;
+
+        bench_memory_dirty(run->memory, run->plan, &random);
+        began = now();
+        run->row->dirty_bytes += save_dirty(run, 2 + round);
+        if (!vmf_flush_ram_pages(run->file, VMF_FLUSH_ROUND)) {
+            return false;
+        }
+        run->row->rounds_seconds += now() - began;
+    }
+    return true;
+}
+
+static bool send_devices(Run *run, GError **error)
+{
+    g_autofree uint8_t *state = NULL;
+
+    if (!run->plan->devices) {
+        return true;
+    }
+    state = g_malloc(run->plan->device_size);
+    memset(state, 0x5a, run->plan->device_size);
+    for (unsigned i = 0; i < run->plan->devices; i++) {
+        if (!vmf_session_send_device(run->session, "bench", i, 0, state, run->plan->device_size,
+                                     error)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void put_stream(Run *run)
+{
+    g_autofree uint8_t *bytes = g_malloc0(1 << 18);
+
+    for (uint64_t left = run->plan->stream; left;) {
+        size_t part = MIN(left, 1u << 18);
+
+        vmf_put_buffer(run->file, bytes, part);
+        left -= part;
+    }
+}
+
+/* Everything behind the guest's stop. */
+static bool switch_over(Run *run, GError **error)
+{
+    g_autoptr(VmfFile) back = vmf_file_get_return_path(run->file, error);
+    BenchRow *row = run->row;
+    double began = now(), cpu = bench_cpu_seconds();
+    uint64_t report[BENCH_REPORT_WORDS], hash = 0;
+
+    if (!back) {
+        return false;
+    }
+    save_dirty(run, 2 + run->plan->rounds);
+    if (!vmf_flush_ram_pages(run->file, VMF_FLUSH_FINAL) || !send_devices(run, error)) {
+        return vmf_file_check(run->file, error);
+    }
+    put_stream(run);
+    row->flush_seconds = now() - began;
+    row->source_cpu += bench_cpu_seconds() - cpu;
+    vmf_session_get_stats(run->session, &row->stats);
+    vmf_put_be32(run->file, BENCH_END_OF_ROUNDS);
+    if (!vmf_file_flush(run->file, error)) {
+        return false;
+    }
+    if (run->plan->verify) {
+        hash = bench_memory_hash(run->memory);
+    }
+    for (unsigned i = 0; i < BENCH_REPORT_WORDS; i++) {
+        report[i] = vmf_get_be64(back);
+    }
+    if (!vmf_file_check(back, error)) {
+        return false;
+    }
+    row->verified = run->plan->verify ? report[0] == hash : -1;
+    row->destination_cpu = (double)report[1] / 1e6;
+    row->destination_own = report[2];
+    row->destination_extra = report[3];
+    began = now();
+    if (!vmf_session_complete(run->session, error)) {
+        return false;
+    }
+    row->complete_seconds = now() - began;
+    return true;
+}
+
+static bool measure_raw(Run *run, GError **error)
+{
+    const uint64_t big = 1024 * 1024, page = 4096;
+    double seconds;
+
+    if (!vmf_session_raw_write(run->session, big, MAX(run->plan->ram / 2, 64 * big), &seconds,
+                               error)) {
+        return false;
+    }
+    run->row->raw = (double)MAX(run->plan->ram / 2, 64 * big) / seconds;
+    if (!vmf_session_raw_write(run->session, page, 16384 * page, &seconds, error)) {
+        return false;
+    }
+    run->row->raw_page = 16384.0 * (double)page / seconds;
+    return true;
+}
+
+static bool migrate(Run *run, GError **error)
+{
+    g_autofree Writer *writers = g_new0(Writer, run->plan->writers + 1);
+    double cpu;
+    int stop = 0;
+    bool ok;
+
+    if (run->options->raw && !measure_raw(run, error)) {
+        return false;
+    }
+    cpu = bench_cpu_seconds();
+    vmf_file_set_rate_limit(run->file, run->options->rate);
+    for (unsigned i = 0; i < run->plan->writers; i++) {
+        writers[i] = (Writer){.memory = run->memory,
+                              .plan = run->plan,
+                              .random = run->plan->seed + i + 1,
+                              .stop = &stop};
+        writers[i].thread = g_thread_new("bench-writer", writer_main, &writers[i]);
+    }
+    ok = bulk_round(run) && dirty_rounds(run);
+    g_atomic_int_set(&stop, 1);
+    for (unsigned i = 0; i < run->plan->writers; i++) {
+        g_thread_join(writers[i].thread);
+    }
+    run->row->source_cpu = bench_cpu_seconds() - cpu;
+    ok = ok ? switch_over(run, error) : vmf_file_check(run->file, error);
+    bench_progress(run->options, &run->progress, run->session, 0, 1, 1, true);
+    return ok;
+}
+
+bool bench_run(const VmfUri *uri, const BenchOptions *options, const BenchPlan *plan, BenchRow *row,
+               GError **error)
+{
+    g_autoptr(VmfRamBlocks) blocks = vmf_ram_blocks_new();
+    BenchMemory memory = {0};
+    Run run = {.options = options, .plan = plan, .memory = &memory, .row = row};
+    double began;
+    bool ok;
+
+    row->stats.size = sizeof(row->stats);
+    if (!send_plan(uri, plan, error) || !bench_memory_init(&memory, plan, error)) {
+        return false;
+    }
+    bench_memory_fill(&memory, plan);
+    run.block = vmf_ram_blocks_add(blocks, "bench.ram", memory.ram, memory.size,
+                                   (uint32_t)memory.page_size, error);
+    began = now();
+    run.session = run.block ? vmf_session_connect(uri, blocks, NULL, error) : NULL;
+    ok = run.session != NULL;
+    if (ok) {
+        row->setup_seconds = now() - began;
+        run.file = vmf_session_get_file(run.session);
+        vmf_session_get_stats(run.session, &row->stats);
+        ok = migrate(&run, error);
+        row->seconds = row->bulk_seconds + row->rounds_seconds + row->flush_seconds;
+        row->source_own = row->stats.own_bytes;
+        row->source_extra = bench_peak_resident() - MIN(bench_peak_resident(), plan->ram);
+        if (!ok && error && !*error) {
+            vmf_session_check(run.session, error);
+        }
+    }
+    vmf_session_free(run.session);
+    bench_memory_clear(&memory);
+    return ok;
+}

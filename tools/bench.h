@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* bench.h -- the parts of vmferry bench */
+
+#ifndef VMFERRY_BENCH_H
+#define VMFERRY_BENCH_H
+
+#include <json-glib/json-glib.h>
+#include <vmferry/vmferry.h>
+
+typedef enum { PATTERN_SEQUENTIAL, PATTERN_RANDOM, PATTERN_HOTSET } BenchPattern;
+
+/* What one run does; the source tells the destination before it begins. */
+typedef struct BenchPlan {
+    uint64_t ram, page_size, stream;
+    unsigned zero_percent, untouched_percent, dirty_percent, rounds, writers;
+    BenchPattern pattern;
+    unsigned devices;
+    uint64_t device_size;
+    uint64_t seed;
+    bool populate, verify;
+} BenchPlan;
+
+typedef struct BenchOptions {
+    BenchPlan plan;
+    char *listen, *uri, *vs;
+    char **channels, **registrations; /* lists to sweep; NULL: one run with what the URI says */
+    unsigned runs, serve;
+    bool raw;
+    uint64_t rate;
+    char *json, *plot, *progress;
+} BenchOptions;
+
+/* What one run measured. */
+typedef struct BenchRow {
+    const char *uri; /* of the options */
+    unsigned run;
+    VmfStats stats;
+    double setup_seconds, bulk_seconds, rounds_seconds, flush_seconds, complete_seconds;
+    double seconds; /* from the first page to the last flush, without what the guest did between */
+    uint64_t dirty_bytes; /* saved in the rounds after the bulk */
+    double source_cpu, destination_cpu;
+    double raw, raw_page;                     /* bytes per second; 0: not measured */
+    uint64_t source_own, destination_own;     /* bytes of the transport's own memory */
+    uint64_t source_extra, destination_extra; /* peak resident bytes beyond guest RAM */
+    int verified;                             /* 1 yes, 0 no, -1 not asked */
+} BenchRow;
+
+/* --- bench-options.c --- */
+bool bench_options_parse(int *argc, char ***argv, BenchOptions *options, GError **error);
+void bench_options_clear(BenchOptions *options);
+
+/* --- bench-plan.c --- */
+char *bench_plan_encode(const BenchPlan *plan);
+/* Checks every value: the text comes from the wire. */
+bool bench_plan_decode(const char *text, gssize size, BenchPlan *plan, GError **error);
+const char *bench_pattern_name(BenchPattern pattern);
+bool bench_pattern_parse(const char *name, BenchPattern *pattern);
+
+/* --- bench-memory.c --- */
+typedef struct BenchMemory {
+    uint8_t *ram;
+    uint64_t size, page_size, pages;
+    uint64_t *dirty; /* a bit for each page; atomic */
+    uint64_t random;
+} BenchMemory;
+
+bool bench_memory_init(BenchMemory *memory, const BenchPlan *plan, GError **error);
+void bench_memory_clear(BenchMemory *memory);
+/* New content for a page, marked dirty. Several threads may. */
+void bench_memory_write_page(BenchMemory *memory, uint64_t page, uint64_t content);
+/* First content of the source's RAM. */
+void bench_memory_fill(BenchMemory *memory, const BenchPlan *plan);
+/* Writes as many pages as the plan says for a round. */
+void bench_memory_dirty(BenchMemory *memory, const BenchPlan *plan, uint64_t *random);
+/* The next page at or behind `from' that is dirty, and clears its mark; false at the end. */
+bool bench_memory_next_dirty(BenchMemory *memory, uint64_t *page);
+uint64_t bench_memory_hash(const BenchMemory *memory);
+uint64_t bench_random(uint64_t *state);
+
+/* --- bench-source.c, bench-listen.c --- */
+bool bench_run(const VmfUri *uri, const BenchOptions *options, const BenchPlan *plan, BenchRow *row,
+               GError **error);
+bool bench_listen(const BenchOptions *options, GError **error);
+
+/* What the destination reports at the end of a run, as be64s on the return path. */
+#define BENCH_REPORT_WORDS 4 /* hash, CPU in microseconds, own bytes, extra resident bytes */
+#define BENCH_END_OF_ROUNDS 0x454e4421u /* "END!" in the stream: now hash and report */
+
+/* --- bench-report.c --- */
+void bench_print_table(const BenchRow *rows, unsigned count);
+bool bench_write_json(const char *file, const char *uri, const char *pattern, const BenchRow *rows,
+                      unsigned count, GError **error);
+/* When progress was shown last, and what had been sent then. */
+typedef struct BenchProgress {
+    gint64 shown;
+    uint64_t bytes;
+} BenchProgress;
+void bench_progress(const BenchOptions *options, BenchProgress *progress, VmfSession *session,
+                    unsigned round, uint64_t done, uint64_t total, bool last);
+
+/* --- bench-process.c --- */
+double bench_cpu_seconds(void);
+uint64_t bench_peak_resident(void);
+
+#endif

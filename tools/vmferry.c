@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* vmferry.c -- the command: subcommands, help, exit status */
+
+#include <locale.h>
+#include <stdio.h>
+#include <string.h>
+#include <vmferry/transport.h>
+
+#include "bench.h"
+
+/* Documented in vmferry(1). */
+enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_UNKNOWN_OUTCOME = 4 };
+
+static int report(const GError *error)
+{
+    g_printerr("vmferry: %s\n", error->message);
+    if (error->domain == G_OPTION_ERROR) {
+        g_printerr("Try \"vmferry help\".\n");
+        return EXIT_USAGE;
+    }
+    if (g_error_matches(error, VMF_ERROR, VMF_ERROR_INVALID)) {
+        return EXIT_USAGE;
+    }
+    return g_error_matches(error, VMF_ERROR, VMF_ERROR_UNKNOWN_OUTCOME) ? EXIT_UNKNOWN_OUTCOME
+                                                                        : EXIT_FAILED;
+}
+
+/* --- bench --- */
+
+static bool set_list_option(VmfUri *uri, const char *name, const char *value, GError **error)
+{
+    /* A scheme without registration, such as tcp:, is run all the same beside one that has it. */
+    if (g_str_equal(name, "registration") && !g_str_equal(vmf_uri_scheme(uri), "rdma")) {
+        return true;
+    }
+    return vmf_uri_set(uri, name, value, error);
+}
+
+static bool run_one(const BenchOptions *o, const char *text, const char *channels,
+                    const char *registration, unsigned run, GArray *rows, GError **error)
+{
+    g_autoptr(VmfUri) uri = vmf_uri_parse(text, error);
+    BenchPlan plan = o->plan;
+    BenchRow row = {.uri = text, .run = run};
+
+    if (!uri || (channels && !set_list_option(uri, "channels", channels, error)) ||
+        (registration && !set_list_option(uri, "registration", registration, error))) {
+        return false;
+    }
+    plan.seed += run;
+    if (!bench_run(uri, o, &plan, &row, error)) {
+        return false;
+    }
+    g_array_append_val(rows, row);
+    return true;
+}
+
+/* Every combination, the two URIs in turn, so that a drift of the machine hits both alike. */
+static bool sweep(const BenchOptions *o, GArray *rows, GError **error)
+{
+    char *none[] = {NULL, NULL};
+    char **channels = o->channels ? o->channels : none;
+    char **registrations = o->registrations ? o->registrations : none;
+
+    for (unsigned run = 1; run <= o->runs; run++) {
+        for (unsigned r = 0; r == 0 || registrations[r]; r++) {
+            for (unsigned c = 0; c == 0 || channels[c]; c++) {
+                if (!run_one(o, o->uri, channels[c], registrations[r], run, rows, error) ||
+                    (o->vs &&
+                     !run_one(o, o->vs, channels[c], registrations[r], run, rows, error))) {
+                    return false;
+                }
+                if (!channels[c]) {
+                    break;
+                }
+            }
+            if (!registrations[r]) {
+                break;
+            }
+        }
+    }
+    return true;
+}
+
+static bool plot(const char *json, const char *image, GError **error)
+{
+    g_autofree char *self = g_file_read_link("/proc/self/exe", NULL);
+    g_autofree char *directory = g_path_get_dirname(self ? self : ".");
+    g_autofree char *beside = g_build_filename(directory, "vmferry-plot", NULL);
+    const char *argv[] = {g_file_test(beside, G_FILE_TEST_IS_EXECUTABLE) ? beside : "vmferry-plot",
+                          json, image, NULL};
+    int status;
+
+    return g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL, NULL,
+                        &status, error) &&
+           g_spawn_check_wait_status(status, error);
+}
+
+static bool report_rows(const BenchOptions *o, GArray *rows, GError **error)
+{
+    const BenchRow *row = (const BenchRow *)rows->data;
+    const char *pattern = bench_pattern_name(o->plan.pattern);
+    g_autofree char *temporary = o->plot && !o->json ? g_strconcat(o->plot, ".json", NULL) : NULL;
+    const char *json = temporary ? temporary : o->json;
+
+    if (!o->json || !g_str_equal(o->json, "-")) {
+        bench_print_table(row, rows->len);
+    }
+    if (json && !bench_write_json(json, o->uri, pattern, row, rows->len, error)) {
+        return false;
+    }
+    if (o->plot && !plot(json, o->plot, error)) {
+        return false;
+    }
+    for (unsigned i = 0; i < rows->len; i++) {
+        if (row[i].verified == 0) {
+            g_set_error(error, VMF_ERROR, VMF_ERROR_FAILED,
+                        "the destination's RAM differs from the source's");
+            return false;
+        }
+    }
+    return true;
+}
+
+static int bench(int argc, char **argv)
+{
+    BenchOptions options = {0};
+    g_autoptr(GError) error = NULL;
+    g_autoptr(GArray) rows = g_array_new(FALSE, FALSE, sizeof(BenchRow));
+    bool ok = bench_options_parse(&argc, &argv, &options, &error);
+
+    if (ok && options.listen) {
+        ok = bench_listen(&options, &error);
+    } else if (ok) {
+        ok = sweep(&options, rows, &error) && report_rows(&options, rows, &error);
+    }
+    bench_options_clear(&options);
+    return ok ? EXIT_OK : report(error);
+}
+
+/* --- transports --- */
+
+static void print_options(const VmfOptionSpec *specs)
+{
+    static const char *const types[] = {"on|off", "number", "size", "time", NULL, "text"};
+
+    for (; specs->name; specs++) {
+        g_print("  %-16s %-20s default %-8s %s\n", specs->name,
+                specs->type == VMF_OPTION_CHOICE ? specs->choices : types[specs->type],
+                specs->default_value ? specs->default_value : "-", specs->help);
+    }
+}
+
+static int transports(int argc, char **argv)
+{
+    g_auto(GStrv) schemes = vmf_transport_schemes();
+    bool rdma = false;
+
+    (void)argv;
+    if (argc > 1) {
+        g_printerr("vmferry: transports takes no arguments\n");
+        return EXIT_USAGE;
+    }
+    g_print("every transport:\n");
+    print_options(vmf_uri_general_options());
+    for (char **scheme = schemes; *scheme; scheme++) {
+        const VmfTransport *t = vmf_transport_find(*scheme, NULL);
+
+        g_print("%s: %s\n", t->scheme, t->help);
+        print_options(t->options);
+        rdma = rdma || g_str_equal(*scheme, "rdma");
+    }
+    if (!rdma) {
+        g_autoptr(GError) error = NULL;
+
+        vmf_transport_find("rdma", &error);
+        g_print("rdma: not available: %s\n", error ? error->message : "?");
+    }
+    return EXIT_OK;
+}
+
+/* --- the command --- */
+
+static int help(int argc, char **argv);
+
+static const struct {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const char *help;
+} commands[] = {
+    {"bench", bench, "measure migrations of a synthetic guest (bench --help for its options)"},
+    {"transports", transports, "list the transports and their URI options"},
+    {"help", help, "this text"},
+};
+
+static int help(int argc, char **argv)
+{
+    (void)argc;
+    (void)argv;
+    g_print("vmferry " VMF_VERSION " - move running virtual machines, over RDMA or sockets\n\n"
+            "usage: vmferry COMMAND [OPTIONS]\n\n");
+    for (unsigned i = 0; i < G_N_ELEMENTS(commands); i++) {
+        g_print("  %-12s %s\n", commands[i].name, commands[i].help);
+    }
+    g_print("\nExit status: 0 done, 1 failed, 2 wrong usage, 4 the outcome of a hand-over is "
+            "unknown.\nMore in vmferry(1).\n");
+    return EXIT_OK;
+}
+
+int main(int argc, char **argv)
+{
+    setlocale(LC_ALL, "");
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    if (argc >= 2 && (g_str_equal(argv[1], "--version") || g_str_equal(argv[1], "-V"))) {
+        g_print("vmferry " VMF_VERSION "\n");
+        return EXIT_OK;
+    }
+    if (argc >= 2 && (g_str_equal(argv[1], "--help") || g_str_equal(argv[1], "-h"))) {
+        return help(argc, argv);
+    }
+    for (unsigned i = 0; argc >= 2 && i < G_N_ELEMENTS(commands); i++) {
+        if (g_str_equal(argv[1], commands[i].name)) {
+            return commands[i].run(argc - 1, argv + 1);
+        }
+    }
+    g_printerr("vmferry: %s%s\nTry \"vmferry help\".\n", argc < 2 ? "no command" : "no command ",
+               argc < 2 ? "" : argv[1]);
+    return EXIT_USAGE;
+}
