@@ -68,6 +68,7 @@ static const VmfTransport transport = {
     .serve = rdma_serve,
     .revoke = rdma_revoke,
     .close = rdma_conn_close,
+    .raw_write = rdma_raw_write,
 };
 
 G_MODULE_EXPORT const VmfTransport *vmf_transport_entry(void);

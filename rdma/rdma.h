@@ -141,6 +141,10 @@ bool rdma_send_sync(VmfConn *conn, unsigned channel, uint64_t number, bool drain
 bool rdma_kick(VmfConn *conn, unsigned channel, GError **error);
 bool rdma_wait(VmfConn *conn, unsigned channel, int wake_fd, GError **error);
 
+/* --- raw.c --- */
+bool rdma_raw_write(VmfConn *conn, unsigned channel, uint64_t message_size, uint64_t bytes,
+                    double *seconds, GError **error);
+
 /* --- serve.c --- */
 bool rdma_serve(VmfConn *conn, unsigned channel, GError **error);
 bool rdma_revoke(VmfConn *conn, GError **error);

@@ -254,10 +254,8 @@ bool rdma_send_sync(VmfConn *base, unsigned number, uint64_t sync, bool drain, G
     if (!endpoint_send(channel->ep, WIRE_SYNC, 0, vmf_writer_size(&w), error)) {
         return false;
     }
-    while (drain && channel->ep->completed != channel->ep->posted) {
-        if (!writer_await_progress(channel, error)) {
-            return false;
-        }
+    if (drain && !writer_drain(channel, error)) {
+        return false;
     }
     count_inflight(channel);
     return true;

@@ -252,6 +252,23 @@ bool writer_await_progress(RdmaChannel *channel, GError **error)
     return true;
 }
 
+bool writer_drain(RdmaChannel *channel, GError **error)
+{
+    Endpoint *ep = channel->ep;
+
+    if (ep->open.requests) { /* none of those would tell that it is done */
+        if (!writer_await_send(channel, error) || !endpoint_send(ep, WIRE_NOP, 0, 0, error)) {
+            return false;
+        }
+    }
+    while (ep->completed != ep->posted) {
+        if (!writer_await_progress(channel, error)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 bool writer_await_send(RdmaChannel *channel, GError **error)
 {
     while (!endpoint_can_send(channel->ep)) {

@@ -91,6 +91,8 @@ bool writer_push(struct RdmaChannel *channel, GError **error);
 bool writer_post_all(struct RdmaChannel *channel, GError **error);
 /* Waits until something completed or arrived; nothing for the session's time-out is an error. */
 bool writer_await_progress(struct RdmaChannel *channel, GError **error);
+/* Waits until all that was posted is complete; some completion must be on its way. */
+bool writer_drain(struct RdmaChannel *channel, GError **error);
 /* Waits until the endpoint takes a counted message. */
 bool writer_await_send(struct RdmaChannel *channel, GError **error);
 /* Posts the list that was built. */

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: BSD-2-Clause
+# shellcheck shell=bash
+# common.sh -- what the parts of the lab share
+
+die() {
+    echo "lab: $*" >&2
+    exit 1
+}
+
+say() {
+    echo "lab: $*" >&2
+}
+
+need_root() {
+    [ "$(id -u)" = 0 ] || die "this needs root (for /dev/net, namespaces, or packages)"
+}
+
+# What a healthy kernel never says. The warning that User-Mode Linux gives at boot because no
+# PCI device is configured is expected: rxe only needs PCI to be compiled in.
+LOG_TROUBLE='BUG:|BUG at|Oops|WARNING:|soft lockup|hung task|list_(add|del) corruption|refcount_t:|unregister_netdevice: waiting|general protection|use-after-free'
+LOG_BENIGN='virt-pci\.c:[0-9]+ um_pci_init'
+
+# Fails, and shows where, when a kernel log (a file) has trouble in it.
+check_log() {
+    local found
+    found=$(grep -nE "$LOG_TROUBLE" "$1" | grep -vE "$LOG_BENIGN" || true)
+    [ -z "$found" ] && return 0
+    echo "lab: the kernel log of $2 shows trouble:" >&2
+    echo "$found" >&2
+    return 1
+}
+
+# The words of a command, quoted for a shell script.
+quoted() {
+    printf '%q ' "$@"
+}

@@ -1,0 +1,61 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-2-Clause
+# init.sh -- process 1 of a lab host: sets it up, then runs what it is told on its console
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mountpoint -q /dev || mount -t devtmpfs dev /dev
+mount -t tmpfs tmpfs /run
+mkdir -p /dev/shm 2>/dev/null
+mount -t tmpfs tmpfs /dev/shm
+# The kernel's command line: lab.out= a folder of the outer machine, lab.*= the rest.
+for word in $(cat /proc/cmdline); do
+    case $word in lab.*=*) name=${word%%=*} && declare "LAB_${name#lab.}=${word#*=}" ;; esac
+done
+mount -t hostfs none /mnt -o "$LAB_out"
+# /tmp is this host's own; the checkout may lie below it, so it stays visible at its place.
+mkdir -p /run/tmp
+case $LAB_cwd/ in
+/tmp/*) ;;
+*) mount -t tmpfs tmpfs /tmp ;;
+esac
+
+# perftest divides by a clock rate that this kernel does not tell.
+sed '$ a cpu MHz\t\t: 2000.000' /proc/cpuinfo >/run/cpuinfo
+mount --bind /run/cpuinfo /proc/cpuinfo
+
+ip link set lo up
+peer=$LAB_host
+if [ "$LAB_hosts" = 1 ]; then
+    device=v0
+    ip link add v0 mtu 9000 type veth peer name v1 mtu 9000
+    ip link set v1 up
+else
+    device=vec0
+    ip link set vec0 mtu 9000
+    peer=$((3 - LAB_host))
+fi
+sysctl -qw net.ipv6.conf.$device.accept_dad=0
+ip address add 10.77.0.$LAB_host/24 dev $device
+ip address add fd77::$LAB_host/64 dev $device nodad
+ip link set $device up
+rdma link add "${LAB_device}0" type "$LAB_device" netdev $device || echo "no RDMA device" >/mnt/failed
+ulimit -l unlimited
+export LAB_HOST=$LAB_host LAB_ADDR=10.77.0.$LAB_host LAB_PEER=10.77.0.$peer
+export LAB_ADDR6=fd77::$LAB_host LAB_PEER6=fd77::$peer LAB_DEVICE=${LAB_device}0 LAB_OUT=/mnt
+export LAB_NETDEV=$device HOME=/run TMPDIR=/dev/shm
+touch /mnt/up
+
+# Each line on the console is the number of a command to run beside the others.
+while read -r id; do
+    [ "$id" = off ] && break
+    (
+        cd "$LAB_cwd" || exit 1
+        bash "/mnt/cmd/$id" </dev/null >"/mnt/cmd/$id.out" 2>&1
+        echo $? >"/mnt/cmd/$id.rc.new"
+        mv "/mnt/cmd/$id.rc.new" "/mnt/cmd/$id.rc"
+    ) &
+done
+dmesg >/mnt/dmesg
+poweroff -f

@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: BSD-2-Clause
+# shellcheck shell=bash
+# uml.sh -- lab hosts in User-Mode Linux
+
+BOOT_SECONDS=60
+RUN=$LAB_RUN/$LAB_NAME
+
+host_dir() {
+    echo "$RUN/host$1"
+}
+
+host_alive() {
+    local pid
+    pid=$(cat "$(host_dir "$1")/pid" 2>/dev/null) && kill -0 "$pid" 2>/dev/null
+}
+
+need_host() {
+    [ -d "$(host_dir "$1")" ] || die "no host $1 is up (tools/lab up)"
+    host_alive "$1" || die "host $1 is not running (killed, or its kernel died: see $(host_dir "$1")/console)"
+}
+
+# --- the wire between two hosts: a veth pair in a namespace of the lab's own ---
+
+wire_up() {
+    local ns=$1 limit
+    need_root
+    # Too small socket buffers lose packets between the hosts.
+    for limit in rmem_max wmem_max rmem_default wmem_default; do
+        if [ "$(cat /proc/sys/net/core/$limit)" -lt 268435456 ]; then
+            echo 268435456 >/proc/sys/net/core/$limit
+        fi
+    done
+    ip netns add "$ns"
+    ip -n "$ns" link add lab1 mtu 9000 type veth peer name lab2 mtu 9000
+    for limit in lab1 lab2; do
+        ip netns exec "$ns" sysctl -qw net.ipv6.conf.$limit.disable_ipv6=1
+        ip -n "$ns" link set $limit txqueuelen 10000 up
+    done
+    echo "$ns" >"$RUN/netns"
+}
+
+# --- starting and ending ---
+
+start_host() {
+    local number=$1 dir vector=() inside=()
+    dir=$(host_dir "$number")
+    mkdir -p "$dir/cmd" "$dir/home"
+    mkfifo "$dir/in"
+    if [ "$HOSTS" = 2 ]; then
+        inside=(ip netns exec "$(cat "$RUN/netns")")
+        vector=("vec0:transport=raw,ifname=lab$number,depth=256,gro=0,mtu=9000")
+    fi
+    # The fifo is opened for both ways, so that it neither blocks nor ends.
+    # A session of its own: one kill ends the kernel and all its helpers.
+    TMPDIR=/dev/shm HOME=$dir/home setsid "${inside[@]}" "$KERNEL" mem="$MEM" \
+        rootfstype=hostfs rootflags=/ ro init="$LAB_PARTS/init.sh" \
+        con=null con0=fd:0,fd:1 quiet "${vector[@]}" \
+        lab.out="$dir" lab.host="$number" lab.hosts="$HOSTS" lab.device="$DEVICE" lab.cwd="$PWD" \
+        <>"$dir/in" >"$dir/console" 2>&1 &
+    echo $! >"$dir/pid"
+    disown $!
+}
+
+await_host() {
+    local number=$1 dir deadline=$((SECONDS + BOOT_SECONDS))
+    dir=$(host_dir "$number")
+    until [ -e "$dir/up" ]; do
+        host_alive "$number" || { tail -20 "$dir/console" >&2 && lab_down && die "host $number died while booting"; }
+        [ $SECONDS -lt $deadline ] || { lab_down && die "host $number did not boot within $BOOT_SECONDS s"; }
+        sleep 0.1
+    done
+    [ ! -e "$dir/failed" ] || { lab_down && die "host $number: $(cat "$dir/failed")"; }
+}
+
+# The memory of the hosts is a file in /dev/shm.
+check_memory() {
+    local free
+    free=$(df --output=avail -k /dev/shm | tail -1)
+    [ "$free" -gt 1048576 ] || die "/dev/shm has only $((free / 1024)) MiB left; the hosts' memory lies there"
+}
+
+start_lab() {
+    local number
+    [ ! -d "$RUN" ] || lab_down
+    . "$LAB_PARTS/kernel.sh"
+    lab_kernel
+    check_memory
+    mkdir -p "$RUN"
+    echo "$HOSTS" >"$RUN/hosts"
+    [ "$HOSTS" = 1 ] || wire_up "vmflab-$LAB_NAME-$$"
+    for number in $(seq "$HOSTS"); do start_host "$number"; done
+    for number in $(seq "$HOSTS"); do await_host "$number"; done
+}
+
+lab_up() {
+    parse_options "$@"
+    start_lab
+}
+
+lab_down() {
+    local dir pid
+    for dir in "$RUN"/host*; do
+        pid=$(cat "$dir/pid" 2>/dev/null) || continue
+        # The kernel's helper processes are in its session's process group.
+        kill -KILL -- "-$pid" 2>/dev/null || kill -KILL "$pid" 2>/dev/null || true
+        while kill -0 "$pid" 2>/dev/null; do sleep 0.05; done
+    done
+    if [ -e "$RUN/netns" ]; then
+        ip netns delete "$(cat "$RUN/netns")" 2>/dev/null || true
+    fi
+    rm -rf "$RUN"
+}
+
+# --- running commands ---
+
+# Shows what a command has printed since the last time.
+show_output() {
+    local file=$1 size
+    size=$(stat -c %s "$file" 2>/dev/null || echo 0)
+    if [ "$size" -gt "$SHOWN" ]; then
+        tail -c +$((SHOWN + 1)) "$file" | head -c $((size - SHOWN))
+        SHOWN=$size
+    fi
+}
+
+# Runs a command on a host; returns its exit status, 124 when it takes too long.
+run_on() {
+    local number=$1 seconds=$2 dir id
+    shift 2
+    dir=$(host_dir "$number")
+    id=$(mktemp -u "XXXXXXXX")
+    {
+        env | grep -E '^(VMFERRY|G_|ASAN|UBSAN|TSAN|LSAN)[A-Z_]*=' | sed 's/^/export /; s/=\(.*\)/="\1"/' || true
+        echo "exec $(quoted "$@")"
+    } >"$dir/cmd/$id"
+    echo "$id" >"$dir/in"
+    SHOWN=0
+    local deadline=$((SECONDS + seconds))
+    until [ -e "$dir/cmd/$id.rc" ]; do
+        sleep 0.05
+        show_output "$dir/cmd/$id.out"
+        host_alive "$number" || { say "host $number died" && return 125; }
+        if [ $SECONDS -ge $deadline ]; then
+            say "host $number: the command takes longer than $seconds s: $*"
+            return 124
+        fi
+    done
+    show_output "$dir/cmd/$id.out"
+    return "$(cat "$dir/cmd/$id.rc")"
+}
+
+lab_run() {
+    local number=1 seconds=600
+    while [ $# -gt 0 ]; do
+        case $1 in
+        -h) number=$2 && shift ;;
+        -t) seconds=$2 && shift ;;
+        --) shift && break ;;
+        *) die "run: unknown option $1" ;;
+        esac
+        shift
+    done
+    [ $# -gt 0 ] || die "run needs -- and a command"
+    need_host "$number"
+    run_on "$number" "$seconds" "$@"
+}
+
+# --- the link ---
+
+lab_link() {
+    local netem=() word
+    need_host 1
+    local device=vec0
+    [ "$(cat "$RUN/hosts")" = 2 ] || device=v0
+    case ${1:-} in
+    clear) run_on 1 20 tc qdisc delete dev $device root 2>/dev/null || true ;;
+    cut | restore)
+        [ -e "$RUN/netns" ] || die "link $1 needs two hosts"
+        ip -n "$(cat "$RUN/netns")" link set lab1 "$([ "$1" = cut ] && echo down || echo up)"
+        ;;
+    "") die "link: say delay=TIME, loss=PERCENT, rate=RATE, clear, cut or restore" ;;
+    *)
+        for word in "$@"; do
+            case $word in
+            delay=* | loss=* | rate=*) netem+=("${word%%=*}" "${word#*=}") ;;
+            *) die "link: what is $word? (delay=, loss=, rate=, clear, cut, restore)" ;;
+            esac
+        done
+        run_on 1 20 tc qdisc replace dev $device root netem "${netem[@]}" limit 200000
+        ;;
+    esac
+}
+
+lab_kill() {
+    local pid
+    need_host "${1:?kill needs the number of a host}"
+    pid=$(cat "$(host_dir "$1")/pid")
+    kill -KILL -- "-$pid" 2>/dev/null || kill -KILL "$pid"
+    while kill -0 "$pid" 2>/dev/null; do sleep 0.05; done
+}
+
+# --- kernel logs ---
+
+lab_dmesg() {
+    need_host "${1:?dmesg needs the number of a host}"
+    run_on "$1" 20 dmesg
+}
+
+lab_check() {
+    local number status=0
+    for number in $(seq "$(cat "$RUN/hosts")"); do
+        host_alive "$number" || continue # killed on purpose: its log went with it
+        run_on "$number" 20 dmesg >"$RUN/dmesg$number"
+        check_log "$RUN/dmesg$number" "host $number" || status=1
+    done
+    return $status
+}
+
+lab_exec() {
+    local status=0
+    LAB_NAME=exec-$$ RUN=$LAB_RUN/exec-$$
+    trap 'lab_down' EXIT
+    trap 'exit 130' INT TERM
+    start_lab
+    run_on 1 "$TIMEOUT" "${REST[@]}" || status=$?
+    lab_check || status=1
+    return $status
+}
