@@ -17,6 +17,9 @@ typedef struct FuzzSeed {
 
 /* Where mutation starts, for the replay; ends with an all-zero entry. */
 extern const FuzzSeed fuzz_seeds[];
-#define FUZZ_SEED(text) {text, sizeof(text) - 1}
+#define FUZZ_SEED(text)                                                                            \
+    {                                                                                              \
+        text, sizeof(text) - 1                                                                     \
+    }
 
 #endif

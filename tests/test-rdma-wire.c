@@ -182,8 +182,8 @@ static void device__round_trips_and_refuses_bad_headers(void **state)
 
 static void parameters__match_their_vector(void **state)
 {
-    const uint8_t vector[WIRE_PARAMETERS_BYTES] = {0, 0, 0, 1,    0, 0, 0, 1, 0, 0, 0, 0, 0, 0x10,
-                                                   0, 0, 0, 0,    0, 0, 4, 0, 0, 0, 0, 0, 0, 1};
+    const uint8_t vector[WIRE_PARAMETERS_BYTES] = {0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0x10,
+                                                   0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 1};
     WireParameters p = {.revision = 1,
                         .registration = 1,
                         .chunk_size = 0x100000,

@@ -78,7 +78,8 @@ static bool all_was_read(VmfSession *s, GError **error)
     while (!s->error &&
            !(s->in_ended && (s->channel_count == 0 || session_seen_locked(s) >= s->final_sync))) {
         /* With unread bytes the end cannot be near: better an error than a hang. */
-        if (stream_readable(&s->in_ring, session_seen_locked(s)) > 0) {
+        if (vmf_file_buffered(s->file) > 0 ||
+            stream_readable(&s->in_ring, session_seen_locked(s)) > 0) {
             break;
         }
         g_cond_wait(&s->changed, &s->lock);

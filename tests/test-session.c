@@ -1,0 +1,566 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* test-session.c -- whole migrations within one process, over the transport under test */
+
+#include <poll.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <cmocka.h>
+
+#include "pair.h"
+
+#define MIB (1024u * 1024)
+
+static void save_all(Pair *pair, uint64_t piece)
+{
+    VmfFile *file = vmf_session_get_file(pair->source);
+
+    for (uint64_t at = 0; at < pair->size; at += piece) {
+        assert_true(vmf_save_ram_page(file, pair->block, at, MIN(piece, pair->size - at)));
+    }
+}
+
+/* --- RAM --- */
+
+static void migrate_with(const char *options, uint64_t size, uint64_t piece)
+{
+    Pair pair;
+
+    pair_init(&pair, size, true, options);
+    pair_fill(pair.source_ram, size, 7);
+    memset(pair.destination_ram, 0xee, size);
+    memset(pair.source_ram + size / 3, 0, size / 5); /* and zero pages in the middle */
+    pair_connect(&pair);
+    save_all(&pair, piece);
+    assert_int_equal(vmf_file_tell(vmf_session_get_file(pair.source)), size);
+    pair_complete(&pair);
+    pair_clear(&pair);
+}
+
+static void ram__arrives_whatever_the_channels(void **state)
+{
+    static const char *const options[] = {",channels=1", ",channels=2", ",channels=4",
+                                          ",channels=8"};
+
+    (void)state;
+    for (unsigned i = 0; i < G_N_ELEMENTS(options); i++) {
+        migrate_with(options[i], 8 * MIB, 4096);
+    }
+}
+
+static void ram__arrives_whatever_the_sizes(void **state)
+{
+    (void)state;
+    migrate_with(",channels=3", 5 * MIB + 12345, 4096);
+    migrate_with(",channels=2", 3 * MIB + 1, 65536);
+    migrate_with(",channels=2", 4096, 4096);
+    migrate_with(",channels=2", 777, 777);
+    migrate_with(",channels=2,max-inflight=64K", 6 * MIB + 4095, 3 * MIB);
+}
+
+static void ram__zero_then_data_then_zero_ends_right(void **state)
+{
+    Pair pair;
+
+    (void)state;
+    pair_init(&pair, 4 * MIB, true, ",channels=2");
+    memset(pair.destination_ram, 0x77, pair.size);
+    pair_connect(&pair);
+    /* Each page goes zero -> data -> zero -> data, with and without a round between. */
+    for (unsigned turn = 0; turn < 6; turn++) {
+        VmfFile *file = vmf_session_get_file(pair.source);
+
+        for (uint64_t at = 0; at < pair.size; at += 4096) {
+            memset(pair.source_ram + at, turn % 2 ? (int)(at / 4096 + turn) | 1 : 0, 4096);
+            assert_true(vmf_save_ram_page(file, pair.block, at, 4096));
+        }
+        if (turn % 3 == 2) {
+            assert_true(vmf_flush_ram_pages(file, VMF_FLUSH_ROUND));
+        }
+    }
+    save_all(&pair, 4096);
+    pair_complete(&pair);
+    pair_clear(&pair);
+}
+
+static void ram__sparse_dirty_rounds(void **state)
+{
+    Pair pair;
+    g_autoptr(GRand) random = g_rand_new_with_seed(3);
+
+    (void)state;
+    pair_init(&pair, 16 * MIB, true, ",channels=4");
+    pair_fill(pair.source_ram, pair.size, 1);
+    pair_connect(&pair);
+    save_all(&pair, 4096);
+    for (unsigned round = 0; round < 10; round++) {
+        VmfFile *file = vmf_session_get_file(pair.source);
+
+        assert_true(vmf_flush_ram_pages(file, VMF_FLUSH_ROUND));
+        for (unsigned i = 0; i < 300; i++) {
+            uint64_t page = g_rand_int_range(random, 0, (gint32)(pair.size / 4096));
+
+            pair_fill(pair.source_ram + page * 4096, 4096, g_rand_int(random));
+            assert_true(vmf_save_ram_page(file, pair.block, page * 4096, 4096));
+        }
+    }
+    pair_complete(&pair);
+    pair_clear(&pair);
+}
+
+static uint64_t resident(const uint8_t *memory, uint64_t size)
+{
+    g_autofree unsigned char *map = g_malloc(size / 4096);
+    uint64_t count = 0;
+
+    assert_int_equal(mincore((void *)memory, size, map), 0);
+    for (uint64_t i = 0; i < size / 4096; i++) {
+        count += map[i] & 1;
+    }
+    return count;
+}
+
+static void ram__never_touched_memory_stays_so_on_both_sides(void **state)
+{
+    Pair pair;
+
+    (void)state;
+    pair_init(&pair, 64 * MIB, false, ",channels=2");
+    pair_fill(pair.source_ram, 4 * MIB, 9);
+    pair_connect(&pair);
+    save_all(&pair, 4096);
+    assert_true(vmf_flush_ram_pages(vmf_session_get_file(pair.source), VMF_FLUSH_ROUND));
+    /* Nothing of it was read (which maps a page) or written; whole chunks of data may be. */
+    assert_int_equal(resident(pair.source_ram, pair.size), 4 * MIB / 4096);
+    pair_complete_unchecked(&pair);
+    assert_int_equal(resident(pair.destination_ram, pair.size), 4 * MIB / 4096);
+    assert_memory_equal(pair.source_ram, pair.destination_ram, 4 * MIB);
+    pair_clear(&pair);
+}
+
+/* --- stream --- */
+
+#define STREAM_ROUNDS 40
+
+static void *read_stream(void *opaque)
+{
+    Pair *pair = opaque;
+    VmfFile *file = vmf_session_get_file(pair->destination);
+    bool ok = true;
+
+    for (unsigned i = 0; i < STREAM_ROUNDS; i++) {
+        uint32_t size = vmf_get_be32(file);
+        uint64_t offset = vmf_get_be64(file);
+        uint32_t content = vmf_get_be32(file);
+        uint32_t there;
+
+        /* The bytes say what RAM holds: it must be there by now. */
+        memcpy(&there, pair->destination_ram + offset, 4);
+        ok = ok && there == content && size <= 64 * MIB;
+        for (uint32_t at = 0; ok && at < size;) {
+            uint8_t bytes[50000];
+            size_t part = MIN(sizeof(bytes), size - at);
+
+            ok = vmf_get_buffer(file, bytes, part) == part;
+            for (size_t j = 0; ok && j < part; j++) {
+                ok = bytes[j] == (uint8_t)((at + j) * 7 + i);
+            }
+            at += (uint32_t)part;
+        }
+    }
+    return GINT_TO_POINTER(ok && vmf_file_check(file, NULL));
+}
+
+static void stream__never_overtakes_ram(void **state)
+{
+    static const uint32_t sizes[] = {1, 3, 4096, 32768, 100000, 1000000, 1, 0};
+    Pair pair;
+    GThread *reader;
+    VmfFile *file;
+
+    (void)state;
+    pair_init(&pair, 16 * MIB, true, ",channels=8");
+    pair_connect(&pair);
+    reader = pair_destination(&pair, read_stream);
+    file = vmf_session_get_file(pair.source);
+    for (uint32_t i = 0; i < STREAM_ROUNDS; i++) {
+        uint32_t size = sizes[i % G_N_ELEMENTS(sizes)], content = i * 77777 + 1;
+        uint64_t offset = (uint64_t)i * 3777 % (pair.size / 4096) * 4096;
+        g_autofree uint8_t *bytes = g_malloc(size + 1);
+
+        for (uint32_t j = 0; j < size; j++) {
+            bytes[j] = (uint8_t)(j * 7 + i);
+        }
+        /* A lot of RAM on every channel, and at its end the page that the stream tells of. */
+        pair_fill(pair.source_ram, pair.size, i);
+        memcpy(pair.source_ram + offset, &content, 4);
+        for (uint64_t at = 0; at < pair.size; at += 256 * 1024) {
+            vmf_save_ram_page(file, pair.block, at, 64 * 1024);
+        }
+        vmf_save_ram_page(file, pair.block, offset, 4096);
+        vmf_put_be32(file, size);
+        vmf_put_be64(file, offset);
+        vmf_put_be32(file, content);
+        vmf_put_buffer(file, bytes, size);
+        vmf_file_flush(file, NULL);
+        /* The content must stay until it is read, for RAM is sent from where it lies. */
+        assert_true(vmf_flush_ram_pages(file, VMF_FLUSH_ROUND));
+    }
+    assert_int_equal(GPOINTER_TO_INT(g_thread_join(reader)), 1);
+    save_all(&pair, MIB);
+    pair_complete(&pair);
+    pair_clear(&pair);
+}
+
+static void *big_reader(void *opaque)
+{
+    Pair *pair = opaque;
+    VmfFile *file = vmf_session_get_file(pair->destination);
+    uint8_t *bytes = g_malloc(64 * MIB);
+    bool ok = vmf_get_buffer(file, bytes, 64 * MIB) == 64 * MIB;
+
+    for (uint64_t i = 0; ok && i < 64 * MIB; i += 4099) {
+        ok = bytes[i] == (uint8_t)(i * 31);
+    }
+    g_free(bytes);
+    return GINT_TO_POINTER(ok);
+}
+
+static void stream__takes_64_mib_in_one_piece(void **state)
+{
+    Pair pair;
+    GThread *reader;
+    uint8_t *bytes = g_malloc(64 * MIB);
+
+    (void)state;
+    for (uint64_t i = 0; i < 64 * MIB; i++) {
+        bytes[i] = (uint8_t)(i * 31);
+    }
+    pair_init(&pair, MIB, true, ",channels=1");
+    pair_connect(&pair);
+    reader = pair_destination(&pair, big_reader);
+    vmf_put_buffer(vmf_session_get_file(pair.source), bytes, 64 * MIB);
+    assert_true(vmf_file_flush(vmf_session_get_file(pair.source), NULL));
+    assert_int_equal(GPOINTER_TO_INT(g_thread_join(reader)), 1);
+    pair_complete(&pair);
+    pair_clear(&pair);
+    g_free(bytes);
+}
+
+static void stream__return_path_and_polling(void **state)
+{
+    Pair pair;
+    VmfFile *out, *in;
+    struct pollfd fd = {.events = POLLIN};
+    g_autoptr(VmfFile) back_out = NULL;
+    g_autoptr(VmfFile) back_in = NULL;
+
+    (void)state;
+    pair_init(&pair, MIB, true, ",channels=1");
+    pair_connect(&pair);
+    out = vmf_session_get_file(pair.source);
+    in = vmf_session_get_file(pair.destination);
+    fd.fd = vmf_file_get_fd(in);
+    assert_true(fd.fd >= 0);
+    assert_int_equal(poll(&fd, 1, 0), 0);
+    vmf_file_set_blocking(in, false);
+    assert_int_equal(vmf_get_be32(in), 0);
+    assert_true(vmf_file_would_block(in));
+    assert_true(vmf_file_check(in, NULL));
+    vmf_put_be32(out, 0xdeadbeef);
+    assert_true(vmf_file_flush(out, NULL));
+    assert_int_equal(poll(&fd, 1, 10000), 1);
+    assert_int_equal(vmf_get_be32(in), 0xdeadbeef);
+    assert_false(vmf_file_would_block(in));
+    assert_int_equal(poll(&fd, 1, 0), 0);
+
+    back_out = vmf_file_get_return_path(in, NULL);
+    back_in = vmf_file_get_return_path(out, NULL);
+    assert_non_null(back_out);
+    assert_non_null(back_in);
+    vmf_put_be64(back_out, 42);
+    assert_true(vmf_file_flush(back_out, NULL));
+    assert_int_equal(vmf_get_be64(back_in), 42);
+    g_clear_pointer(&back_out, vmf_file_free);
+    assert_true(vmf_file_at_end(back_in));
+    vmf_file_set_blocking(in, true);
+    pair_complete(&pair);
+    g_clear_pointer(&back_in, vmf_file_free);
+    pair_clear(&pair);
+}
+
+/* --- device state --- */
+
+#define CLIENTS 4
+#define BUFFERS 12
+
+typedef struct Client {
+    Pair *pair;
+    unsigned number;
+} Client;
+
+static void *send_buffers(void *opaque)
+{
+    Client *client = opaque;
+
+    for (unsigned i = 0; i < BUFFERS; i++) {
+        size_t size = 1 + (size_t)i * i * 9973;
+        g_autofree uint8_t *bytes = g_malloc(size);
+
+        memset(bytes, (int)(client->number * 16 + i), size);
+        if (!vmf_session_send_device(client->pair->source, "nic", client->number, i, bytes, size,
+                                     NULL)) {
+            return GINT_TO_POINTER(0);
+        }
+    }
+    return GINT_TO_POINTER(1);
+}
+
+static void *receive_buffers(void *opaque)
+{
+    Pair *pair = opaque;
+    bool seen[CLIENTS][BUFFERS] = {0};
+    unsigned count = 0;
+
+    for (; count < CLIENTS * BUFFERS; count++) {
+        g_autoptr(VmfDeviceBuffer) b = vmf_session_receive_device(pair->destination, NULL);
+
+        if (!b || strcmp(b->idstr, "nic") || b->instance_id >= CLIENTS || b->index >= BUFFERS ||
+            seen[b->instance_id][b->index] || b->size != 1 + (size_t)b->index * b->index * 9973 ||
+            b->data[0] != (uint8_t)(b->instance_id * 16 + b->index) ||
+            b->data[b->size - 1] != b->data[0]) {
+            break;
+        }
+        seen[b->instance_id][b->index] = true;
+    }
+    return GINT_TO_POINTER((int)count);
+}
+
+static void device__many_clients_beside_ram(void **state)
+{
+    Pair pair;
+    Client clients[CLIENTS];
+    GThread *threads[CLIENTS], *receiver;
+
+    (void)state;
+    pair_init(&pair, 8 * MIB, true, ",channels=3");
+    pair_fill(pair.source_ram, pair.size, 5);
+    pair_connect(&pair);
+    receiver = pair_destination(&pair, receive_buffers);
+    for (unsigned i = 0; i < CLIENTS; i++) {
+        clients[i] = (Client){.pair = &pair, .number = i};
+        threads[i] = g_thread_new("client", send_buffers, &clients[i]);
+    }
+    save_all(&pair, 4096);
+    for (unsigned i = 0; i < CLIENTS; i++) {
+        assert_int_equal(GPOINTER_TO_INT(g_thread_join(threads[i])), 1);
+    }
+    assert_int_equal(GPOINTER_TO_INT(g_thread_join(receiver)), CLIENTS * BUFFERS);
+    pair_complete(&pair);
+    pair_clear(&pair);
+}
+
+/* --- failures --- */
+
+static void blocks__a_mismatch_is_named_on_both_sides(void **state)
+{
+    static uint8_t extra[8192] __attribute__((aligned(4096)));
+    Pair pair;
+    g_autoptr(GError) source = NULL;
+    g_autoptr(GError) destination = NULL;
+
+    (void)state;
+    pair_init(&pair, MIB, true, ",channels=1");
+    assert_non_null(vmf_ram_blocks_add(pair.source_blocks, "vga.vram", extra, 4096, 4096, NULL));
+    assert_non_null(
+        vmf_ram_blocks_add(pair.destination_blocks, "vga.vram", extra + 4096, 2048, 4096, NULL));
+    assert_false(pair_try_connect(&pair, &source, &destination));
+    assert_int_equal(source->code, VMF_ERROR_MISMATCH);
+    assert_int_equal(destination->code, VMF_ERROR_MISMATCH);
+    assert_non_null(strstr(source->message, "vga.vram"));
+    assert_non_null(strstr(destination->message, "4096"));
+    assert_non_null(strstr(destination->message, "2048"));
+    pair_clear(&pair);
+}
+
+static void *wait_for_bytes(void *opaque)
+{
+    Pair *pair = opaque;
+    GError *error = NULL;
+
+    vmf_get_be32(vmf_session_get_file(pair->destination));
+    vmf_session_check(pair->destination, &error);
+    return error;
+}
+
+static void cancel__wakes_both_sides_and_a_new_session_works(void **state)
+{
+    Pair pair;
+
+    (void)state;
+    pair_init(&pair, 8 * MIB, true, ",channels=2");
+    pair_fill(pair.source_ram, pair.size, 2);
+    for (unsigned turn = 0; turn < 4; turn++) {
+        GThread *reader;
+        g_autoptr(GError) error = NULL;
+
+        pair_connect(&pair);
+        reader = pair_destination(&pair, wait_for_bytes);
+        save_all(&pair, 4096);
+        vmf_session_cancel(turn % 2 ? pair.source : pair.destination);
+        error = g_thread_join(reader);
+        assert_int_equal(error->code, VMF_ERROR_CANCELLED);
+        while (vmf_session_check(pair.source, NULL)) {
+            g_usleep(1000);
+        }
+        assert_false(vmf_session_complete(pair.source, NULL));
+        pair_disconnect(&pair);
+    }
+    pair_connect(&pair);
+    save_all(&pair, 4096);
+    pair_complete(&pair);
+    pair_clear(&pair);
+}
+
+static void *cancel_soon(void *opaque)
+{
+    Pair *pair = opaque;
+
+    g_usleep((gulong)g_random_int_range(0, 30000));
+    vmf_session_cancel(g_random_boolean() ? pair->source : pair->destination);
+    return NULL;
+}
+
+static void *read_to_the_end(void *opaque)
+{
+    Pair *pair = opaque;
+    uint8_t bytes[4096];
+
+    while (vmf_get_buffer(vmf_session_get_file(pair->destination), bytes, sizeof(bytes)) ==
+           sizeof(bytes)) {
+    }
+    return GINT_TO_POINTER(vmf_session_complete(pair->destination, NULL));
+}
+
+static void cancel__at_random_moments_leaves_one_owner(void **state)
+{
+    Pair pair;
+
+    (void)state;
+    pair_init(&pair, 8 * MIB, true, ",channels=3,timeout=3s");
+    pair_fill(pair.source_ram, pair.size, 2);
+    for (unsigned turn = 0; turn < 20; turn++) {
+        GThread *reader, *canceller;
+        g_autoptr(GError) error = NULL;
+        bool source_gave, destination_owns;
+
+        pair_connect(&pair);
+        reader = pair_destination(&pair, read_to_the_end);
+        canceller = pair_destination(&pair, cancel_soon);
+        for (unsigned round = 0; round < 3; round++) {
+            for (uint64_t at = 0; at < pair.size; at += 4096) {
+                vmf_save_ram_page(vmf_session_get_file(pair.source), pair.block, at, 4096);
+            }
+            vmf_put_be64(vmf_session_get_file(pair.source), round);
+            vmf_flush_ram_pages(vmf_session_get_file(pair.source), VMF_FLUSH_ROUND);
+        }
+        source_gave = vmf_session_complete(pair.source, &error);
+        g_thread_join(canceller);
+        destination_owns = GPOINTER_TO_INT(g_thread_join(reader));
+        /* The destination owns the VM only if the source gave it, or does not know. */
+        if (destination_owns) {
+            assert_true(source_gave || error->code == VMF_ERROR_UNKNOWN_OUTCOME);
+        } else {
+            assert_false(source_gave);
+        }
+        pair_disconnect(&pair);
+    }
+    pair_clear(&pair);
+}
+
+static void peer__vanishing_fails_the_survivor(void **state)
+{
+    Pair pair;
+
+    (void)state;
+    pair_init(&pair, MIB, true, ",channels=2,timeout=2s");
+    for (unsigned turn = 0; turn < 2; turn++) {
+        VmfSession **gone = turn ? &pair.source : &pair.destination;
+        VmfSession **left = turn ? &pair.destination : &pair.source;
+        g_autoptr(GError) error = NULL;
+
+        pair_connect(&pair);
+        vmf_session_free(g_steal_pointer(gone));
+        while (vmf_session_check(*left, &error)) {
+            g_usleep(1000);
+        }
+        assert_non_null(error);
+        assert_false(vmf_session_complete(*left, NULL));
+        pair_disconnect(&pair);
+    }
+    pair_clear(&pair);
+}
+
+static void complete__with_unread_bytes_is_an_error(void **state)
+{
+    Pair pair;
+    g_autoptr(GError) error = NULL;
+
+    (void)state;
+    pair_init(&pair, MIB, true, ",channels=1");
+    pair_connect(&pair);
+    vmf_put_be64(vmf_session_get_file(pair.source), 1);
+    assert_true(vmf_file_flush(vmf_session_get_file(pair.source), NULL));
+    assert_int_equal(vmf_get_be32(vmf_session_get_file(pair.destination)), 0);
+    assert_false(vmf_session_complete(pair.destination, &error));
+    assert_int_equal(error->code, VMF_ERROR_INVALID);
+    pair_clear(&pair);
+}
+
+static void errors__the_first_wins(void **state)
+{
+    Pair pair;
+    g_autoptr(GError) error = NULL;
+
+    (void)state;
+    pair_init(&pair, MIB, true, ",channels=1");
+    pair_connect(&pair);
+    vmf_session_fail(pair.source, g_error_new(VMF_ERROR, VMF_ERROR_IO, "the first"));
+    vmf_session_fail(pair.source, g_error_new(VMF_ERROR, VMF_ERROR_IO, "the second"));
+    vmf_session_cancel(pair.source);
+    assert_false(vmf_session_check(pair.source, &error));
+    assert_string_equal(error->message, "the first");
+    assert_false(vmf_save_ram_page(vmf_session_get_file(pair.source), pair.block, 0, 4096));
+    g_clear_error(&error);
+    while (vmf_session_check(pair.destination, &error)) {
+        g_usleep(1000);
+    }
+    assert_non_null(strstr(error->message, "the first"));
+    pair_clear(&pair);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(ram__arrives_whatever_the_channels),
+        cmocka_unit_test(ram__arrives_whatever_the_sizes),
+        cmocka_unit_test(ram__zero_then_data_then_zero_ends_right),
+        cmocka_unit_test(ram__sparse_dirty_rounds),
+        cmocka_unit_test(ram__never_touched_memory_stays_so_on_both_sides),
+        cmocka_unit_test(stream__never_overtakes_ram),
+        cmocka_unit_test(stream__takes_64_mib_in_one_piece),
+        cmocka_unit_test(stream__return_path_and_polling),
+        cmocka_unit_test(device__many_clients_beside_ram),
+        cmocka_unit_test(blocks__a_mismatch_is_named_on_both_sides),
+        cmocka_unit_test(cancel__wakes_both_sides_and_a_new_session_works),
+        cmocka_unit_test(cancel__at_random_moments_leaves_one_owner),
+        cmocka_unit_test(peer__vanishing_fails_the_survivor),
+        cmocka_unit_test(complete__with_unread_bytes_is_an_error),
+        cmocka_unit_test(errors__the_first_wins),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
