@@ -10,7 +10,7 @@
  * hand-over costs little beside the transfer, little enough that the channel
  * starts early.
  */
-#define PAYLOAD_BYTES (1024u * 1024)
+#define PAYLOAD_BYTES (4u * 1024 * 1024)
 
 static void add(uint64_t *counter, uint64_t delta)
 {

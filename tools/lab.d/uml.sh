@@ -52,7 +52,7 @@ start_host() {
     fi
     # The fifo is opened for both ways, so that it neither blocks nor ends.
     # A session of its own: one kill ends the kernel and all its helpers.
-    TMPDIR=/dev/shm HOME=$dir/home setsid "${inside[@]}" "$KERNEL" mem="$MEM" \
+    TMPDIR=${VMFERRY_LAB_MEMORY:-/dev/shm} HOME=$dir/home setsid "${inside[@]}" "$KERNEL" mem="$MEM" \
         rootfstype=hostfs rootflags=/ ro init="$LAB_PARTS/init.sh" \
         con=null con0=fd:0,fd:1 quiet "${vector[@]}" \
         lab.out="$dir" lab.host="$number" lab.hosts="$HOSTS" lab.device="$DEVICE" lab.cwd="$PWD" \
