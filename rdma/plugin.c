@@ -17,8 +17,8 @@ static const VmfOptionSpec options[] = {
      .default_value = "auto",
      .min = CHUNK_SIZE_MIN,
      .max = CHUNK_SIZE_MAX,
-     .help = "bytes registered at a time with registration=chunk, a power of two; auto: 4M with "
-             "one channel, 2M with two or three, else 1M"},
+     .help = "bytes registered at a time with registration=chunk, a power of two; auto: 8M with "
+             "one channel, 4M with two or three, else 2M"},
     {.name = "pin-budget",
      .type = VMF_OPTION_SIZE,
      .default_value = "auto",

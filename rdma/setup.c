@@ -169,9 +169,9 @@ static bool agree_on_chunks(RdmaConn *conn, uint64_t *chunk_size, uint64_t *budg
 
     *chunk_size = source->chunk_size        ? source->chunk_size
                   : destination->chunk_size ? destination->chunk_size
-                  : channels == 1           ? 4096u * 1024
-                  : channels < 4            ? 2048u * 1024
-                                            : 1024u * 1024;
+                  : channels == 1           ? 8192u * 1024
+                  : channels < 4            ? 4096u * 1024
+                                            : 2048u * 1024;
     *budget = 0;
     if (!limit) {
         return true;
