@@ -18,12 +18,19 @@ static size_t pull(VmfFile *file, uint8_t *into, size_t room, uint64_t position)
         return 0;
     }
     n = file->ops.get_buffer(file->opaque, into, room, position, file->blocking, &error);
-    if (n == VMF_IO_WOULD_BLOCK) {
+    if (n == VMF_IO_WOULD_BLOCK && !file->blocking) {
         file->would_block = true;
         return 0;
     }
-    if (n < 0) {
+    if (n == VMF_IO_ERROR) {
         file_set_error(file, error);
+        return 0;
+    }
+    if (G_UNLIKELY(n < 0 || (size_t)n > room)) {
+        file_set_error(file, g_error_new(VMF_ERROR, VMF_ERROR_FAILED,
+                                         "the stream's get_buffer returned %zd when asked for %zu "
+                                         "bytes: a bug of the transport",
+                                         n, room));
         return 0;
     }
     if (n == 0) {
@@ -36,7 +43,7 @@ static size_t pull(VmfFile *file, uint8_t *into, size_t room, uint64_t position)
 static size_t fill(VmfFile *file, size_t wanted)
 {
     file->would_block = false;
-    if (file->end - file->start < wanted && FILE_BUFFER - file->start < wanted) {
+    if (FILE_BUFFER - file->start < wanted) {
         memmove(file->buffer, file->buffer + file->start, file->end - file->start);
         file->end -= file->start;
         file->start = 0;
@@ -107,10 +114,7 @@ size_t vmf_get_buffer(VmfFile *file, void *buffer, size_t size)
     if (size > FILE_BUFFER) {
         return get_large(file, buffer, size);
     }
-    have = vmf_file_buffered(file);
-    if (have < size) {
-        have = fill(file, size);
-    }
+    have = fill(file, size);
     if (have < size) {
         past_the_end(file, size);
         return file->would_block ? 0 : (take(file, buffer, have), have);

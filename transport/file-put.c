@@ -11,7 +11,8 @@ static bool push(VmfFile *file, const void *more, size_t size)
     struct iovec iov[2];
     unsigned count = 0;
     GError *error = NULL;
-    uint64_t position = file->position - file->end;
+    /* RAM saved meanwhile has moved the file's position on, but not that of these bytes. */
+    uint64_t position = file->end ? file->first_position : file->position;
 
     if (file->end) {
         iov[count++] = (struct iovec){.iov_base = file->buffer, .iov_len = file->end};
@@ -54,6 +55,9 @@ void vmf_put_buffer(VmfFile *file, const void *buffer, size_t size)
         if (!push(file, NULL, 0)) {
             return;
         }
+    }
+    if (!file->end) {
+        file->first_position = file->position;
     }
     memcpy(file->buffer + file->end, buffer, size);
     file->end += size;

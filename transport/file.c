@@ -43,7 +43,8 @@ VmfFile *vmf_file_new(const VmfFileOps *ops, void *opaque, VmfFileMode mode, GEr
     file->mode = mode;
     file->blocking = true;
     file->buffer = g_malloc(FILE_BUFFER);
-    file->rate_since = g_get_monotonic_time();
+    file->clock = g_get_monotonic_time;
+    file->rate_since = file->clock();
     g_mutex_init(&file->lock);
     return file;
 }
@@ -186,50 +187,4 @@ bool vmf_file_would_block(VmfFile *file)
 size_t vmf_file_buffered(VmfFile *file)
 {
     return file->mode == VMF_FILE_READ ? file->end - file->start : 0;
-}
-
-/* --- rate limit --- */
-
-/* The budget is counted over slices of that length, so that a pause is not saved up. */
-#define RATE_SLICE_US 100000
-
-static uint64_t slice_budget(const VmfFile *file)
-{
-    return MAX(file->rate_limit / (G_USEC_PER_SEC / RATE_SLICE_US), 1);
-}
-
-void vmf_file_set_rate_limit(VmfFile *file, uint64_t bytes_per_second)
-{
-    file->rate_limit = bytes_per_second;
-    file->rate_bytes = 0;
-    file->rate_since = g_get_monotonic_time();
-}
-
-uint64_t vmf_file_get_rate_limit(VmfFile *file)
-{
-    return file->rate_limit;
-}
-
-bool vmf_file_rate_exceeded(VmfFile *file)
-{
-    return file->rate_limit && vmf_file_rate_delay(file) > 0;
-}
-
-int64_t vmf_file_rate_delay(VmfFile *file)
-{
-    gint64 now, due;
-
-    /* Under the slice's budget the clock need not be asked. */
-    if (!file->rate_limit || file->rate_bytes < slice_budget(file)) {
-        return 0;
-    }
-    now = g_get_monotonic_time();
-    due = file->rate_since +
-          (gint64)((double)file->rate_bytes / (double)file->rate_limit * G_USEC_PER_SEC);
-    if (due <= now) {
-        file->rate_bytes = 0;
-        file->rate_since = now;
-        return 0;
-    }
-    return MIN(due - now, RATE_SLICE_US);
 }

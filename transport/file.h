@@ -15,11 +15,13 @@ struct VmfFile {
 
     /* The file's own thread only. */
     uint8_t *buffer;
-    size_t start, end; /* reading: the bytes not yet taken; writing: start is 0 */
+    size_t start, end;       /* reading: the bytes not yet taken; writing: start is 0 */
+    uint64_t first_position; /* writing: of the first byte in the buffer */
     bool blocking, would_block, at_end;
     uint64_t rate_limit;
     uint64_t rate_bytes; /* since rate_since */
     gint64 rate_since;
+    gint64 (*clock)(void); /* microseconds; tests put their own here */
 
     uint64_t position; /* atomic; what the user has put or got, RAM included */
 

@@ -109,13 +109,21 @@ static bool parse_choice(const VmfOptionSpec *spec, const char *text, GError **e
 
 bool option_parse(const VmfOptionSpec *spec, const char *text, OptionValue *value, GError **error)
 {
+    uint64_t number = 0; /* a bad text leaves the value as it was */
+
     switch (spec->type) {
     case VMF_OPTION_BOOL:
-        return parse_bool(spec, text, &value->number, error);
+        if (!parse_bool(spec, text, &number, error)) {
+            return false;
+        }
+        break;
     case VMF_OPTION_UINT:
     case VMF_OPTION_SIZE:
     case VMF_OPTION_DURATION:
-        return parse_numeric(spec, text, &value->number, error);
+        if (!parse_numeric(spec, text, &number, error)) {
+            return false;
+        }
+        break;
     case VMF_OPTION_CHOICE:
         if (!parse_choice(spec, text, error)) {
             return false;
@@ -124,9 +132,31 @@ bool option_parse(const VmfOptionSpec *spec, const char *text, OptionValue *valu
     case VMF_OPTION_STRING:
         break;
     }
+    value->number = number;
     g_free(value->text);
     value->text = g_strdup(text);
     return true;
+}
+
+bool option_spec_check(const VmfOptionSpec *spec, GError **error)
+{
+    OptionValue value = {.spec = spec};
+    bool ok;
+
+    if (spec->type > VMF_OPTION_STRING || !spec->help ||
+        (spec->type == VMF_OPTION_CHOICE && !spec->choices)) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_PLUGIN,
+                    "option %s has an unknown type, no help or no choices", spec->name);
+        return false;
+    }
+    ok = option_parse(spec, option_default(spec), &value, error);
+    g_free(value.text);
+    return ok;
+}
+
+const char *option_default(const VmfOptionSpec *spec)
+{
+    return spec->default_value ? spec->default_value : "";
 }
 
 char *options_describe(const VmfOptionSpec *const tables[], unsigned count)

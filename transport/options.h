@@ -9,13 +9,17 @@
 typedef struct OptionValue {
     const VmfOptionSpec *spec;
     uint64_t number; /* bool, uint, size (bytes), duration (milliseconds) */
-    char *text;      /* choice, string */
+    char *text;      /* as given, of every type */
     bool set;        /* given, not the default */
 } OptionValue;
 
 /* Parses `text' into value->number or ->text; the error says what is allowed. */
 bool option_parse(const VmfOptionSpec *spec, const char *text, OptionValue *value, GError **error);
-/* "name=TYPE (help)" lines of the tables, for an unknown option's error; caller frees. */
+/* The text of the default; never NULL. */
+const char *option_default(const VmfOptionSpec *spec);
+/* Whether a description can be used and allows its own default. */
+bool option_spec_check(const VmfOptionSpec *spec, GError **error);
+/* "name (help)" of each option in the tables, for an unknown option's error; caller frees. */
 char *options_describe(const VmfOptionSpec *const tables[], unsigned count);
 
 #endif

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <vmferry/transport.h>
 
+#include "options.h"
 #include "registry.h"
 #include "tcp.h"
 
@@ -27,6 +28,17 @@ static bool valid_scheme(const char *scheme)
 }
 
 /* --- checking a table --- */
+
+static bool check_options(const VmfTransport *t, const char *where, GError **error)
+{
+    for (const VmfOptionSpec *spec = t->options; spec && spec->name; spec++) {
+        if (!option_spec_check(spec, error)) {
+            g_prefix_error(error, "the option table of %s is wrong: ", where);
+            return false;
+        }
+    }
+    return true;
+}
 
 bool registry_check(const VmfTransport *t, const char *where, GError **error)
 {
@@ -90,7 +102,7 @@ bool registry_check(const VmfTransport *t, const char *where, GError **error)
                     VMF_CHANNELS_MAX);
         return false;
     }
-    return true;
+    return check_options(t, where, error);
 }
 
 /* --- the list --- */
@@ -141,6 +153,7 @@ bool vmf_transport_register(const VmfTransport *transport, GError **error)
 static char *build_tree_directory(void)
 {
     Dl_info self;
+    g_autofree char *file = NULL;
     g_autofree char *directory = NULL;
     g_autofree char *top = NULL;
     g_autofree char *mark = NULL;
@@ -148,7 +161,14 @@ static char *build_tree_directory(void)
     if (!dladdr((void *)vmf_transport_find, &self) || !self.dli_fname) {
         return NULL;
     }
-    directory = g_path_get_dirname(self.dli_fname);
+    /* Linked into a program, it is known by what the program was called, perhaps without folder:
+     * never take the current directory for the program's. */
+    file = g_path_is_absolute(self.dli_fname) ? g_strdup(self.dli_fname)
+                                              : g_file_read_link("/proc/self/exe", NULL);
+    if (!file) {
+        return NULL;
+    }
+    directory = g_path_get_dirname(file);
     top = g_build_filename(directory, "..", NULL);
     mark = g_build_filename(top, "meson-private", NULL);
     return g_file_test(mark, G_FILE_TEST_IS_DIR) ? g_build_filename(top, "rdma", NULL) : NULL;
@@ -213,7 +233,8 @@ static const VmfTransport *find_plugin(const char *scheme, GError **error)
     for (char **directory = directories; *directory; directory++) {
         g_autofree char *file = g_build_filename(*directory, name, NULL);
 
-        if (g_file_test(file, G_FILE_TEST_EXISTS)) {
+        /* An empty entry would be the current directory. */
+        if (**directory && g_file_test(file, G_FILE_TEST_EXISTS)) {
             return load(file, scheme, error);
         }
     }
@@ -247,11 +268,29 @@ const VmfTransport *vmf_transport_find(const char *scheme, GError **error)
     return transport;
 }
 
+/* Loads every plugin of a directory; one that does not load is not there. */
+static void load_all(const char *path)
+{
+    g_autoptr(GDir) directory = *path ? g_dir_open(path, 0, NULL) : NULL;
+    const char *name;
+
+    while (directory && (name = g_dir_read_name(directory))) {
+        if (g_str_has_prefix(name, "vmferry-") && g_str_has_suffix(name, ".so")) {
+            g_autofree char *scheme =
+                g_strndup(name + strlen("vmferry-"), strlen(name) - strlen("vmferry-.so"));
+            (void)vmf_transport_find(scheme, NULL);
+        }
+    }
+}
+
 char **vmf_transport_schemes(void)
 {
     g_autoptr(GStrvBuilder) schemes = g_strv_builder_new();
+    g_auto(GStrv) directories = plugin_directories();
 
-    (void)vmf_transport_find("rdma", NULL); /* brings the plugin in, if there is one */
+    for (char **directory = directories; *directory; directory++) {
+        load_all(*directory);
+    }
     g_mutex_lock(&lock);
     need_list();
     for (unsigned i = 0; i < known->len; i++) {

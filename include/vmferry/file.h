@@ -100,7 +100,12 @@ typedef enum { VMF_FILE_READ = 1, VMF_FILE_WRITE = 2 } VmfFileMode;
 VMF_API VmfFile *vmf_file_new(const VmfFileOps *ops, void *opaque, VmfFileMode mode,
                               GError **error);
 
-/* A file over a file descriptor (pipe, socket, disk file); owns fd from now on. No RAM path. */
+/*
+ * A file over a file descriptor (pipe, socket, disk file) that is open that
+ * way; owns fd from now on (on failure it stays the caller's) and makes it
+ * non-blocking until closed. No RAM path. Waits for as long as the other end
+ * lets it: a watchdog of the caller's ends that by vmf_file_shut_down().
+ */
 VMF_API VmfFile *vmf_file_new_fd(int fd, VmfFileMode mode, GError **error);
 
 /*
