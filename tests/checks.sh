@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: BSD-2-Clause
+# shellcheck shell=bash
+# checks.sh -- counts checks; sourced by the test scripts
+
+PASSED=0 FAILED=0 SKIPPED=0
+
+# check NAME CMD...: the command must succeed; its output is shown when it does not.
+check() {
+    local name=$1 log
+    shift
+    log=$(mktemp)
+    if "$@" >"$log" 2>&1; then
+        PASSED=$((PASSED + 1))
+        echo "ok      $name"
+    else
+        FAILED=$((FAILED + 1))
+        echo "FAILED  $name"
+        sed 's/^/        | /' "$log" | tail -40
+    fi
+    rm -f "$log"
+}
+
+# fails_saying PATTERN CMD...: the command must fail, and say so.
+fails_saying() {
+    local pattern=$1 output
+    shift
+    if output=$("$@" 2>&1); then
+        echo "this should have failed: $*"
+        echo "$output"
+        return 1
+    fi
+    grep -qE "$pattern" <<<"$output" && return 0
+    echo "failed, but without saying /$pattern/:"
+    echo "$output"
+    return 1
+}
+
+skip() {
+    SKIPPED=$((SKIPPED + 1))
+    echo "skipped $1: $2"
+}
+
+# The closing line; fails when a check did.
+finish() {
+    echo "$PASSED passed, $FAILED failed, $SKIPPED skipped"
+    [ "$FAILED" = 0 ]
+}

@@ -1,0 +1,128 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-2-Clause
+# lab-one.sh -- tests on real soft-RoCE within one lab host; run it by tools/lab exec
+set -uo pipefail
+HERE=$(cd "$(dirname "$(readlink -f "$0")")" && pwd)
+# shellcheck source=tests/checks.sh
+. "$HERE/checks.sh"
+BUILD=${VMFERRY_BUILD:?where the build is}
+VMFERRY=$BUILD/tools/vmferry
+PORT=5000
+
+# bench DESTINATION-OPTIONS SOURCE-OPTIONS [ARGUMENT...]: one verified run between two processes.
+bench() {
+    local listen=$1 connect=$2 listener status=0
+    shift 2
+    PORT=$((PORT + 1))
+    timeout 120 "$VMFERRY" bench --listen "rdma:$LAB_ADDR:$PORT$listen" --once >"/tmp/listen.$PORT" 2>&1 &
+    listener=$!
+    sleep 0.3
+    timeout 120 "$VMFERRY" bench "rdma:$LAB_ADDR:$PORT$connect" --verify --progress none "$@" || status=$?
+    if [ $status != 0 ]; then
+        kill $listener 2>/dev/null
+    fi
+    wait $listener || { status=$((status ? status : $?)) && sed 's/^/destination: /' "/tmp/listen.$PORT"; }
+    return $status
+}
+
+# The same in a process that may pin only so many KiB, and has no privilege to pin more.
+limited() {
+    local kib=$1
+    shift
+    (ulimit -l "$kib" && bench_limited=1 && export bench_limited && "$@")
+}
+
+session_suite() {
+    VMFERRY_TEST_URI=$1 timeout 200 "$BUILD/tests/test-session"
+}
+
+sweep() {
+    local registration channels
+    for registration in chunk pin-all; do
+        for channels in 1 2 4 8; do
+            check "transfer, $registration, $channels channels, dirty rounds and writers" \
+                bench "" ",registration=$registration,channels=$channels" --ram 48M --rounds 4 \
+                --dirty 20 --writers 2 --zero 20 --devices 2x300K --stream 1M
+        done
+    done
+}
+
+# Neither queue pairs nor memory regions may be left when nobody uses them.
+nothing_left() {
+    local left
+    sleep 0.5
+    left=$(rdma resource show qp 2>/dev/null | grep -c 'type RC') || true
+    [ "$left" = 0 ] || { rdma resource show qp && return 1; }
+    left=$(rdma resource show mr 2>/dev/null | grep -c 'mrn') || true
+    [ "$left" = 0 ] || { rdma resource show mr && return 1; }
+}
+
+# A client of another protocol, and many at once that say nothing, before the real one.
+strangers() {
+    local listener status=0
+    timeout 60 "$VMFERRY" bench --listen "rdma:$LAB_ADDR:4999,connect-timeout=2s" --once >/tmp/strangers 2>&1 &
+    listener=$!
+    sleep 0.3
+    timeout 5 rping -c -a "$LAB_ADDR" -p 4999 -C 1 >/dev/null 2>&1
+    timeout 5 rping -c -a "$LAB_ADDR" -p 4999 -C 1 >/dev/null 2>&1
+    timeout 30 "$VMFERRY" bench "rdma:$LAB_ADDR:4999" --ram 4M --verify || status=$?
+    wait $listener || status=$?
+    return $status
+}
+
+memlock_chunk() {
+    local output
+    output=$(limited 24576 setpriv --bounding-set=-ipc_lock --inh-caps=-ipc_lock "$0" --bench "" ",channels=2" --ram 64M --rounds 2 --dirty 20) ||
+        { echo "$output" && return 1; }
+    echo "$output"
+    # It must really have given chunks up and registered them again.
+    grep -qE ' [1-9][0-9]* evictions' <<<"$output"
+}
+
+memlock_pin_all() {
+    fails_saying 'cannot pin .*memory-lock limit is .*registration=chunk' \
+        limited 24576 setpriv --bounding-set=-ipc_lock --inh-caps=-ipc_lock "$0" --bench "" ",registration=pin-all,channels=1" --ram 64M
+}
+
+memlock_tiny() {
+    fails_saying 'memory-lock limit' \
+        limited 64 setpriv --bounding-set=-ipc_lock --inh-caps=-ipc_lock "$0" --bench "" "" --ram 8M
+}
+
+if [ "${1:-}" = --bench ]; then
+    shift
+    PORT=$((6000 + RANDOM % 1000))
+    bench "$@"
+    exit
+fi
+
+check "whole sessions over rdma:, IPv4" session_suite "rdma:$LAB_ADDR:0"
+if [ "$LAB_DEVICE" = siw0 ]; then
+    check "transfer over soft-iWARP, chunk" bench "" ",channels=4" --ram 32M --rounds 2
+    check "transfer over soft-iWARP, pin-all" bench "" ",registration=pin-all,channels=2" --ram 32M --rounds 2
+    check "nothing is left on the device" nothing_left
+    finish
+    exit
+fi
+check "whole sessions over rdma:, IPv6" session_suite "rdma:[$LAB_ADDR6]:0"
+sweep
+check "sizes that are no multiple of chunk or page" \
+    bench "" ",chunk-size=64K,channels=3" --ram 33333333 --rounds 2
+check "smallest chunks and window" \
+    bench "" ",chunk-size=64K,max-inflight=64K,channels=2" --ram 8M --rounds 2
+check "bridging no gap, polling first" bench "" ",gap=0,poll-us=50" --ram 16M --rounds 2
+check "without zero detection" bench "" ",zero-detect=off" --ram 16M --zero 30
+check "a pin budget of a sixteenth, with evictions" \
+    bench "" ",pin-budget=4M,channels=2" --ram 32M --rounds 3 --dirty 30
+check "a small memory-lock limit slows, does not break" memlock_chunk
+check "pin-all under a memory-lock limit says what to do" memlock_pin_all
+check "a memory-lock limit of 64 KiB says what to do" memlock_tiny
+check "a listener survives strangers" strangers
+check "connecting to nobody says so" \
+    fails_saying 'listens on that port' timeout 30 "$VMFERRY" bench "rdma:$LAB_ADDR:4998" --ram 4M
+check "connecting to an address without a route says so" \
+    fails_saying 'cannot connect to' timeout 30 "$VMFERRY" bench "rdma:192.0.2.1:4998,connect-timeout=3s" --ram 4M
+check "on-demand paging without a device for it says so" \
+    fails_saying 'on-demand paging' bench "" ",registration=odp" --ram 4M
+check "nothing is left on the device" nothing_left
+finish

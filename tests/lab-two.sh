@@ -1,0 +1,159 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-2-Clause
+# lab-two.sh -- tests between two lab hosts: losses of every kind; starts its own lab
+set -uo pipefail
+HERE=$(cd "$(dirname "$(readlink -f "$0")")" && pwd)
+# shellcheck source=tests/checks.sh
+. "$HERE/checks.sh"
+BUILD=${VMFERRY_BUILD:?where the build is}
+VMFERRY=$BUILD/tools/vmferry
+LAB=$HERE/../tools/lab
+export VMFERRY_LAB_NAME=two-$$
+PORT=5000
+
+up() {
+    "$LAB" up --hosts 2 --mem 2G
+}
+
+# The destination on host 2, in the background; its output in /tmp/destination of this machine.
+listen() {
+    PORT=$((PORT + 1))
+    "$LAB" run -h 2 -t 200 -- "$VMFERRY" bench --listen "rdma:10.77.0.2:$PORT,timeout=3s" "$@" >"$LOGS/destination" 2>&1 &
+    LISTENER=$!
+    for _ in $(seq 100); do
+        grep -q listening "$LOGS/destination" && return 0
+        sleep 0.1
+    done
+    return 1
+}
+
+source_run() {
+    local options=$1
+    shift
+    "$LAB" run -h 1 -t 200 -- "$VMFERRY" bench "rdma:10.77.0.2:$PORT,timeout=3s$options" --verify --progress none "$@"
+}
+
+transfer() {
+    local status=0
+    listen --once || return 1
+    source_run "$@" || status=$?
+    wait $LISTENER || status=$?
+    [ $status = 0 ] || cat "$LOGS/destination"
+    return $status
+}
+
+# A migration that would go on for minutes, in the background.
+long_run() {
+    listen || return 1
+    source_run "$1" --ram 64M --rounds 100000 --dirty 30 >"$LOGS/source" 2>&1 &
+    SOURCE=$!
+    sleep 3
+    kill -0 $SOURCE
+}
+
+# The source must end by itself, with an error that matches, and soon.
+source_ends_saying() {
+    local deadline=$((SECONDS + 15))
+    while kill -0 $SOURCE 2>/dev/null; do
+        [ $SECONDS -lt $deadline ] || { echo "the source still runs" && return 1; }
+        sleep 0.2
+    done
+    wait $SOURCE && echo "the source succeeded" && return 1
+    cat "$LOGS/source"
+    grep -qE "$1" "$LOGS/source"
+}
+
+destination_says() {
+    local deadline=$((SECONDS + 15))
+    until grep -qE "$1" "$LOGS/destination"; do
+        [ $SECONDS -lt $deadline ] || { cat "$LOGS/destination" && return 1; }
+        sleep 0.2
+    done
+}
+
+on() {
+    "$LAB" run -h "$1" -t 30 -- bash -c "$2"
+}
+
+LOST='lost|no sign of life|closed|stuck|no longer answers|taken down'
+
+destination_killed() {
+    long_run "$1" && on 2 'pkill -KILL -f bench' && source_ends_saying "$LOST"
+    local status=$?
+    wait $LISTENER
+    return $status
+}
+
+destination_stopped() {
+    long_run "$1" && on 2 'pkill -STOP -f bench' && source_ends_saying 'no sign of life|stuck'
+    local status=$?
+    on 2 'pkill -KILL -f bench'
+    wait $LISTENER
+    return $status
+}
+
+source_killed() {
+    local status=0
+    long_run "$1" && on 1 'pkill -KILL -f bench' && destination_says "$LOST" || status=$?
+    wait $SOURCE
+    # The listener lives on and serves the next source.
+    source_run "$1" --ram 8M || status=$?
+    on 2 'pkill -KILL -f bench'
+    wait $LISTENER
+    return $status
+}
+
+link_cut() {
+    local status=0
+    long_run "$1" && "$LAB" link cut && source_ends_saying "$LOST" && destination_says "$LOST" || status=$?
+    "$LAB" link restore
+    sleep 2
+    source_run "$1" --ram 8M || status=$?
+    on 2 'pkill -KILL -f bench'
+    wait $LISTENER
+    return $status
+}
+
+host_killed() {
+    local status=0
+    long_run "$1" && "$LAB" kill 2 && source_ends_saying "$LOST" || status=$?
+    wait $LISTENER
+    return $status
+}
+
+no_leaks() {
+    local number
+    sleep 1
+    for number in 1 2; do
+        on $number 'rdma resource show qp | grep "type RC" && exit 1; rdma resource show mr | grep mrn && exit 1; exit 0' || return 1
+    done
+}
+
+shaped() {
+    local shape=$1
+    shift
+    "$LAB" link $shape && transfer "$@"
+    local status=$?
+    "$LAB" link clear
+    return $status
+}
+
+LOGS=$(mktemp -d)
+trap '"$LAB" down; rm -rf "$LOGS"' EXIT
+up || { echo "the lab does not start" && exit 1; }
+check "transfer between two hosts, chunk, 1 channel" transfer ",channels=1" --ram 64M --rounds 3
+check "transfer between two hosts, pin-all, 8 channels" \
+    transfer ",registration=pin-all,channels=8" --ram 64M --rounds 3 --writers 2
+check "5 ms delay, 8 channels" shaped delay=5ms ",channels=8" --ram 32M --rounds 2
+check "5 ms delay, 8 channels, random pages one by one, zero pages coming and going" \
+    shaped delay=5ms ",channels=8,gap=0" --ram 16M --rounds 2 --zero 30
+check "1 % loss: slower, right" shaped loss=1% ",channels=4,timeout=20s" --ram 16M --rounds 2
+check "the destination killed" destination_killed ",channels=4"
+check "the destination stopped (SIGSTOP)" destination_stopped ",channels=4"
+check "the source killed; the listener goes on" source_killed ",channels=4"
+check "the link cut and mended" link_cut ",channels=4"
+check "nothing is left on the devices" no_leaks
+check "the kernel logs are clean" "$LAB" check
+check "the destination's host killed" host_killed ",channels=4"
+check "the survivor's kernel log is clean" "$LAB" check
+finish
