@@ -65,6 +65,7 @@ static bool post_receive(Endpoint *ep, unsigned slot, GError **error)
         rdma_set_error(error, VMF_ERROR_DEVICE, err, "%s: cannot post a receive buffer", ep->name);
         return false;
     }
+    ep->receives_posted++;
     return true;
 }
 
@@ -155,33 +156,6 @@ Endpoint *endpoint_new(struct rdma_cm_id *id, struct ibv_pd *pd, const EndpointL
     return ep;
 }
 
-void endpoint_free(Endpoint *ep)
-{
-    if (!ep) {
-        return;
-    }
-    if (ep->qp) {
-        rdma_destroy_qp(ep->id);
-    }
-    if (ep->events_unacked) {
-        ibv_ack_cq_events(ep->cq, ep->events_unacked);
-    }
-    if (ep->cq) {
-        ibv_destroy_cq(ep->cq);
-    }
-    if (ep->completions) {
-        ibv_destroy_comp_channel(ep->completions);
-    }
-    if (ep->mr) {
-        ibv_dereg_mr(ep->mr);
-    }
-    if (ep->memory) {
-        munmap(ep->memory, ep->memory_bytes);
-    }
-    g_free(ep->batches);
-    g_free(ep);
-}
-
 size_t endpoint_own_bytes(const Endpoint *ep)
 {
     return sizeof(*ep) + ep->memory_bytes + ep->queue_size * sizeof(EndpointBatch);
@@ -232,6 +206,7 @@ static bool failed_completion(Endpoint *ep, const struct ibv_wc *wc, GError **er
 
 static bool completion(Endpoint *ep, const struct ibv_wc *wc, GError **error)
 {
+    ep->receives_posted -= wc->wr_id & ID_RECEIVE ? 1 : 0;
     if (wc->status != IBV_WC_SUCCESS) {
         return failed_completion(ep, wc, error);
     }
@@ -267,6 +242,55 @@ bool endpoint_poll(Endpoint *ep, GError **error)
         }
     } while (n == (int)G_N_ELEMENTS(wc));
     return true;
+}
+
+/* --- the end --- */
+
+#define QUIESCE_US (100 * G_TIME_SPAN_MILLISECOND)
+
+static void quiesce(Endpoint *ep)
+{
+    struct ibv_qp_attr attr = {.qp_state = IBV_QPS_ERR};
+    gint64 end = g_get_monotonic_time() + QUIESCE_US;
+
+    if (ibv_modify_qp(ep->qp, &attr, IBV_QP_STATE)) {
+        return;
+    }
+    /* Receives are handed back last; errors no longer matter. */
+    while (ep->receives_posted && g_get_monotonic_time() < end) {
+        endpoint_poll(ep, NULL);
+        if (ep->receives_posted) {
+            g_usleep(500);
+        }
+    }
+}
+
+void endpoint_free(Endpoint *ep)
+{
+    if (!ep) {
+        return;
+    }
+    if (ep->qp) {
+        quiesce(ep);
+        rdma_destroy_qp(ep->id);
+    }
+    if (ep->events_unacked) {
+        ibv_ack_cq_events(ep->cq, ep->events_unacked);
+    }
+    if (ep->cq) {
+        ibv_destroy_cq(ep->cq);
+    }
+    if (ep->completions) {
+        ibv_destroy_comp_channel(ep->completions);
+    }
+    if (ep->mr) {
+        ibv_dereg_mr(ep->mr);
+    }
+    if (ep->memory) {
+        munmap(ep->memory, ep->memory_bytes);
+    }
+    g_free(ep->batches);
+    g_free(ep);
 }
 
 /* --- sleeping --- */

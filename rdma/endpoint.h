@@ -67,6 +67,7 @@ typedef struct Endpoint {
     unsigned ready[ENDPOINT_RECEIVES]; /* slots with a message not yet taken, oldest first */
     uint32_t ready_bytes[ENDPOINT_RECEIVES];
     unsigned ready_first, ready_count;
+    unsigned receives_posted;
 
     unsigned events_unacked;
     bool flushed;      /* a completion said that the queue pair is in the error state */
@@ -79,7 +80,11 @@ typedef struct Endpoint {
  */
 Endpoint *endpoint_new(struct rdma_cm_id *id, struct ibv_pd *pd, const EndpointLimits *limits,
                        const char *name, GError **error);
-/* Destroys queue pair, queues and buffers; `id' stays the caller's. NULL is allowed. */
+/*
+ * Destroys queue pair, queues and buffers; `id' stays the caller's. NULL is
+ * allowed. The queue pair is taken down first, and the device gets a moment
+ * to hand back what was posted, so that nothing is destroyed under its hands.
+ */
 void endpoint_free(Endpoint *ep);
 size_t endpoint_own_bytes(const Endpoint *ep);
 

@@ -568,5 +568,6 @@ int main(void)
         cmocka_unit_test(errors__the_first_wins),
     };
 
+    cmocka_set_test_filter(g_getenv("VMFERRY_TEST_FILTER")); /* NULL: all */
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -145,7 +145,7 @@ bool option_spec_check(const VmfOptionSpec *spec, GError **error)
 
     if (spec->type > VMF_OPTION_STRING || !spec->help ||
         (spec->type == VMF_OPTION_CHOICE && !spec->choices)) {
-        g_set_error(error, VMF_ERROR, VMF_ERROR_PLUGIN,
+        g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID,
                     "option %s has an unknown type, no help or no choices", spec->name);
         return false;
     }

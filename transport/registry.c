@@ -32,8 +32,11 @@ static bool valid_scheme(const char *scheme)
 static bool check_options(const VmfTransport *t, const char *where, GError **error)
 {
     for (const VmfOptionSpec *spec = t->options; spec && spec->name; spec++) {
-        if (!option_spec_check(spec, error)) {
-            g_prefix_error(error, "the option table of %s is wrong: ", where);
+        g_autoptr(GError) reason = NULL;
+
+        if (!option_spec_check(spec, &reason)) {
+            g_set_error(error, VMF_ERROR, VMF_ERROR_PLUGIN, "the option table of %s is wrong: %s",
+                        where, reason->message);
             return false;
         }
     }
