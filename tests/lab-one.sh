@@ -33,7 +33,7 @@ limited() {
 }
 
 session_suite() {
-    VMFERRY_TEST_URI=$1 timeout 200 "$BUILD/tests/test-session"
+    VMFERRY_TEST_URI=$1 timeout 120 "$BUILD/tests/test-session"
 }
 
 sweep() {

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* fake-file.h -- a stream's maker that writes down what the migration file asks of it */
+
+#ifndef VMF_TESTS_FAKE_FILE_H
+#define VMF_TESTS_FAKE_FILE_H
+
+#include <vmferry/file.h>
+
+/* What get_buffer answers next: so many of the bytes, or one of these. */
+#define FAKE_END 0
+#define FAKE_BLOCKS (-2)
+#define FAKE_FAILS (-1)
+#define FAKE_TOO_MANY (-3)
+
+typedef struct Fake {
+    GString *calls;  /* "put@POSITION+SIZE ram@OFFSET+LENGTH flush:HOW close " in their order */
+    GByteArray *out; /* what was put */
+    const void *last_piece; /* address of the last piece put */
+    unsigned pieces;        /* in the last put */
+    uint64_t account;       /* what a saved range accounts */
+    const char *fails;      /* the call that fails: "put", "ram", "flush" or "close" */
+
+    const uint8_t *in; /* what there is to read */
+    size_t in_size, in_taken;
+    const int *script; /* answers, ending with FAKE_END; NULL: as many bytes as are asked for */
+    void *last_into;   /* where the last get was to put its bytes */
+    int last_blocking;
+    bool closed;
+} Fake;
+
+extern const VmfFileOps fake_writer_ops;      /* with a RAM path */
+extern const VmfFileOps fake_stream_only_ops; /* without one */
+extern const VmfFileOps fake_reader_ops;
+
+void fake_init(Fake *fake);
+void fake_clear(Fake *fake);
+/* Asserts that the file has failed with this code and that the message has `text' in it. */
+void assert_failed(VmfFile *file, int code, const char *text);
+
+#endif

@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-2-Clause
+# fault-sweep.sh -- a small migration with the Nth acquisition failing, N = 1, 2, ... until none does
+set -uo pipefail
+HERE=$(cd "$(dirname "$(readlink -f "$0")")" && pwd)
+# shellcheck source=tests/checks.sh
+. "$HERE/checks.sh"
+BUILD=${VMFERRY_BUILD:?where the build with -Dfault_injection=true is}
+
+# The sweep itself is one process that forks a child for every N: see fault-sweep.c.
+check "every fault point over unix:, natively" timeout 300 "$BUILD/tests/fault-sweep"
+# shellcheck disable=SC2016
+check "every fault point over rdma:, in the lab" \
+    "$HERE/../tools/lab" exec --mem 2G --timeout 400 -- bash -c \
+    'VMFERRY_TEST_URI=rdma:$LAB_ADDR:0 timeout 380 "$0/tests/fault-sweep" && sleep 1 &&
+     ! rdma resource show qp | grep "type RC" && ! rdma resource show mr | grep mrn' "$BUILD"
+finish
