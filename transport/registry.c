@@ -6,6 +6,7 @@
 #include <string.h>
 #include <vmferry/transport.h>
 
+#include "fault.h"
 #include "options.h"
 #include "registry.h"
 #include "tcp.h"
@@ -191,13 +192,15 @@ static char **plugin_directories(void)
 
 static const VmfTransport *load(const char *file, const char *scheme, GError **error)
 {
-    GModule *module = g_module_open(file, G_MODULE_BIND_LOCAL);
+    GModule *module = VMF_FAULT("dlopen") ? NULL : g_module_open(file, G_MODULE_BIND_LOCAL);
     VmfTransportEntry entry = NULL;
     const VmfTransport *transport;
 
     if (!module) {
+        const char *reason = g_module_error();
+
         g_set_error(error, VMF_ERROR, VMF_ERROR_PLUGIN, "plugin %s does not load: %s%s", file,
-                    g_module_error(),
+                    reason ? reason : "the loader gives no reason",
                     g_str_equal(scheme, "rdma")
                         ? "; install the packages libibverbs1, librdmacm1 and ibverbs-providers"
                         : "");
