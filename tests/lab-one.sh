@@ -119,7 +119,7 @@ check "pin-all under a memory-lock limit says what to do" memlock_pin_all
 check "a memory-lock limit of 64 KiB says what to do" memlock_tiny
 check "a listener survives strangers" strangers
 check "connecting to nobody says so" \
-    fails_saying 'listens on that port' timeout 30 "$VMFERRY" bench "rdma:$LAB_ADDR:4998" --ram 4M
+    fails_saying 'listen on that port' timeout 30 "$VMFERRY" bench "rdma:$LAB_ADDR:4998" --ram 4M
 check "connecting to an address without a route says so" \
     fails_saying 'cannot connect to' timeout 30 "$VMFERRY" bench "rdma:192.0.2.1:4998,connect-timeout=3s" --ram 4M
 check "on-demand paging without a device for it says so" \
