@@ -216,7 +216,11 @@ int main(int argc, char **argv)
         }
         fired++;
         bad += !ok;
-        step = n < 150 ? 1 : n < 400 ? 7 : 41;
+        step = n < 100 ? 1 : n / 8;
+        if (fired % 20 == 0) {
+            printf("%u ...\n", n);
+            fflush(stdout);
+        }
     }
     printf("%u faults injected, the last points near %u; %u runs went wrong\n", fired, n, bad);
     return bad || !fired ? 1 : 0;

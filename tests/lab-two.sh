@@ -18,7 +18,7 @@ up() {
 # The destination on host 2, in the background; its output in /tmp/destination of this machine.
 listen() {
     PORT=$((PORT + 1))
-    "$LAB" run -h 2 -t 200 -- "$VMFERRY" bench --listen "rdma:10.77.0.2:$PORT,timeout=3s" "$@" >"$LOGS/destination" 2>&1 &
+    "$LAB" run -h 2 -t 200 -- "$VMFERRY" bench --listen "rdma:10.77.0.2:$PORT,timeout=3s,connect-timeout=20s" "$@" >"$LOGS/destination" 2>&1 &
     LISTENER=$!
     for _ in $(seq 100); do
         grep -q listening "$LOGS/destination" && return 0
@@ -30,13 +30,14 @@ listen() {
 source_run() {
     local options=$1
     shift
-    "$LAB" run -h 1 -t 200 -- "$VMFERRY" bench "rdma:10.77.0.2:$PORT,timeout=3s$options" --verify --progress none "$@"
+    "$LAB" run -h 1 -t 200 -- "$VMFERRY" bench "rdma:10.77.0.2:$PORT,timeout=3s,connect-timeout=20s$options" --verify --progress none "$@"
 }
 
 transfer() {
     local status=0
     listen --once || return 1
     source_run "$@" || status=$?
+    [ $status = 0 ] || on 2 'pkill -KILL -f bench'
     wait $LISTENER || status=$?
     [ $status = 0 ] || cat "$LOGS/destination"
     return $status

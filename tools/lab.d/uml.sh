@@ -90,6 +90,9 @@ start_lab() {
     [ "$HOSTS" = 1 ] || wire_up "vmflab-$LAB_NAME-$$"
     for number in $(seq "$HOSTS"); do start_host "$number"; done
     for number in $(seq "$HOSTS"); do await_host "$number"; done
+    # The first packets between two hosts that have just come up may be lost.
+    [ "$HOSTS" = 1 ] || run_on 1 30 ping -q -c 3 -i 0.2 10.77.0.2 >/dev/null ||
+        { lab_down && die "the two hosts do not reach each other"; }
 }
 
 lab_up() {

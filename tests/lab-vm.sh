@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-2-Clause
+# lab-vm.sh -- whole sessions on real queue pairs under the sanitizers, on a kernel with two CPUs
+set -uo pipefail
+HERE=$(cd "$(dirname "$(readlink -f "$0")")" && pwd)
+# shellcheck source=tests/checks.sh
+. "$HERE/checks.sh"
+WORK=${1:?the folder with the builds "address" and "thread"}
+LAB=$HERE/../tools/lab
+
+# The emulated CPUs are slow: time-outs are long, and the large stream test is left to others.
+suite() {
+    local build=$1 filter=$2
+    VMFERRY_TEST_FILTER=$filter "$LAB" exec --lab=vm --mem 3G --timeout 400 -- \
+        env VMFERRY_TEST_URI=rdma:10.77.0.1:0 VMFERRY_TEST_SLOW=1 "$WORK/$build/tests/test-session"
+}
+
+check "two CPUs and a soft-RoCE device" \
+    "$LAB" exec --lab=vm --timeout 60 -- bash -c 'rdma link | grep "link rxe0" && [ "$(nproc)" = 2 ]'
+# A leak that libraries keep to the end is no leak of ours; the address sanitizer's own are.
+export ASAN_OPTIONS=detect_leaks=1 LSAN_OPTIONS=suppressions=$HERE/lsan.supp
+check "RAM tests, address and undefined-behaviour sanitizers" suite address 'ram__*'
+check "device state, address and undefined-behaviour sanitizers" suite address 'device__*'
+check "failures, address and undefined-behaviour sanitizers" suite address 'peer__*'
+export TSAN_OPTIONS="suppressions=$HERE/tsan.supp halt_on_error=1"
+check "RAM tests, thread sanitizer" suite thread 'ram__s*'
+check "device state, thread sanitizer" suite thread 'device__*'
+finish
