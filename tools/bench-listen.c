@@ -113,6 +113,9 @@ static bool serve_one(VmfListener *listener, GError **error)
                             (uint32_t)memory.page_size, error) &&
          (session = vmf_session_accept(listener, blocks, NULL, error)) &&
          serve_run(session, &plan, &memory, cpu, error);
+    if (!ok && session && error && *error) {
+        g_printerr("vmferry: the migration failed: %s\n", (*error)->message);
+    }
     vmf_session_free(g_steal_pointer(&session));
     bench_memory_clear(&memory);
     return ok;

@@ -270,6 +270,10 @@ bool bench_run(const VmfUri *uri, const BenchOptions *options, const BenchPlan *
         if (!ok && error && !*error) {
             vmf_session_check(run.session, error);
         }
+        if (!ok && error) {
+            /* Said at once: taking a dead connection down may keep the kernel busy for long. */
+            g_printerr("vmferry: the migration failed: %s\n", (*error)->message);
+        }
     }
     vmf_session_free(run.session);
     bench_memory_clear(&memory);

@@ -18,7 +18,7 @@ need_root() {
 # What a healthy kernel never says. The warning that User-Mode Linux gives at boot because no
 # PCI device is configured is expected: rxe only needs PCI to be compiled in.
 LOG_TROUBLE='BUG:|BUG at|Oops|WARNING:|soft lockup|hung task|list_(add|del) corruption|refcount_t:|unregister_netdevice: waiting|general protection|use-after-free'
-LOG_BENIGN='virt-pci\.c:[0-9]+ um_pci_init'
+LOG_BENIGN="virt-pci\.c:[0-9]+ um_pci_init${VMFERRY_LAB_BENIGN:+|$VMFERRY_LAB_BENIGN}"
 
 # Fails, and shows where, when a kernel log (a file) has trouble in it.
 check_log() {
