@@ -37,7 +37,7 @@ transfer() {
     local status=0
     listen --once || return 1
     source_run "$@" || status=$?
-    [ $status = 0 ] || on 2 'pkill -KILL -f bench'
+    [ $status = 0 ] || on 2 'pkill -KILL vmferry'
     wait $LISTENER || status=$?
     [ $status = 0 ] || cat "$LOGS/destination"
     return $status
@@ -84,27 +84,27 @@ on() {
 LOST='lost|no sign of life|closed|stuck|no longer answers|taken down'
 
 destination_killed() {
-    long_run "$1" && on 2 'pkill -KILL -f bench' && source_ends_saying "$LOST"
+    long_run "$1" && on 2 'pkill -KILL vmferry' && source_ends_saying "$LOST"
     local status=$?
     wait $LISTENER
     return $status
 }
 
 destination_stopped() {
-    long_run "$1" && on 2 'pkill -STOP -f bench' && source_ends_saying 'no sign of life|stuck'
+    long_run "$1" && on 2 'pkill -STOP vmferry' && source_ends_saying 'no sign of life|stuck'
     local status=$?
-    on 2 'pkill -KILL -f bench'
+    on 2 'pkill -KILL vmferry'
     wait $LISTENER
     return $status
 }
 
 source_killed() {
     local status=0
-    long_run "$1" && on 1 'pkill -KILL -f bench' && destination_says "$LOST" || status=$?
+    long_run "$1" && on 1 'pkill -KILL vmferry' && destination_says "$LOST" || status=$?
     wait $SOURCE
     # The listener lives on and serves the next source.
     source_run "$1" --ram 8M || status=$?
-    on 2 'pkill -KILL -f bench'
+    on 2 'pkill -KILL vmferry'
     wait $LISTENER
     return $status
 }
@@ -115,7 +115,7 @@ link_cut() {
     "$LAB" link restore
     sleep 2
     source_run "$1" --ram 8M || status=$?
-    on 2 'pkill -KILL -f bench'
+    on 2 'pkill -KILL vmferry'
     wait $LISTENER
     return $status
 }

@@ -7,8 +7,9 @@ INFINIBAND_ADDR_TRANS RDMA_RXE RDMA_SIW CRYPTO_CRC32 CRYPTO_CRC32C VETH DUMMY HO
 NET_NS TMPFS DEVTMPFS USERFAULTFD MEMFD_CREATE PACKET INET IPV6 NET_UDP_TUNNEL UML_NET_VECTOR
 NET_SCHED NET_SCH_NETEM NET_SCH_TBF HIGH_RES_TIMERS PROC_PAGE_MONITOR"
 KERNEL_OFF="BTRFS_FS SOUND REISERFS_FS DEBUG_INFO WERROR"
-# The processor's whole extended state is saved on kernel stacks; see patch_source.
-KERNEL_STACK_ORDER=3
+# The processor's whole extended state is saved on kernel stacks (see patch_source), and soft-RoCE
+# and the veth pair under it run deep within interrupts: 64 KiB.
+KERNEL_STACK_ORDER=4
 
 kernel_source() {
     ls -1 /usr/src/linux-source-6.1.tar.xz 2>/dev/null

@@ -179,7 +179,16 @@ lab_link() {
     clear) run_on 1 20 tc qdisc delete dev $device root 2>/dev/null || true ;;
     cut | restore)
         [ -e "$RUN/netns" ] || die "link $1 needs two hosts"
-        ip -n "$(cat "$RUN/netns")" link set lab1 "$([ "$1" = cut ] && echo down || echo up)"
+        local end ns
+        ns=$(cat "$RUN/netns")
+        # As with a pulled cable packets are taken and lost, in both directions.
+        for end in lab1 lab2; do
+            if [ "$1" = cut ]; then
+                tc -n "$ns" qdisc replace dev $end root netem loss 100%
+            else
+                tc -n "$ns" qdisc delete dev $end root
+            fi
+        done
         ;;
     "") die "link: say delay=TIME, loss=PERCENT, rate=RATE, clear, cut or restore" ;;
     *)
