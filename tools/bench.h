@@ -98,6 +98,10 @@ typedef struct BenchProgress {
 void bench_progress(const BenchOptions *options, BenchProgress *progress, VmfSession *session,
                     unsigned round, uint64_t done, uint64_t total, bool last);
 
+/* --- bench-plot.c --- */
+/* Draws throughput by channels; the name's end says the format. */
+bool bench_plot(const char *file, const BenchRow *rows, unsigned count, GError **error);
+
 /* --- bench-process.c --- */
 double bench_cpu_seconds(void);
 uint64_t bench_peak_resident(void);

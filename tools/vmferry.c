@@ -82,34 +82,18 @@ static bool sweep(const BenchOptions *o, GArray *rows, GError **error)
     return true;
 }
 
-static bool plot(const char *json, const char *image, GError **error)
-{
-    g_autofree char *self = g_file_read_link("/proc/self/exe", NULL);
-    g_autofree char *directory = g_path_get_dirname(self ? self : ".");
-    g_autofree char *beside = g_build_filename(directory, "vmferry-plot", NULL);
-    const char *argv[] = {g_file_test(beside, G_FILE_TEST_IS_EXECUTABLE) ? beside : "vmferry-plot",
-                          json, image, NULL};
-    int status;
-
-    return g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL, NULL,
-                        &status, error) &&
-           g_spawn_check_wait_status(status, error);
-}
-
 static bool report_rows(const BenchOptions *o, GArray *rows, GError **error)
 {
     const BenchRow *row = (const BenchRow *)rows->data;
     const char *pattern = bench_pattern_name(o->plan.pattern);
-    g_autofree char *temporary = o->plot && !o->json ? g_strconcat(o->plot, ".json", NULL) : NULL;
-    const char *json = temporary ? temporary : o->json;
 
     if (!o->json || !g_str_equal(o->json, "-")) {
         bench_print_table(row, rows->len);
     }
-    if (json && !bench_write_json(json, o->uri, pattern, row, rows->len, error)) {
+    if (o->json && !bench_write_json(o->json, o->uri, pattern, row, rows->len, error)) {
         return false;
     }
-    if (o->plot && !plot(json, o->plot, error)) {
+    if (o->plot && !bench_plot(o->plot, row, rows->len, error)) {
         return false;
     }
     for (unsigned i = 0; i < rows->len; i++) {

@@ -184,7 +184,7 @@ lab_link() {
         # As with a pulled cable packets are taken and lost, in both directions.
         for end in lab1 lab2; do
             if [ "$1" = cut ]; then
-                tc -n "$ns" qdisc replace dev $end root netem loss 100%
+                tc -n "$ns" qdisc replace dev $end root blackhole
             else
                 tc -n "$ns" qdisc delete dev $end root
             fi
