@@ -14,37 +14,52 @@
 /* Documentation/admin-guide/mm/pagemap.rst of the kernel. */
 #define PAGEMAP_PRESENT (1ull << 63)
 #define PAGEMAP_SWAPPED (1ull << 62)
-#define PAGEMAP_BATCH 512 /* entries read at a time: 4 KiB, 2 MiB of memory */
+#define PAGEMAP_FIRST 16  /* entries read first: the run may end soon */
+#define PAGEMAP_BATCH 512 /* entries read at a time in a long run: 4 KiB, for 2 MiB of memory */
+
+/* What may be asked about a mapping, by its line in /proc/self/maps. */
+static PresenceKind kind_of_mapping(const char *perms, uint64_t inode, bool has_file)
+{
+    if (perms[3] == 's') {
+        return has_file ? PRESENCE_FILE : PRESENCE_UNKNOWN;
+    }
+    return inode == 0 ? PRESENCE_PAGEMAP : PRESENCE_UNKNOWN;
+}
 
 /*
- * Whether all of the block is private anonymous memory. Of a shared mapping
- * the page table tells nothing: another process may have written the page, or
- * it may be swapped out, which looks like a hole there.
+ * What may be asked about a block: the answer has to hold for all mappings
+ * that it lies in. Of a shared mapping the page table tells nothing: another
+ * process may have written the page, or it may be swapped out, which looks like
+ * a hole there. Of a private mapping of a file neither tells.
  */
-static bool is_private_anonymous(const VmfRamBlock *block, const char *maps)
+static PresenceKind kind_of_block(const VmfRamBlock *block, const char *maps)
 {
     uint64_t at = (uintptr_t)block->host, end = at + block->length;
+    PresenceKind kind = PRESENCE_UNKNOWN;
 
-    for (const char *line = maps; *line && at < end;) {
+    for (const char *line = maps; line && *line && at < end;) {
         uint64_t from, to, inode;
         char perms[5];
         const char *next = strchr(line, '\n');
 
-        if (sscanf(line, "%lx-%lx %4s %*x %*x:%*x %lu", &from, &to, perms, &inode) != 4) {
-            return false;
+        if (sscanf(line,
+                   "%" G_GINT64_MODIFIER "x-%" G_GINT64_MODIFIER
+                   "x %4s %*x %*x:%*x %" G_GINT64_MODIFIER "u",
+                   &from, &to, perms, &inode) != 4) {
+            return PRESENCE_UNKNOWN;
         }
         if (from <= at && at < to) {
-            if (perms[3] != 'p' || inode != 0) {
-                return false;
+            PresenceKind this_one = kind_of_mapping(perms, inode, block->fd >= 0);
+
+            if (this_one == PRESENCE_UNKNOWN || (kind != PRESENCE_UNKNOWN && this_one != kind)) {
+                return PRESENCE_UNKNOWN;
             }
+            kind = this_one;
             at = to;
         }
-        if (!next) {
-            break;
-        }
-        line = next + 1;
+        line = next ? next + 1 : NULL;
     }
-    return at >= end;
+    return at >= end ? kind : PRESENCE_UNKNOWN;
 }
 
 bool presence_init(Presence *presence, const VmfRamBlocks *blocks, GError **error)
@@ -61,12 +76,10 @@ bool presence_init(Presence *presence, const VmfRamBlocks *blocks, GError **erro
         return true; /* without it nothing is known, and everything counts as touched */
     }
     for (unsigned i = 0; i < count; i++) {
-        const VmfRamBlock *block = vmf_ram_blocks_get(blocks, i);
+        PresenceKind kind = kind_of_block(vmf_ram_blocks_get(blocks, i), maps);
 
-        if (block->fd >= 0) {
-            presence->kinds[i] = PRESENCE_FILE;
-        } else if (presence->pagemap >= 0 && is_private_anonymous(block, maps)) {
-            presence->kinds[i] = PRESENCE_PAGEMAP;
+        if (kind != PRESENCE_PAGEMAP || presence->pagemap >= 0) {
+            presence->kinds[i] = kind;
         }
     }
     return true;
@@ -89,14 +102,18 @@ static bool pagemap_run(const Presence *presence, const VmfRamBlock *block, uint
     uint64_t last = ((uintptr_t)block->host + end - 1) / page_size;
     uint64_t entries[PAGEMAP_BATCH];
     bool touched = false, first = true;
+    uint64_t batch = PAGEMAP_FIRST;
 
     while (page <= last) {
-        size_t want = MIN(last - page + 1, PAGEMAP_BATCH);
-        ssize_t n = pread(presence->pagemap, entries, want * 8, (off_t)(page * 8));
+        size_t want = MIN(last - page + 1, batch);
+        ssize_t n = VMF_FAULT("pread pagemap")
+                        ? -1
+                        : pread(presence->pagemap, entries, want * 8, (off_t)(page * 8));
 
-        if (n < 8) { /* cannot tell: touched */
-            *until = end;
-            return true;
+        batch = PAGEMAP_BATCH;
+        if (n < 8) { /* cannot tell, so touched; what was read before stays as it is */
+            *until = first || touched ? end : page * page_size - (uintptr_t)block->host;
+            return first || touched;
         }
         for (ssize_t i = 0; i < n / 8; i++, page++) {
             bool this_one = (entries[i] & (PAGEMAP_PRESENT | PAGEMAP_SWAPPED)) != 0;
@@ -117,7 +134,7 @@ static bool pagemap_run(const Presence *presence, const VmfRamBlock *block, uint
 static bool file_run(const VmfRamBlock *block, uint64_t offset, uint64_t end, uint64_t *until)
 {
     off_t at = (off_t)(block->fd_offset + offset);
-    off_t data = lseek(block->fd, at, SEEK_DATA);
+    off_t data = VMF_FAULT("lseek") ? (errno = EIO, -1) : lseek(block->fd, at, SEEK_DATA);
     off_t hole;
 
     if (data < 0 && errno == ENXIO) { /* no data from here to the end of the file */
@@ -129,7 +146,8 @@ static bool file_run(const VmfRamBlock *block, uint64_t offset, uint64_t end, ui
         return false;
     }
     hole = data < 0 ? -1 : lseek(block->fd, at, SEEK_HOLE);
-    *until = hole < 0 ? end : MIN((uint64_t)hole - block->fd_offset, end);
+    /* The file may change meanwhile: a hole right here only means that there is one by now. */
+    *until = hole <= at ? end : MIN((uint64_t)hole - block->fd_offset, end);
     return true;
 }
 

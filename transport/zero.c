@@ -38,10 +38,10 @@ RACY static bool small_is_zero(const uint8_t *at, size_t size)
     return true;
 }
 
-/* `size' is a multiple of BLOCK. */
-typedef uint64_t Vector16 __attribute__((vector_size(16), aligned(1)));
-typedef uint64_t Vector32 __attribute__((vector_size(32), aligned(1)));
+typedef uint64_t Vector16 __attribute__((vector_size(16), aligned(1), may_alias));
+typedef uint64_t Vector32 __attribute__((vector_size(32), aligned(1), may_alias));
 
+/* `size' is a multiple of BLOCK. */
 RACY static bool blocks_plain(const uint8_t *at, size_t size)
 {
     for (const uint8_t *end = at + size; at < end; at += BLOCK) {

@@ -222,7 +222,8 @@ lab_check() {
     local number status=0
     for number in $(seq "$(cat "$RUN/hosts")"); do
         host_alive "$number" || continue # killed on purpose: its log went with it
-        run_on "$number" 20 dmesg >"$RUN/dmesg$number"
+        run_on "$number" 20 dmesg >"$RUN/dmesg$number" ||
+            { say "host $number does not answer: its kernel hangs" && return 1; }
         check_log "$RUN/dmesg$number" "host $number" || status=1
     done
     return $status
