@@ -91,7 +91,8 @@ static uint64_t known_touched(const VmfRamScan *scan, const VmfRamBlock *block, 
             break;
         }
     }
-    return page > last ? end : MAX(offset, page * size - lead);
+    /* The page's start may lie before the block's, or before `offset'. */
+    return page > last ? end : MAX(offset + lead, page * size) - lead;
 }
 
 static void set_touched(VmfRamScan *scan, const VmfRamBlock *block, uint64_t offset, uint64_t end)
