@@ -28,7 +28,10 @@ TcpConn *tcp_conn_new(const VmfUri *uri, VmfRole role, int fd, GError **error)
     conn->out = g_malloc(4 + TCP_CONTROL_MAX);
     conn->in = g_malloc(2 * (4 + TCP_CONTROL_MAX));
     conn->base.own_bytes = 3 * (4 + TCP_CONTROL_MAX) + sizeof(*conn);
-    conn->revoke_fd = VMF_FAULT("eventfd") ? -1 : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    g_mutex_init(&conn->idle_lock);
+    g_cond_init(&conn->idle);
+    conn->revoke_fd =
+        VMF_FAULT("eventfd") ? (errno = EMFILE, -1) : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (conn->revoke_fd < 0) {
         tcp_set_error(error, VMF_ERROR_IO, errno, "cannot create an event descriptor");
         tcp_close(&conn->base);
@@ -48,6 +51,8 @@ TcpChannel *tcp_channel_new(TcpConn *conn, unsigned number, int fd)
     conn->base.own_bytes += sizeof(*channel);
     if (conn->base.role == VMF_ROLE_DESTINATION) {
         channel->buffer = g_malloc(TCP_READ_BUFFER);
+        channel->tell_sent = sizeof(channel->tell);
+        channel->read_ahead = TCP_READ_BUFFER;
         conn->base.own_bytes += TCP_READ_BUFFER;
     }
     return channel;
@@ -71,6 +76,8 @@ void tcp_close(VmfConn *base)
     if (conn->revoke_fd >= 0) {
         close(conn->revoke_fd);
     }
+    g_mutex_clear(&conn->idle_lock);
+    g_cond_clear(&conn->idle);
     g_free(conn->out);
     g_free(conn->in);
     vmf_uri_unref(conn->uri);
@@ -97,8 +104,9 @@ static int open_socket(const VmfUri *uri, const TcpPreamble *preamble, unsigned 
         return -1;
     }
     /* The first bytes on an empty socket always fit. */
-    if (VMF_FAULT("send preamble") ||
-        send(fd, bytes, sizeof(bytes), MSG_NOSIGNAL) != (ssize_t)sizeof(bytes)) {
+    if (VMF_FAULT("send preamble")
+            ? (errno = EPIPE, true)
+            : send(fd, bytes, sizeof(bytes), MSG_NOSIGNAL) != (ssize_t)sizeof(bytes)) {
         tcp_set_error(error, VMF_ERROR_CONNECT, errno, "cannot greet the peer");
         close(fd);
         return -1;

@@ -41,8 +41,7 @@ bool tcp_wait(int fd, short events, int cancel_fd, gint64 deadline, const char *
             return true;
         }
         if (left_us <= 0) {
-            g_set_error(error, VMF_ERROR, VMF_ERROR_TIMEOUT, "%s: no progress within the time-out",
-                        what);
+            g_set_error(error, VMF_ERROR, VMF_ERROR_TIMEOUT, "%s: no answer in time", what);
             return false;
         }
     }
@@ -50,7 +49,8 @@ bool tcp_wait(int fd, short events, int cancel_fd, gint64 deadline, const char *
 
 bool tcp_prepare(int fd, unsigned timeout_ms, GError **error)
 {
-    int flags = fcntl(fd, F_GETFL), on = 1;
+    int flags = VMF_FAULT("fcntl") ? (errno = EBADF, -1) : fcntl(fd, F_GETFL);
+    int on = 1;
     struct sockaddr_storage address;
     socklen_t size = sizeof(address);
 
@@ -89,7 +89,7 @@ char *tcp_peer_name(int fd)
 }
 
 static int connect_address(const struct sockaddr *address, socklen_t size, gint64 deadline,
-                           int cancel_fd, const char *what, GError **error)
+                           int cancel_fd, const char *what, int *failed, GError **error)
 {
     int fd = VMF_FAULT("socket")
                  ? (errno = ENFILE, -1)
@@ -104,13 +104,14 @@ static int connect_address(const struct sockaddr *address, socklen_t size, gint6
     if (VMF_FAULT("connect") ? (errno = ENETDOWN, -1) : connect(fd, address, size)) {
         err = errno;
     }
-    if (err == EINPROGRESS || err == EAGAIN) {
+    if (err == EINPROGRESS) {
         if (!tcp_wait(fd, POLLOUT, cancel_fd, deadline, what, error)) {
             close(fd);
             return -1;
         }
         getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &err_size);
     }
+    *failed = err;
     if (err) {
         tcp_set_error(error, err == ECONNREFUSED ? VMF_ERROR_REFUSED : VMF_ERROR_CONNECT, err,
                       what);
@@ -120,25 +121,44 @@ static int connect_address(const struct sockaddr *address, socklen_t size, gint6
     return fd;
 }
 
+/* A full backlog answers at once and wakes nobody when there is room. */
+#define BACKLOG_RETRY_MS 10
+
 static int connect_unix(const VmfUri *uri, gint64 deadline, int cancel_fd, GError **error)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     const char *path = vmf_uri_path(uri);
     g_autofree char *what = g_strdup_printf("cannot connect to unix:%s", path);
+    struct pollfd cancel = {.fd = cancel_fd, .events = POLLIN};
 
     if (g_strlcpy(address.sun_path, path, sizeof(address.sun_path)) >= sizeof(address.sun_path)) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID, "%s: the path is too long", what);
         return -1;
     }
-    return connect_address((struct sockaddr *)&address, sizeof(address), deadline, cancel_fd, what,
-                           error);
+    for (;;) {
+        g_autoptr(GError) failure = NULL;
+        int err = 0, fd = connect_address((struct sockaddr *)&address, sizeof(address), deadline,
+                                          cancel_fd, what, &err, &failure);
+
+        if (fd >= 0) {
+            return fd;
+        }
+        if (err != EAGAIN || g_get_monotonic_time() >= deadline) {
+            g_propagate_error(error, g_steal_pointer(&failure));
+            return -1;
+        }
+        if (poll(&cancel, 1, BACKLOG_RETRY_MS) > 0) {
+            g_set_error(error, VMF_ERROR, VMF_ERROR_CANCELLED, "%s: cancelled", what);
+            return -1;
+        }
+    }
 }
 
 int tcp_connect_socket(const VmfUri *uri, gint64 deadline, int cancel_fd, GError **error)
 {
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV};
-    struct addrinfo *list = NULL;
-    int err, fd = -1;
+    g_autoptr(GError) failure = NULL;
+    struct addrinfo *list;
+    int fd = -1, err = 0;
 
     if (vmf_uri_path(uri)) {
         return connect_unix(uri, deadline, cancel_fd, error);
@@ -147,12 +167,8 @@ int tcp_connect_socket(const VmfUri *uri, gint64 deadline, int cancel_fd, GError
         g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID, "tcp: needs a host to connect to");
         return -1;
     }
-    err = VMF_FAULT("getaddrinfo")
-              ? EAI_MEMORY
-              : getaddrinfo(vmf_uri_host(uri), vmf_uri_port(uri), &hints, &list);
-    if (err) {
-        g_set_error(error, VMF_ERROR, VMF_ERROR_CONNECT, "cannot resolve host \"%s\": %s",
-                    vmf_uri_host(uri), gai_strerror(err));
+    list = tcp_resolve(vmf_uri_host(uri), vmf_uri_port(uri), deadline, cancel_fd, error);
+    if (!list) {
         return -1;
     }
     for (struct addrinfo *at = list; at && fd < 0; at = at->ai_next) {
@@ -164,12 +180,15 @@ int tcp_connect_socket(const VmfUri *uri, gint64 deadline, int cancel_fd, GError
 
         getnameinfo(at->ai_addr, at->ai_addrlen, text, sizeof(text), NULL, 0, NI_NUMERICHOST);
         what = g_strdup_printf("cannot connect to %s port %s", text, vmf_uri_port(uri));
-        g_clear_error(error);
-        fd = connect_address(at->ai_addr, at->ai_addrlen, end, cancel_fd, what, error);
-        if (fd < 0 && error && g_error_matches(*error, VMF_ERROR, VMF_ERROR_CANCELLED)) {
+        g_clear_error(&failure);
+        fd = connect_address(at->ai_addr, at->ai_addrlen, end, cancel_fd, what, &err, &failure);
+        if (fd < 0 && g_error_matches(failure, VMF_ERROR, VMF_ERROR_CANCELLED)) {
             break;
         }
     }
     freeaddrinfo(list);
+    if (fd < 0) {
+        g_propagate_error(error, g_steal_pointer(&failure));
+    }
     return fd;
 }

@@ -70,8 +70,9 @@ static bool take_acknowledgements(TcpChannel *channel, GError **error)
 static bool wait_for(TcpChannel *channel, short events, GError **error)
 {
     VmfConn *base = &channel->conn->base;
-    g_autofree char *what = g_strdup_printf("channel %u", channel->number);
+    char what[96];
 
+    g_snprintf(what, sizeof(what), "channel %u: waiting for %s", channel->number, base->peer);
     return tcp_wait(channel->fd, (short)(events | POLLIN), base->cancel_fd,
                     g_get_monotonic_time() + (gint64)base->timeout_ms * 1000, what, error) &&
            take_acknowledgements(channel, error);

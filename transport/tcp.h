@@ -4,6 +4,7 @@
 #ifndef VMF_TCP_H
 #define VMF_TCP_H
 
+#include <netdb.h>
 #include <vmferry/transport.h>
 
 #include "tcp-wire.h"
@@ -36,7 +37,12 @@ typedef struct TcpChannel {
     /* Destination. */
     uint8_t *buffer; /* of TCP_READ_BUFFER */
     size_t start, end;
+    size_t read_ahead; /* of it to fill while other memory is read into */
+    bool in_record;    /* the peer owes us the rest of a record */
     uint64_t processed, processed_told;
+    uint8_t tell[8]; /* the acknowledgement being sent, from tell_sent on */
+    unsigned tell_sent;
+    int at_work; /* atomic: may write to RAM */
 } TcpChannel;
 
 #define TCP_READ_BUFFER (64u * 1024)
@@ -49,6 +55,8 @@ struct TcpConn {
     int control_fd;
     int revoke_fd;
     int revoked; /* atomic */
+    GMutex idle_lock;
+    GCond idle; /* after `revoked', a channel's at_work became 0 */
     TcpChannel *channels[VMF_CHANNELS_MAX];
 
     /* Control: one message that the kernel took only in part; bytes that came. */
@@ -60,6 +68,11 @@ static inline TcpConn *tcp_conn(VmfConn *conn)
 {
     return (TcpConn *)conn;
 }
+
+/* --- tcp-resolve.c --- */
+/* The addresses of a host (free with freeaddrinfo), or NULL with *error. */
+struct addrinfo *tcp_resolve(const char *host, const char *port, gint64 deadline, int cancel_fd,
+                             GError **error);
 
 /* --- tcp-socket.c --- */
 bool tcp_prepare(int fd, unsigned timeout_ms, GError **error);
