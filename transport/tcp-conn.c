@@ -52,7 +52,6 @@ TcpChannel *tcp_channel_new(TcpConn *conn, unsigned number, int fd)
     if (conn->base.role == VMF_ROLE_DESTINATION) {
         channel->buffer = g_malloc(TCP_READ_BUFFER);
         channel->tell_sent = sizeof(channel->tell);
-        channel->read_ahead = TCP_READ_BUFFER;
         conn->base.own_bytes += TCP_READ_BUFFER;
     }
     return channel;

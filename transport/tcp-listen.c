@@ -17,6 +17,9 @@
 #define SOCKETS_MAX 8  /* addresses of one host name */
 #define SILENT_MAX 128 /* accepted sockets that have not said who they are */
 #define SOURCES_MAX 16 /* sources that wait to be accepted */
+#define ACCEPTS_MAX 64 /* sockets let in at a time */
+/* Out of descriptors or memory: how long nobody is let in, so that some may come free. */
+#define PAUSE_US 200000
 
 /* An accepted socket whose preamble is not complete. */
 typedef struct Silent {
@@ -33,7 +36,8 @@ typedef struct TcpListener {
     unsigned connect_timeout_ms, timeout_ms;
     GPtrArray *silent; /* Silent */
     GQueue sources;    /* fds (as pointers) of control connections that named a session */
-    TcpConn *opening;  /* whose channels are awaited */
+    gint64 paused_until;
+    TcpConn *opening; /* whose channels are awaited */
     unsigned opened;
 } TcpListener;
 
@@ -72,7 +76,8 @@ static bool listen_on(TcpListener *listener, const struct sockaddr *address, soc
     if (address->sa_family == AF_INET6) { /* "any address" takes IPv4 as well */
         (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
     }
-    if (bind(fd, address, size) < 0 || listen(fd, 128) < 0) {
+    if (VMF_FAULT("bind") ? (errno = EADDRINUSE, true)
+                          : bind(fd, address, size) < 0 || listen(fd, 128) < 0) {
         tcp_set_error(error, VMF_ERROR_CONNECT, errno, what);
         close(fd);
         return false;
@@ -114,18 +119,17 @@ static bool listen_unix(TcpListener *listener, GError **error)
     return listen_on(listener, (struct sockaddr *)&address, sizeof(address), what, error);
 }
 
-static bool listen_inet(TcpListener *listener, GError **error)
+static bool listen_inet(TcpListener *listener, int family, GError **error)
 {
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
+    const struct addrinfo hints = {
+        .ai_family = family, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
     struct addrinfo *list = NULL;
     const char *host = vmf_uri_host(listener->uri), *port = vmf_uri_port(listener->uri);
-    GError *failure = NULL;
-    int err;
+    g_autoptr(GError) failure = NULL;
+    int err = VMF_FAULT("getaddrinfo listen")
+                  ? EAI_MEMORY
+                  : getaddrinfo(*host ? host : NULL, port, &hints, &list);
 
-    if (!*host) {
-        hints.ai_family = AF_INET6;
-    }
-    err = getaddrinfo(*host ? host : NULL, port, &hints, &list);
     if (err) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_CONNECT, "cannot resolve host \"%s\": %s", host,
                     gai_strerror(err));
@@ -143,11 +147,22 @@ static bool listen_inet(TcpListener *listener, GError **error)
     }
     freeaddrinfo(list);
     if (!listener->fd_count) {
-        g_propagate_error(error, failure);
+        g_propagate_error(error, g_steal_pointer(&failure));
         return false;
     }
-    g_clear_error(&failure);
     return true;
+}
+
+static bool listen_any(TcpListener *listener, GError **error)
+{
+    if (vmf_uri_path(listener->uri)) {
+        return listen_unix(listener, error);
+    }
+    if (*vmf_uri_host(listener->uri)) {
+        return listen_inet(listener, AF_UNSPEC, error);
+    }
+    /* One IPv6 socket takes IPv4 as well; a kernel without IPv6 has only the other. */
+    return listen_inet(listener, AF_INET6, NULL) || listen_inet(listener, AF_INET, error);
 }
 
 VmfTransportListener *tcp_listen(const VmfUri *uri, GError **error)
@@ -158,7 +173,7 @@ VmfTransportListener *tcp_listen(const VmfUri *uri, GError **error)
     listener->connect_timeout_ms = (unsigned)vmf_uri_get_uint(uri, "connect-timeout");
     listener->timeout_ms = (unsigned)vmf_uri_get_uint(uri, "timeout");
     listener->silent = g_ptr_array_new_with_free_func(silent_free);
-    if (vmf_uri_path(uri) ? !listen_unix(listener, error) : !listen_inet(listener, error)) {
+    if (!listen_any(listener, error)) {
         tcp_listener_free((VmfTransportListener *)listener);
         return NULL;
     }
@@ -255,12 +270,17 @@ static bool listen_to(TcpListener *listener, Silent *silent, bool *sorted)
 
 static void let_in(TcpListener *listener, int listening)
 {
-    for (;;) {
-        int fd = accept4(listening, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    for (unsigned i = 0; i < ACCEPTS_MAX; i++) {
+        int fd = VMF_FAULT("accept4")
+                     ? (errno = EMFILE, -1)
+                     : accept4(listening, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
         Silent *silent;
 
         if (fd < 0) {
-            return; /* nobody, or one who left at once */
+            if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+                listener->paused_until = g_get_monotonic_time() + PAUSE_US;
+            }
+            return; /* else nobody, or one who left at once */
         }
         if (!tcp_prepare(fd, listener->timeout_ms, NULL)) {
             close(fd);
@@ -296,18 +316,23 @@ static int drop_overdue(TcpListener *listener, gint64 deadline)
 static bool pump(TcpListener *listener, gint64 deadline, int cancel_fd, GError **error)
 {
     struct pollfd fds[1 + SOCKETS_MAX + SILENT_MAX];
-    int timeout_ms = drop_overdue(listener, deadline);
+    bool paused = g_get_monotonic_time() < listener->paused_until;
+    int timeout_ms =
+        drop_overdue(listener, paused ? MIN(deadline, listener->paused_until) : deadline);
     unsigned count = 0, silent_count = listener->silent->len;
 
     fds[count++] = (struct pollfd){.fd = cancel_fd, .events = POLLIN};
     for (unsigned i = 0; i < listener->fd_count; i++) {
-        fds[count++] = (struct pollfd){.fd = listener->fds[i], .events = POLLIN};
+        fds[count++] = (struct pollfd){.fd = paused ? -1 : listener->fds[i], .events = POLLIN};
     }
     for (unsigned i = 0; i < silent_count; i++) {
         const Silent *silent = listener->silent->pdata[i];
         fds[count++] = (struct pollfd){.fd = silent->fd, .events = POLLIN};
     }
-    if (poll(fds, count, timeout_ms) < 0 && errno != EINTR) {
+    if (poll(fds, count, timeout_ms) < 0) {
+        if (errno == EINTR) {
+            return true;
+        }
         tcp_set_error(error, VMF_ERROR_IO, errno, "waiting for a connection");
         return false;
     }
@@ -334,29 +359,43 @@ static bool pump(TcpListener *listener, gint64 deadline, int cancel_fd, GError *
     return true;
 }
 
+/* The next source that waits and is still there, or -1. */
+static int next_source(TcpListener *listener)
+{
+    while (!g_queue_is_empty(&listener->sources)) {
+        int fd = GPOINTER_TO_INT(g_queue_pop_head(&listener->sources));
+        char byte;
+
+        if (recv(fd, &byte, 1, MSG_PEEK) != 0) {
+            return fd;
+        }
+        close(fd); /* it gave up meanwhile */
+    }
+    return -1;
+}
+
 VmfConn *tcp_accept(VmfTransportListener *base, GCancellable *cancel, GError **error)
 {
     TcpListener *listener = tcp_listener(base);
     GPollFD cancel_fd = {.fd = -1};
-    TcpConn *conn = NULL;
-    bool ok = true;
+    TcpConn *conn;
+    int fd = -1;
 
     g_cancellable_make_pollfd(cancel, &cancel_fd);
-    while (ok && g_queue_is_empty(&listener->sources)) {
-        ok = pump(listener, G_MAXINT64, cancel_fd.fd, error);
+    while ((fd = next_source(listener)) < 0 && pump(listener, G_MAXINT64, cancel_fd.fd, error)) {
     }
     if (cancel_fd.fd >= 0) {
         g_cancellable_release_fd(cancel);
     }
-    if (ok) {
-        int fd = GPOINTER_TO_INT(g_queue_pop_head(&listener->sources));
-
-        conn = tcp_conn_new(listener->uri, VMF_ROLE_DESTINATION, fd, error);
-        if (conn) {
-            conn->listener = listener;
-        }
+    if (fd < 0) {
+        return NULL;
     }
-    return conn ? &conn->base : NULL;
+    conn = tcp_conn_new(listener->uri, VMF_ROLE_DESTINATION, fd, error);
+    if (!conn) {
+        return NULL;
+    }
+    conn->listener = listener;
+    return &conn->base;
 }
 
 bool tcp_await_channels(TcpConn *conn, GError **error)

@@ -37,8 +37,7 @@ typedef struct TcpChannel {
     /* Destination. */
     uint8_t *buffer; /* of TCP_READ_BUFFER */
     size_t start, end;
-    size_t read_ahead; /* of it to fill while other memory is read into */
-    bool in_record;    /* the peer owes us the rest of a record */
+    bool in_record; /* the peer owes us the rest of a record */
     uint64_t processed, processed_told;
     uint8_t tell[8]; /* the acknowledgement being sent, from tell_sent on */
     unsigned tell_sent;
