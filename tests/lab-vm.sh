@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-2-Clause
-# lab-vm.sh -- whole sessions on real queue pairs under the sanitizers, on a kernel with two CPUs
+# lab-vm.sh -- sessions on real queue pairs under the address sanitizer, on a kernel with two CPUs
 set -uo pipefail
 HERE=$(cd "$(dirname "$(readlink -f "$0")")" && pwd)
 # shellcheck source=tests/checks.sh
 . "$HERE/checks.sh"
-WORK=${1:?the folder with the builds "address" and "thread"}
+WORK=${1:?the folder with the build "address"}
 LAB=$HERE/../tools/lab
 
 # The emulated CPUs are slow: time-outs are long, and the large stream test is left to others.
@@ -22,7 +22,4 @@ export ASAN_OPTIONS=detect_leaks=1 LSAN_OPTIONS=suppressions=$HERE/lsan.supp
 check "RAM tests, address and undefined-behaviour sanitizers" suite address 'ram__*'
 check "device state, address and undefined-behaviour sanitizers" suite address 'device__*'
 check "failures, address and undefined-behaviour sanitizers" suite address 'peer__*'
-export TSAN_OPTIONS="suppressions=$HERE/tsan.supp halt_on_error=1"
-check "RAM tests, thread sanitizer" suite thread 'ram__s*'
-check "device state, thread sanitizer" suite thread 'device__*'
 finish

@@ -23,6 +23,8 @@ static uint8_t *map(uint64_t size, bool populate)
                            MAP_PRIVATE | MAP_ANONYMOUS | (populate ? MAP_POPULATE : 0), -1, 0);
 
     assert_true(memory != MAP_FAILED);
+    /* One touch must make one page resident, for the tests that count them. */
+    madvise(memory, size, MADV_NOHUGEPAGE);
     if (populate) { /* bulk mappings, see the benchmark */
         mprotect(memory, size, PROT_READ);
         mprotect(memory, size, PROT_READ | PROT_WRITE);

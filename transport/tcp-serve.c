@@ -73,8 +73,7 @@ static bool tell(TcpChannel *channel, GError **error)
             channel->tell_sent = sizeof(channel->tell);
             return true; /* reading tells how it ended */
         } else if (errno != EINTR) {
-            g_set_error(error, VMF_ERROR, VMF_ERROR_PEER_LOST, "channel %u: cannot acknowledge: %s",
-                        channel->number, g_strerror(errno));
+            tcp_set_error(error, VMF_ERROR_PEER_LOST, errno, "cannot acknowledge");
             return false;
         }
     }
@@ -96,13 +95,13 @@ static bool sleep_until_readable(TcpChannel *channel, GError **error)
     int n = poll(fds, G_N_ELEMENTS(fds), channel->in_record ? (int)conn->base.timeout_ms : -1);
 
     if (n < 0 && errno != EINTR) {
-        tcp_set_error(error, VMF_ERROR_IO, errno, "waiting on a channel");
+        tcp_set_error(error, VMF_ERROR_IO, errno, "cannot wait");
         return false;
     }
     if (n == 0) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_TIMEOUT,
-                    "channel %u: %s stopped in the middle of a record for %.1f s", channel->number,
-                    conn->base.peer, conn->base.timeout_ms / 1000.0);
+                    "nothing came in the middle of a record for %.1f s",
+                    conn->base.timeout_ms / 1000.0);
         return false;
     }
     return true;
@@ -156,9 +155,7 @@ static ReadResult read_some(TcpChannel *channel, uint8_t *into, size_t size, siz
             if (is_ending(channel)) {
                 return READ_END;
             }
-            g_set_error(error, VMF_ERROR, VMF_ERROR_PEER_LOST,
-                        "channel %u: the connection to %s was lost: %s", channel->number,
-                        channel->conn->base.peer, g_strerror(errno));
+            tcp_set_error(error, VMF_ERROR_PEER_LOST, errno, "the connection was lost");
             return READ_FAILED;
         }
     }
@@ -184,8 +181,7 @@ static ReadResult read_exactly(TcpChannel *channel, void *memory, uint64_t size,
         }
         if (result == READ_END && channel->in_record && !is_ending(channel)) {
             g_set_error(error, VMF_ERROR, VMF_ERROR_PEER_LOST,
-                        "channel %u: %s closed the connection in the middle of a record",
-                        channel->number, channel->conn->base.peer);
+                        "the connection was closed in the middle of a record");
             return READ_FAILED;
         }
         if (result != READ_OK) {
@@ -287,7 +283,8 @@ bool tcp_serve(VmfConn *base, unsigned number, GError **error)
     }
     work_end(channel);
     if (result == READ_FAILED) {
-        g_propagate_prefixed_error(error, g_steal_pointer(&failure), "from %s: ", base->peer);
+        g_propagate_prefixed_error(error, g_steal_pointer(&failure),
+                                   "channel %u, from %s: ", number, base->peer);
     }
     return result == READ_END;
 }

@@ -78,7 +78,7 @@ lab_exec() {
         </dev/null >"$work/console" 2>&1 &
     qemu=$!
     # shellcheck disable=SC2064
-    trap "kill -KILL $qemu 2>/dev/null; rm -rf '$work'" EXIT
+    trap "kill -KILL $qemu 2>/dev/null || true; rm -rf '$work'" EXIT
     trap 'exit 130' INT TERM
     deadline=$((SECONDS + TIMEOUT + VM_BOOT_SECONDS))
     SHOWN=0
