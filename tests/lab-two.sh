@@ -78,7 +78,7 @@ destination_says() {
 }
 
 on() {
-    "$LAB" run -h "$1" -t 30 -- bash -c "$2"
+    "$LAB" run -h "$1" -t 150 -- bash -c "$2" # a flooded host is slow to answer
 }
 
 LOST='lost|no sign of life|closed|stuck|no longer answers|taken down'
