@@ -340,16 +340,18 @@ static bool pump(TcpListener *listener, gint64 deadline, int cancel_fd, GError *
         g_set_error(error, VMF_ERROR, VMF_ERROR_CANCELLED, "waiting for a connection: cancelled");
         return false;
     }
-    /* Backwards, so that removing one leaves the numbers of the rest alone. */
-    for (unsigned i = silent_count; i-- > 0;) {
-        Silent *silent = listener->silent->pdata[i];
-        bool sorted;
+    /* In the order of their coming: who called first is accepted first. */
+    for (unsigned i = 0, at = 0; i < silent_count; i++) {
+        Silent *silent = listener->silent->pdata[at];
+        bool sorted = false;
 
-        if (fds[1 + listener->fd_count + i].revents &&
-            (!listen_to(listener, silent, &sorted) || sorted)) {
-            silent->fd = sorted ? -1 : silent->fd;
-            g_ptr_array_remove_index(listener->silent, i);
+        if (!fds[1 + listener->fd_count + i].revents ||
+            (listen_to(listener, silent, &sorted) && !sorted)) {
+            at++;
+            continue;
         }
+        silent->fd = sorted ? -1 : silent->fd;
+        g_ptr_array_remove_index(listener->silent, at);
     }
     for (unsigned i = 0; i < listener->fd_count; i++) {
         if (fds[1 + i].revents) {
