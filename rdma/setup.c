@@ -9,9 +9,10 @@
 
 /*
  * A stripe with pin-all. Short enough that a dirty region spreads over the
- * channels, long enough for full-sized writes.
+ * channels, long enough for full-sized writes; one channel has nothing to spread.
  */
 #define PIN_ALL_STRIPE (1024u * 1024)
+#define PIN_ALL_STRIPE_SINGLE (8192u * 1024)
 #define PIN_ALL_CHUNK_MIN (64ull * 1024 * 1024)
 #define CHANNELS_DEFAULT_MAX 8
 #define RKEYS_MAX (1u << 20) /* chunks of 64 MiB: more RAM than any guest has */
@@ -364,7 +365,7 @@ static bool prepare_chunks(RdmaConn *conn, uint64_t *budget, GError **error)
         base->stripe = size;
     } else {
         size = pin_all_chunk(base);
-        base->stripe = PIN_ALL_STRIPE;
+        base->stripe = base->channels == 1 ? PIN_ALL_STRIPE_SINGLE : PIN_ALL_STRIPE;
     }
     base->chunk_size = size;
     base->merge_gap = conn->options.gap;

@@ -18,9 +18,9 @@ void writer_init(RdmaChannel *channel)
     RdmaConn *conn = channel->conn;
 
     w->window = MAX(conn->base.max_inflight / conn->base.channels, 8192);
-    w->signal_at = w->window / 8;
-    /* Two writes fit in the window, so one is under way while the next is built. */
-    w->length_max = w->window / 2;
+    w->signal_at = w->window / 4;
+    /* Several writes fit in the window: some are under way while the next is built. */
+    w->length_max = w->window / 4;
     w->pending = g_new(PendingRange, WRITER_PENDING_MAX);
     w->oldest = w->newest = CHUNK_NIL;
     w->zero_room =
@@ -52,8 +52,8 @@ bool writer_post_list(RdmaChannel *channel, GError **error)
         w->wr[i].next = &w->wr[i + 1];
     }
     /*
-     * A completion for every eighth of the window keeps the queue from running
-     * dry at a small price; and some completion must always be on its way, or
+     * A completion for every quarter of the window keeps the queue from running
+     * dry; each one more wakes this thread once more, which costs. And some completion must always be on its way, or
      * nothing would ever wake a thread that waits for room.
      */
     signal = ep->open.bytes + w->listed_bytes >= w->signal_at ||

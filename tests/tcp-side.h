@@ -8,9 +8,10 @@
 
 #include "tcp.h"
 
-#define SIDE_RAM (4u << 20)
+#define SIDE_RAM (1u << 20)
+#define SIDE_QUARTER (SIDE_RAM / 4)
 #define SIDE_CHANNELS_MAX 4
-#define SIDE_DEVICE_MAX (1u << 20)
+#define SIDE_DEVICE_MAX (1u << 16)
 
 /* What the engine does for a connection, as little of it as the tests need. */
 typedef struct Side {

@@ -351,10 +351,11 @@ static void channels__carry_to_their_numbers(void **state)
     assert_true(session_opened(&s));
     for (unsigned i = 0; i < CHANNELS; i++) {
         side_serve(&s.destination, i);
-        memset(s.source.ram + (i << 20), (int)(i + 1), 1u << 20);
+        memset(s.source.ram + i * SIDE_QUARTER, (int)(i + 1), SIDE_QUARTER);
     }
     for (unsigned i = 0; i < CHANNELS; i++) {
-        assert_true(tcp_send_ram(s.source.conn, i, 0, (uint64_t)i << 20, 1u << 20, NULL));
+        assert_true(
+            tcp_send_ram(s.source.conn, i, 0, (uint64_t)i * SIDE_QUARTER, SIDE_QUARTER, NULL));
         assert_true(tcp_send_sync(s.source.conn, i, 40 + i, true, NULL));
     }
     assert_true(tcp_revoke(s.destination.conn, NULL));

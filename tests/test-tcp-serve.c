@@ -183,7 +183,7 @@ static void serve__acknowledges_what_is_done(void **state)
     (void)state;
     rig_init(&rig);
     side_serve(&rig.side, 0);
-    put_ram(bytes, 0, 0x33, 2u << 20);
+    put_ram(bytes, 0, 0x33, SIDE_RAM);
     put_record(bytes, TCP_SYNC, 0, 1, 0);
     peer_send(rig.channel, bytes->data, bytes->len);
     while (number < bytes->len) {
@@ -197,7 +197,7 @@ static void serve__acknowledges_what_is_done(void **state)
     /* The last count comes behind the host's having seen the sync. */
     assert_int_equal(number, bytes->len);
     assert_int_equal(__atomic_load_n(&rig.side.sync_seen[0], __ATOMIC_ACQUIRE), 1);
-    assert_int_equal(rig.side.ram[(2u << 20) - 1], 0x33);
+    assert_int_equal(rig.side.ram[SIDE_RAM - 1], 0x33);
     rig_hang_up(&rig);
     assert_true(side_served(&rig.side, 0, NULL));
     rig_clear(&rig);
@@ -335,7 +335,7 @@ static void revoke__nothing_is_written_after_it(void **state)
 
     (void)state;
     for (unsigned i = 0; i < 4; i++) {
-        put_ram(bytes, i << 20, (uint8_t)(0x50 + i), 1u << 20);
+        put_ram(bytes, i * SIDE_QUARTER, (uint8_t)(0x50 + i), SIDE_QUARTER);
     }
     for (unsigned turn = 0; turn < 30; turn++) {
         size_t sent = 0;

@@ -7,10 +7,10 @@
 
 /*
  * Bytes that a payload gathers before it goes to its channel. Enough that the
- * hand-over costs little beside the transfer, little enough that the channel
- * starts early.
+ * hand-over (two threads woken) costs little beside the transfer, little enough
+ * that the channel starts early.
  */
-#define PAYLOAD_BYTES (4u * 1024 * 1024)
+#define PAYLOAD_BYTES (16u * 1024 * 1024)
 
 static void add(uint64_t *counter, uint64_t delta)
 {
