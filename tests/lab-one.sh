@@ -9,15 +9,17 @@ BUILD=${VMFERRY_BUILD:?where the build is}
 VMFERRY=$BUILD/tools/vmferry
 PORT=5000
 
-# bench DESTINATION-OPTIONS SOURCE-OPTIONS [ARGUMENT...]: one verified run between two processes.
+# bench DESTINATION-OPTIONS SOURCE-OPTIONS [ARGUMENT...]: one verified run between two processes,
+# at this host's address or at $listen and to $address.
 bench() {
-    local listen=$1 connect=$2 listener status=0
+    local there=rdma:${listen:-$LAB_ADDR} here=rdma:${address:-$LAB_ADDR} listener status=0
+    local there_options=$1 here_options=$2
     shift 2
     PORT=$((PORT + 1))
-    timeout 120 "$VMFERRY" bench --listen "rdma:$LAB_ADDR:$PORT$listen" --once >"/tmp/listen.$PORT" 2>&1 &
+    timeout 120 "$VMFERRY" bench --listen "$there:$PORT$there_options" --once >"/tmp/listen.$PORT" 2>&1 &
     listener=$!
     sleep 0.3
-    timeout 120 "$VMFERRY" bench "rdma:$LAB_ADDR:$PORT$connect" --verify --progress none "$@" || status=$?
+    timeout 120 "$VMFERRY" bench "$here:$PORT$here_options" --verify --progress none "$@" || status=$?
     if [ $status != 0 ]; then
         kill $listener 2>/dev/null
     fi
@@ -57,17 +59,47 @@ nothing_left() {
     [ "$left" = 0 ] || { rdma resource show mr && return 1; }
 }
 
-# A client of another protocol, and many at once that say nothing, before the real one.
+# stranger STATUS HOW: a client that must be let in (0), refused (3), or has gone by itself.
+stranger() {
+    local expected=$1 status=0
+    timeout 10 "$BUILD/tests/stranger" "$LAB_ADDR" 4999 "$2" || status=$?
+    [ "$status" = "$expected" ] || { echo "stranger $2: exit status $status" && return 1; }
+}
+
+# Clients of another protocol, ones that say nothing, half-open and noisy ones, before the real one.
 strangers() {
-    local listener status=0
-    timeout 60 "$VMFERRY" bench --listen "rdma:$LAB_ADDR:4999,connect-timeout=2s" --once >/tmp/strangers 2>&1 &
+    local listener status=0 silent
+    timeout 100 "$VMFERRY" bench --listen "rdma:$LAB_ADDR:4999,connect-timeout=2s" --once >/tmp/strangers 2>&1 &
     listener=$!
     sleep 0.3
     timeout 5 rping -c -a "$LAB_ADDR" -p 4999 -C 1 >/dev/null 2>&1
-    timeout 5 rping -c -a "$LAB_ADDR" -p 4999 -C 1 >/dev/null 2>&1
-    timeout 30 "$VMFERRY" bench "rdma:$LAB_ADDR:4999" --ram 4M --verify || status=$?
-    wait $listener || status=$?
+    stranger 3 garbage || status=1
+    stranger 3 channel || status=1
+    stranger 0 half || status=1
+    stranger 0 noise || status=1
+    timeout 60 "$BUILD/tests/stranger" "$LAB_ADDR" 4999 silent >/dev/null &
+    silent=$!
+    stranger 0 half || status=1
+    timeout 60 "$VMFERRY" bench "rdma:$LAB_ADDR:4999,connect-timeout=20s" --ram 4M --verify || status=$?
+    kill $silent
+    wait $listener || { status=$? && cat /tmp/strangers; }
     return $status
+}
+
+# A name whose first addresses nobody answers at: each is tried in turn.
+several_addresses() {
+    local status=0
+    printf '%s\n' "127.0.0.1 localhost" "10.77.0.99 vm-target" "$LAB_ADDR vm-target" >/tmp/hosts
+    mount --bind /tmp/hosts /etc/hosts
+    address=vm-target bench "" ",connect-timeout=4s,channels=2" --ram 4M || status=$?
+    umount /etc/hosts
+    return $status
+}
+
+link_local() {
+    local scoped
+    scoped=[$(ip -6 -o address show dev "$LAB_NETDEV" scope link | sed 's/.*inet6 \(fe80[^/]*\).*/\1/')%$LAB_NETDEV]
+    address=$scoped listen=$scoped bench "" ",channels=2" --ram 4M
 }
 
 memlock_chunk() {
@@ -118,7 +150,9 @@ check "a pin budget of a sixteenth, with evictions" \
 check "a small memory-lock limit slows, does not break" memlock_chunk
 check "pin-all under a memory-lock limit says what to do" memlock_pin_all
 check "a memory-lock limit of 64 KiB says what to do" memlock_tiny
-check "a listener survives strangers" strangers
+check "a listener survives strangers, half-open and noisy clients" strangers
+check "a name with several addresses: each is tried" several_addresses
+check "a link-local IPv6 address with its scope" link_local
 check "connecting to nobody says so" \
     fails_saying 'listen on that port' timeout 30 "$VMFERRY" bench "rdma:$LAB_ADDR:4998" --ram 4M
 check "connecting to an address without a route says so" \

@@ -8,7 +8,7 @@
 /* Texts as given, before they are checked. */
 typedef struct Texts {
     char *ram, *page_size, *stream, *devices, *pattern, *channels, *registration, *rate;
-    int zero, untouched, dirty, rounds, runs, writers, serve;
+    int zero, untouched, dirty, rounds, runs, writers, serve, idle;
     gint64 seed;
     gboolean verify, raw, no_populate, once;
 } Texts;
@@ -91,6 +91,7 @@ static bool check(const Texts *t, BenchOptions *o, GError **error)
         !number("rounds", t->rounds, 0, 100000, &plan->rounds, error) ||
         !number("runs", t->runs, 1, 1000, &o->runs, error) ||
         !number("writers", t->writers, 0, 64, &plan->writers, error) ||
+        !number("idle", t->idle, 0, 86400, &plan->idle_seconds, error) ||
         !number("serve", t->once ? 1 : t->serve, 0, 1000000, &o->serve, error)) {
         return false;
     }
@@ -153,6 +154,7 @@ bool bench_options_parse(int *argc, char ***argv, BenchOptions *o, GError **erro
         {"zero", 0, 0, G_OPTION_ARG_INT, &t.zero, "Pages that are zero (0)", "PERCENT"},
         {"untouched", 0, 0, G_OPTION_ARG_INT, &t.untouched, "Pages never touched (0)", "PERCENT"},
         {"writers", 0, 0, G_OPTION_ARG_INT, &t.writers, "Threads that write meanwhile (0)", "N"},
+        {"idle", 0, 0, G_OPTION_ARG_INT, &t.idle, "Leave the session idle first (0)", "SECONDS"},
         {"devices", 0, 0, G_OPTION_ARG_STRING, &t.devices, "Device state at the end", "NxSIZE"},
         {"stream", 0, 0, G_OPTION_ARG_STRING, &t.stream, "Stream bytes at the end (0)", "SIZE"},
         {"rate", 0, 0, G_OPTION_ARG_STRING, &t.rate, "Bytes per second at most (0: no limit)",

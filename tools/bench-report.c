@@ -110,6 +110,7 @@ static void add_row(JsonBuilder *b, const BenchRow *r, const char *pattern)
     add_integer(b, "chunk_size", r->stats.chunk_size);
     add_number(b, "source_cpu_seconds", r->source_cpu);
     add_number(b, "destination_cpu_seconds", r->destination_cpu);
+    add_number(b, "source_idle_cpu_seconds", r->source_idle_cpu);
     add_integer(b, "writes", r->stats.writes);
     add_number(b, "mean_write_bytes", mean_write(r));
     add_integer(b, "doorbells", r->stats.doorbells);

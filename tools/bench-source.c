@@ -210,6 +210,24 @@ static bool measure_raw(Run *run, GError **error)
     return true;
 }
 
+/* What an idle session costs; its peer's death ends it early. */
+static bool stay_idle(Run *run, GError **error)
+{
+    const gint64 end =
+        g_get_monotonic_time() + (gint64)run->plan->idle_seconds * G_TIME_SPAN_SECOND;
+    const double cpu = bench_cpu_seconds();
+    gint64 left;
+
+    while ((left = end - g_get_monotonic_time()) > 0) {
+        g_usleep((gulong)MIN(left, G_TIME_SPAN_SECOND / 2));
+        if (!vmf_session_check(run->session, error)) {
+            return false;
+        }
+    }
+    run->row->source_idle_cpu = bench_cpu_seconds() - cpu;
+    return true;
+}
+
 static bool migrate(Run *run, GError **error)
 {
     g_autofree Writer *writers = g_new0(Writer, run->plan->writers + 1);
@@ -217,7 +235,7 @@ static bool migrate(Run *run, GError **error)
     int stop = 0;
     bool ok;
 
-    if (run->options->raw && !measure_raw(run, error)) {
+    if (!stay_idle(run, error) || (run->options->raw && !measure_raw(run, error))) {
         return false;
     }
     cpu = bench_cpu_seconds();

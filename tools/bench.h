@@ -12,7 +12,7 @@ typedef enum { PATTERN_SEQUENTIAL, PATTERN_RANDOM, PATTERN_HOTSET } BenchPattern
 /* What one run does; the source tells the destination before it begins. */
 typedef struct BenchPlan {
     uint64_t ram, page_size, stream;
-    unsigned zero_percent, untouched_percent, dirty_percent, rounds, writers;
+    unsigned zero_percent, untouched_percent, dirty_percent, rounds, writers, idle_seconds;
     BenchPattern pattern;
     unsigned devices;
     uint64_t device_size;
@@ -38,7 +38,7 @@ typedef struct BenchRow {
     double setup_seconds, bulk_seconds, rounds_seconds, flush_seconds, complete_seconds;
     double seconds; /* from the first page to the last flush, without what the guest did between */
     uint64_t dirty_bytes; /* saved in the rounds after the bulk */
-    double source_cpu, destination_cpu;
+    double source_cpu, destination_cpu, source_idle_cpu;
     double raw, raw_page;                     /* bytes per second; 0: not measured */
     uint64_t source_own, destination_own;     /* bytes of the transport's own memory */
     uint64_t source_extra, destination_extra; /* peak resident bytes beyond guest RAM */
