@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-2-Clause
-# lab-vm.sh -- sessions on real queue pairs under the address sanitizer, on a kernel with two CPUs
+# lab-vm.sh -- sessions on real queue pairs under the sanitizers, on a kernel with two CPUs
 set -uo pipefail
 HERE=$(cd "$(dirname "$(readlink -f "$0")")" && pwd)
 # shellcheck source=tests/checks.sh
 . "$HERE/checks.sh"
-WORK=${1:?the folder with the build "address"}
+WORK=${1:?the folder with the builds "address" and "thread"}
 LAB=$HERE/../tools/lab
 
 # The emulated CPUs are slow: time-outs are long, and the large stream test is left to others.
@@ -22,4 +22,12 @@ export ASAN_OPTIONS=detect_leaks=1 LSAN_OPTIONS=suppressions=$HERE/lsan.supp
 check "RAM tests, address and undefined-behaviour sanitizers" suite address 'ram__*'
 check "device state, address and undefined-behaviour sanitizers" suite address 'device__*'
 check "failures, address and undefined-behaviour sanitizers" suite address 'peer__*'
+check "cancelling, address and undefined-behaviour sanitizers" suite address 'cancel__*'
+# libibverbs is not instrumented: its locking of its own mutexes is not seen, its unlocking is.
+export TSAN_OPTIONS="suppressions=$HERE/tsan.supp halt_on_error=1 report_mutex_bugs=0"
+check "RAM tests, thread sanitizer" suite thread 'ram__*'
+check "device state, thread sanitizer" suite thread 'device__*'
+check "stream and RAM, thread sanitizer" suite thread 'stream__never*'
+check "failures, thread sanitizer" suite thread 'peer__*'
+check "cancelling, thread sanitizer" suite thread 'cancel__*'
 finish

@@ -52,9 +52,9 @@ compile() {
     while kill -0 $builder 2>/dev/null; do
         sleep 5
         if [ -t 2 ]; then
-            printf '\rlab: building the kernel: %s objects (of about 1600) ' "$(grep -c ' CC ' "$log")" >&2
+            printf '\rlab: building the kernel: %s objects (of about 1030) ' "$(grep -c ' CC ' "$log")" >&2
         elif [ $((SECONDS % 30)) -lt 5 ]; then
-            say "building the kernel: $(grep -c ' CC ' "$log") objects (of about 1600)"
+            say "building the kernel: $(grep -c ' CC ' "$log") objects (of about 1030)"
         fi
     done
     [ -t 2 ] && echo >&2
