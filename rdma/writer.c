@@ -53,8 +53,9 @@ bool writer_post_list(RdmaChannel *channel, GError **error)
     }
     /*
      * A completion for every quarter of the window keeps the queue from running
-     * dry; each one more wakes this thread once more, which costs. And some completion must always be on its way, or
-     * nothing would ever wake a thread that waits for room.
+     * dry; each one more wakes this thread once more, which costs. And some
+     * completion must always be on its way, or nothing would ever wake a thread
+     * that waits for room.
      */
     signal = ep->open.bytes + w->listed_bytes >= w->signal_at ||
              ep->open.requests + w->listed >= WRITER_QUEUE / 8;
@@ -123,7 +124,8 @@ static bool advance_pending(RdmaChannel *channel, GError **error)
         Chunk *chunk = chunk_at(channel, range->block, range->offset);
 
         if (chunk->state == CHUNK_NONE) { /* it was evicted while the range waited */
-            return registrar_want(channel, range->block,
+            return w->wanted_count == WRITER_WANTED_MAX ||
+                   registrar_want(channel, range->block,
                                   (uint32_t)(range->offset >> channel->conn->chunks.shift), error);
         }
         if (chunk->state != CHUNK_READY || !has_room(channel, range->length)) {
@@ -293,6 +295,7 @@ static bool make_pending(RdmaChannel *channel, unsigned block, uint64_t offset, 
      * together, or they would wait for each other.
      */
     while (w->pending_count == WRITER_PENDING_MAX ||
+           (chunk->state == CHUNK_NONE && w->wanted_count == WRITER_WANTED_MAX) ||
            (w->pending_count && w->pending_bytes + length > w->window) ||
            (w->pending_chunks && !chunk->pending && w->pin_budget &&
             (w->pending_chunks + 1) * size > w->pin_budget)) {
@@ -307,10 +310,11 @@ static bool make_pending(RdmaChannel *channel, unsigned block, uint64_t offset, 
     if (chunk->pending++ == 0) {
         w->pending_chunks++;
     }
-    if (chunk->state == CHUNK_NONE) {
-        return registrar_want(channel, block, (uint32_t)(offset >> chunks->shift), error);
+    if (chunk->state != CHUNK_NONE) {
+        return true;
     }
-    return true;
+    return registrar_want(channel, block, (uint32_t)(offset >> chunks->shift), error) &&
+           (w->wanted_count < WRITER_REGISTER_BATCH || registrar_send(channel, error));
 }
 
 bool writer_add(RdmaChannel *channel, unsigned block, uint64_t offset, uint32_t length,
