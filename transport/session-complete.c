@@ -103,21 +103,28 @@ static bool all_was_read(VmfSession *s, GError **error)
     return true;
 }
 
-static bool complete_destination(VmfSession *s, GError **error)
+bool vmf_session_revoke(VmfSession *s, GError **error)
 {
     GError *failure = NULL;
 
-    if (!all_was_read(s, error)) {
+    if (s->role != VMF_ROLE_DESTINATION) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID,
+                    "only the destination can revoke access to its RAM");
         return false;
     }
-    /* From here on nobody else can write into the VM's memory. */
     if (!s->ops->revoke(s->conn, &failure)) {
         session_fail(s, failure, false);
         return session_report(s, error);
     }
     session_join_channels(s);
-    if (session_failed(s)) {
-        return session_report(s, error);
+    return !session_failed(s) || session_report(s, error);
+}
+
+static bool complete_destination(VmfSession *s, GError **error)
+{
+    /* After the revocation nobody else can write into the VM's memory. */
+    if (!all_was_read(s, error) || !vmf_session_revoke(s, error)) {
+        return false;
     }
     g_mutex_lock(&s->lock);
     s->loaded = true;

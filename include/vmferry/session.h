@@ -91,6 +91,14 @@ VMF_API void vmf_session_fail(VmfSession *session, GError *error);
  */
 VMF_API bool vmf_session_complete(VmfSession *session, GError **error);
 
+/*
+ * Destination, for a VMM with a hand-over of its own instead of
+ * vmf_session_complete(): ends every remote access to its RAM, now. The stream
+ * and the return path live on; RAM that has not arrived is an error of the
+ * session. Call it before the VM runs. The session's own thread.
+ */
+VMF_API bool vmf_session_revoke(VmfSession *session, GError **error);
+
 /* --- device state over the channels --- */
 
 /*

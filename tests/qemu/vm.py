@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""vm -- QEMU processes under test: QMP, the guest's console, migration"""
+import hashlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+
+PAGE = 4096
+
+
+class Failure(Exception):
+    """A check that did not hold; its text is for people."""
+
+
+class Qmp:
+    """A QMP connection; every wait has a time-out."""
+
+    def __init__(self, address, timeout=30):
+        self.address, self.timeout, self.events = address, timeout, []
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
+                self.socket = socket.socket(family)
+                self.socket.settimeout(timeout)
+                self.socket.connect(address)
+                break
+            except OSError:
+                self.socket.close()
+                if time.monotonic() > deadline:
+                    raise Failure(f"no QMP at {address} within {timeout} s")
+                time.sleep(0.1)
+        self.stream = self.socket.makefile("rw")
+        self._read()
+        self("qmp_capabilities")
+
+    def _read(self):
+        try:
+            line = self.stream.readline()
+        except OSError as error:
+            raise Failure(f"QMP {self.address}: {error}")
+        if not line:
+            raise Failure(f"QMP {self.address}: the connection was closed")
+        return json.loads(line)
+
+    def __call__(self, command, **arguments):
+        """The command's result; Failure with QEMU's text on an error."""
+        message = {"execute": command}
+        if arguments:
+            message["arguments"] = {name.replace("_", "-"): value for name, value in arguments.items()}
+        try:
+            self.stream.write(json.dumps(message) + "\n")
+            self.stream.flush()
+        except OSError as error:
+            raise Failure(f"QMP {self.address}: {error}")
+        while True:
+            answer = self._read()
+            if "event" in answer:
+                self.events.append(answer)
+            elif "error" in answer:
+                raise Failure(f"{command}: {answer['error']['desc']}")
+            else:
+                return answer["return"]
+
+    def close(self):
+        self.stream.close()
+        self.socket.close()
+
+
+class Local:
+    """Runs processes on this host."""
+
+    def start(self, arguments, log):
+        with open(log, "wb") as file:
+            process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=file,
+                                       stderr=subprocess.STDOUT)
+        return process
+
+    def read(self, path, start=0):
+        try:
+            with open(path, "rb") as file:
+                file.seek(start)
+                return file.read()
+        except FileNotFoundError:
+            return b""
+
+    def kill(self, process, number):
+        process.send_signal(number)
+
+    def status(self, process):
+        return process.poll()
+
+    def hashes(self, path):
+        with open(path, "rb") as file:
+            return [hashlib.blake2b(page, digest_size=8).hexdigest()
+                    for page in iter(lambda: file.read(PAGE), b"")]
+
+    def remove(self, path):
+        if os.path.exists(path):
+            os.unlink(path)
+
+
+LOCAL = Local()
+
+
+class Vm:
+    """One QEMU process with the test guest."""
+    count = 0
+
+    def __init__(self, qemu, guest, memory=256, incoming=None, host=LOCAL, qmp=None, append="",
+                 arguments=(), environment=(), cpu_seconds=None):
+        Vm.count += 1
+        self.host, self.name = host, f"vm{Vm.count}"
+        base = f"/tmp/{os.getpid()}-{self.name}"
+        self.console, self.log, self.core = base + ".console", base + ".log", base + ".core"
+        self.memory = memory
+        address = qmp or base + ".qmp"
+        text = address if isinstance(address, str) else None
+        command = [qemu, "-accel", "tcg", "-machine", "pc", "-m", str(memory), "-display", "none",
+                   "-nodefaults", "-vga", "std", "-no-user-config",
+                   "-kernel", guest + "/vmlinuz", "-initrd", guest + "/initrd.gz",
+                   "-append", f"console=ttyS0 quiet panic=-1 {append}",
+                   "-chardev", f"file,id=console,path={self.console}", "-serial", "chardev:console",
+                   "-qmp", f"unix:{text},server=on,wait=off" if text
+                   else f"tcp:{address[0]}:{address[1]},server=on,wait=off", *arguments]
+        if incoming:
+            command += ["-incoming", incoming]
+        if environment:
+            command = ["env", *environment, *command]
+        self.process = host.start(command, self.log)
+        try:
+            self.qmp = Qmp(address)
+        except Failure as failure:
+            raise Failure(f"{failure}\n{self.output()}")
+
+    def output(self):
+        """What QEMU itself said."""
+        return self.host.read(self.log).decode(errors="replace")
+
+    def console_text(self):
+        return self.host.read(self.console).decode(errors="replace")
+
+    def ticks(self):
+        found = re.findall(r"^tick (\d+)", self.console_text(), re.M)
+        return int(found[-1]) if found else 0
+
+    def await_console(self, pattern, timeout=180, after=0):
+        """Waits for a line on the console, behind the first `after' characters."""
+        deadline = time.monotonic() + timeout
+        while not re.search(pattern, self.console_text()[after:], re.M):
+            if self.host.status(self.process) is not None:
+                raise Failure(f"{self.name} ended:\n{self.output()}")
+            if time.monotonic() > deadline:
+                raise Failure(f"{self.name}: no /{pattern}/ within {timeout} s; console:\n"
+                              f"{self.console_text()[-2000:]}\nQEMU:\n{self.output()[-2000:]}")
+            time.sleep(0.2)
+
+    def must_tick(self, timeout=30):
+        """The guest runs: new ticks come."""
+        self.await_console(r"^tick \d+\r?\n(.*\n)*tick \d+", timeout, len(self.console_text()))
+
+    def must_stand(self, seconds=3):
+        """The guest does not run."""
+        before = self.ticks()
+        time.sleep(seconds)
+        if self.ticks() != before:
+            raise Failure(f"{self.name} runs, which it must not")
+
+    def sums_stay_right(self, timeout=60):
+        self.await_console(r"^sum OK", timeout, len(self.console_text()))
+        if re.search("sum BAD|disk BAD", self.console_text()):
+            raise Failure(f"{self.name}: the guest's memory or disk is not what it was")
+
+    def running(self):
+        return self.qmp("query-status")["running"]
+
+    def capability(self, **capabilities):
+        self.qmp("migrate-set-capabilities",
+                 capabilities=[{"capability": name.replace("_", "-"), "state": state}
+                               for name, state in capabilities.items()])
+
+    def migrate(self, uri, **arguments):
+        self.qmp("migrate", uri=uri, **arguments)
+
+    def await_migration(self, timeout=120, progress=None):
+        """The final query-migrate, whatever it says."""
+        deadline = time.monotonic() + timeout
+        while True:
+            info = self.qmp("query-migrate")
+            if progress:
+                progress(info)
+            if info.get("status") in ("completed", "failed", "cancelled"):
+                return info
+            if time.monotonic() > deadline:
+                raise Failure(f"the migration did not end within {timeout} s: {info}")
+            time.sleep(0.05)
+
+    def must_migrate(self, uri, timeout=120, **arguments):
+        self.migrate(uri, **arguments)
+        info = self.await_migration(timeout)
+        if info["status"] != "completed":
+            raise Failure(f"the migration failed: {info}\n{self.output()}")
+        return info
+
+    def must_fail(self, uri, pattern, timeout=60):
+        """The migration fails, and error-desc (or the command's own error) says so."""
+        try:
+            self.migrate(uri)
+        except Failure as failure:
+            text = str(failure)
+        else:
+            info = self.await_migration(timeout)
+            if info["status"] != "failed":
+                raise Failure(f"the migration should have failed: {info}")
+            text = info.get("error-desc", "")
+        if not re.search(pattern, text):
+            raise Failure(f"the error does not say /{pattern}/: {text!r}\n{self.output()}")
+        return text
+
+    def ram(self):
+        """Hashes of the guest's RAM, page by page; the VM must be stopped."""
+        self.qmp("pmemsave", val=0, size=self.memory << 20, filename=self.core)
+        hashes = self.host.hashes(self.core)
+        self.host.remove(self.core)
+        return hashes
+
+    def cpu_seconds(self):
+        """User and system time so far."""
+        stat = self.host.read(f"/proc/{self.process.pid}/stat").decode()
+        words = stat.rsplit(")", 1)[1].split()
+        return (int(words[11]) + int(words[12])) / 100
+
+    def alive(self):
+        return self.host.status(self.process) is None
+
+    def await_exit(self, timeout=30):
+        deadline = time.monotonic() + timeout
+        while self.alive():
+            if time.monotonic() > deadline:
+                raise Failure(f"{self.name} did not end within {timeout} s")
+            time.sleep(0.1)
+
+    def kill(self, number=signal.SIGKILL):
+        self.host.kill(self.process, number)
+
+    def end(self):
+        if self.alive():
+            self.kill()
+        deadline = time.monotonic() + 60
+        while self.alive() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        for path in (self.console, self.log, self.core):
+            self.host.remove(path)
