@@ -178,6 +178,15 @@ class Vm:
     def running(self):
         return self.qmp("query-status")["running"]
 
+    def await_status(self, *statuses, timeout=30):
+        """Waits until the VM is in one of these run states."""
+        deadline = time.monotonic() + timeout
+        while self.qmp("query-status")["status"] not in statuses:
+            if time.monotonic() > deadline:
+                raise Failure(f"{self.name} does not become {' or '.join(statuses)}: "
+                              f"{self.qmp('query-status')}\n{self.output()}")
+            time.sleep(0.1)
+
     def capability(self, **capabilities):
         self.qmp("migrate-set-capabilities",
                  capabilities=[{"capability": name.replace("_", "-"), "state": state}

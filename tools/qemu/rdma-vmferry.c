@@ -484,6 +484,27 @@ static ssize_t read_holding_back(QIOChannelVmferry *rioc, uint8_t *to, size_t si
     return QIO_CHANNEL_ERR_BLOCK;
 }
 
+/*
+ * The source was lost. If the newest byte was the last one, the VM is complete
+ * here: QEMU may have it and finish, but the VM must not run by itself. If it
+ * was not, QEMU will ask for more and fail.
+ */
+static bool release_after_loss(QIOChannelVmferry *rioc, const GError *error, uint8_t *to)
+{
+    if (!rioc->holds || !(g_error_matches(error, VMF_ERROR, VMF_ERROR_PEER_LOST) ||
+                          g_error_matches(error, VMF_ERROR, VMF_ERROR_TIMEOUT))) {
+        return false;
+    }
+    autostart = 0;
+    error_report("vmferry: the source was lost before it said GO: %s. If the VM is complete it "
+                 "stays stopped here, and the outcome is unknown: look whether the source runs "
+                 "it; only if it does not and never will, \"cont\" runs it here",
+                 error->message);
+    to[0] = rioc->held;
+    rioc->holds = false;
+    return true;
+}
+
 static ssize_t read_incoming(QIOChannelVmferry *rioc, uint8_t *to, size_t size)
 {
     g_autoptr(GError) error = NULL;
@@ -494,7 +515,10 @@ static ssize_t read_incoming(QIOChannelVmferry *rioc, uint8_t *to, size_t size)
     } else {
         n = take(rioc->file, to, size);
     }
-    if (!vmf_file_check(rioc->file, &error) && rioc->hand_over == HAND_OVER_NOT_YET) {
+    if (n <= 0 && rioc->hand_over == HAND_OVER_NOT_YET && !vmf_file_check(rioc->file, &error)) {
+        if (!rioc->return_path && release_after_loss(rioc, error, to)) {
+            return 1;
+        }
         incoming_failed(error->message);
     }
     if (n == 0 && vmf_file_would_block(rioc->file)) {

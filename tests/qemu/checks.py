@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""checks -- runs checks by name and counts them"""
+import os
+import re
+import sys
+import time
+import traceback
+
+from vm import Failure
+
+ONLY = os.environ.get("VMFERRY_TEST_ONLY", "")
+counts = {"passed": 0, "failed": 0}
+
+
+def check(name, function, *arguments, **named):
+    """Runs one check; its exception is its failure. Its result, or None."""
+    if not re.search(ONLY, name):
+        return None
+    began = time.monotonic()
+    try:
+        result = function(*arguments, **named)
+    except Failure as failure:
+        text = str(failure)
+    except Exception:  # a fault of the test itself is a failure, too
+        text = traceback.format_exc()
+    else:
+        counts["passed"] += 1
+        print(f"ok      {name} ({time.monotonic() - began:.0f} s)", flush=True)
+        return result
+    counts["failed"] += 1
+    print(f"FAILED  {name}", flush=True)
+    for line in text.splitlines()[-60:]:
+        print(f"        | {line}", flush=True)
+    return None
+
+
+def finish():
+    print(f"{counts['passed']} passed, {counts['failed']} failed, 0 skipped", flush=True)
+    sys.exit(counts["failed"] != 0)

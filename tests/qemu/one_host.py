@@ -1,0 +1,368 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-2-Clause
+"""one_host -- live migration of real guests by rdma: within one lab host: one_host.py QEMU GUEST"""
+import os
+import signal
+import sys
+import time
+
+from checks import check, finish
+from vm import Failure, Vm
+
+QEMU, GUEST = sys.argv[1:3]
+ADDRESS = os.environ.get("LAB_ADDR", "127.0.0.1")
+ADDRESS6 = os.environ.get("LAB_ADDR6", "::1")
+MODES = {"rdma_pin_all": False, "return_path": False, "pause_before_switchover": False}
+port = 4440
+
+
+def next_uri(host=ADDRESS):
+    global port
+    port += 1
+    return f"rdma:{host}:{port}"
+
+
+def boot(append="noise=96", **arguments):
+    vm = Vm(QEMU, GUEST, append=append, **arguments)
+    vm.await_console("^guest ready")
+    vm.await_console("^tick 2")
+    return vm
+
+
+def incoming(uri, **arguments):
+    """A destination that listens."""
+    return Vm(QEMU, GUEST, incoming=uri, **arguments)
+
+
+class Running:
+    """The guest that goes from QEMU to QEMU, and which one it is in now."""
+
+    def __init__(self, **arguments):
+        self.vm = boot(**arguments)
+        self.arguments = {name: value for name, value in arguments.items() if name != "append"}
+
+    def move(self, options="", host=ADDRESS, verify=True, **capabilities):
+        uri = next_uri(host)
+        target = incoming(uri, **self.arguments)
+        try:
+            self.vm.capability(**{**MODES, **capabilities})
+            info = self.vm.must_migrate(uri + options)
+            if self.vm.running():
+                raise Failure("the source still runs")
+            target.await_status("running")
+            if verify:
+                target.must_tick()
+                target.sums_stay_right()
+        except Failure as failure:
+            text = f"{failure}\nsource said:\n{self.vm.output()}destination said:\n{target.output()}"
+            target.end()
+            raise Failure(text)
+        self.vm.end()
+        self.vm = target
+        return info
+
+    def runs_on(self):
+        self.vm.must_tick()
+        self.vm.sums_stay_right()
+        return self
+
+
+guest = None
+
+
+def taken_over_by(target):
+    """The guest runs in another QEMU now; only then is the old one ended."""
+    target.await_status("running")
+    guest.vm.end()
+    guest.vm = target
+    guest.runs_on()
+
+
+# --- it works ---
+
+def goes_on(options, **capabilities):
+    guest.move(options, **capabilities)
+
+
+def same_memory(options, **capabilities):
+    """A running guest is moved to a destination that is not to start it; the pages are compared."""
+    uri = next_uri()
+    target = incoming(uri, arguments=["-S"])
+    guest.vm.capability(**{**MODES, **capabilities})
+    guest.vm.must_migrate(uri + options)
+    # Without a return path the source is told "completed" before the destination has the VM.
+    target.await_status("paused", "prelaunch")
+    theirs, ours = target.ram(), guest.vm.ram()
+    different = [page for page in range(len(ours)) if ours[page] != theirs[page]]
+    if different or len(ours) != len(theirs):
+        raise Failure(f"{len(different)} pages differ, the first: {different[:10]}")
+    target.qmp("cont")
+    taken_over_by(target)
+
+
+def with_devices(memory):
+    """An odd memory size, a disk, a network card."""
+    disk = "/tmp/disk.img"
+    with open(disk, "wb") as file:
+        file.truncate(8 << 20)
+    moving = Running(append="noise=30 churn=4", memory=memory,
+                     arguments=["-drive", f"file={disk},format=raw,if=virtio",
+                                "-device", "virtio-net-pci"])
+    try:
+        moving.vm.await_console("^disk OK")
+        for options in ("", ",channels=4"):
+            moving.move(options)
+            moving.vm.await_console("^disk OK", after=len(moving.vm.console_text()))
+    finally:
+        moving.vm.end()
+        os.unlink(disk)
+
+
+def back_and_forth(times):
+    for number in range(times):
+        guest.move(",channels=2" if number % 2 else "", verify=False)
+        if number % 10 == 9:
+            guest.runs_on()
+
+
+def zero_pages_are_accounted():
+    info = guest.move()
+    ram = info["ram"]
+    if ram["duplicate"] < 10000 or ram["transferred"] > ram["total"]:
+        raise Failure(f"zero pages are not accounted as such: {ram}")
+
+
+def monitor_answers():
+    """The destination's monitor answers while RAM comes in, and so does the source's."""
+    uri = next_uri()
+    target = incoming(uri)
+    guest.vm.capability(**MODES)
+    guest.vm.qmp("migrate-set-parameters", max_bandwidth=20 << 20)
+    guest.vm.migrate(uri)
+    for _ in range(5):
+        time.sleep(0.5)
+        if target.qmp("query-status")["status"] != "inmigrate":
+            raise Failure("the destination should be waiting for the guest")
+        target.qmp("query-block")
+        if guest.vm.qmp("query-migrate")["status"] != "active":
+            raise Failure("the migration was over too soon for this test")
+    guest.vm.qmp("migrate-set-parameters", max_bandwidth=0)
+    if guest.vm.await_migration()["status"] != "completed":
+        raise Failure(guest.vm.output())
+    taken_over_by(target)
+
+
+def deferred_by_hmp():
+    """-incoming defer, and migrate -d by the human monitor, over IPv6."""
+    uri = next_uri(f"[{ADDRESS6}]")
+    target = incoming("defer")
+    target.qmp("migrate-incoming", uri=uri)
+    guest.vm.capability(**MODES)
+    text = guest.vm.qmp("human-monitor-command", command_line=f"migrate -d {uri}")
+    if text.strip():
+        raise Failure(text)
+    if guest.vm.await_migration()["status"] != "completed":
+        raise Failure(guest.vm.output())
+    taken_over_by(target)
+
+
+def source_killed_when_completed():
+    """The worst moment: the source says completed, and dies before it has said GO."""
+    uri = next_uri()
+    target = incoming(uri)
+    guest.vm.capability(**MODES)
+    guest.vm.must_migrate(uri)
+    guest.vm.kill()
+    target.await_status("running", "paused")
+    if target.qmp("query-status")["status"] == "paused":
+        if "outcome is unknown" not in target.output():
+            raise Failure(f"the destination does not say why it does not run:\n{target.output()}")
+        target.qmp("cont")
+    taken_over_by(target)
+
+
+# --- it fails, and the guest lives ---
+
+def bad_uri(uri, pattern):
+    guest.vm.capability(**MODES)
+    guest.vm.must_fail(uri, pattern)
+    guest.runs_on()
+
+
+def other_size():
+    uri = next_uri()
+    target = incoming(uri, memory=128)
+    guest.vm.must_fail(uri, r'RAM block "pc\.ram"')
+    guest.runs_on()
+    if target.qmp("query-status")["status"] != "inmigrate":
+        raise Failure("the destination should still be waiting")
+    target.end()
+
+
+def small_memlock(pin_all):
+    uri = next_uri()
+    unprivileged = ["setpriv", "--bounding-set=-ipc_lock", "--inh-caps=-ipc_lock"]
+    target = Vm(QEMU, GUEST, incoming=uri, environment=["prlimit", "--memlock=65536:65536", *unprivileged])
+    guest.vm.capability(**{**MODES, "rdma_pin_all": pin_all})
+    guest.vm.must_fail(uri, "memory-lock limit")
+    guest.runs_on()
+    target.end()
+
+
+def slow_start(uri, bandwidth=20 << 20, **capabilities):
+    """Begins a migration that takes long."""
+    guest.vm.capability(**{**MODES, **capabilities})
+    guest.vm.qmp("migrate-set-parameters", max_bandwidth=bandwidth)
+    guest.vm.migrate(uri)
+
+
+def await_status(status, condition=lambda info: True, timeout=60):
+    deadline = time.monotonic() + timeout
+    while True:
+        info = guest.vm.qmp("query-migrate")
+        if info.get("status") == status and condition(info):
+            return info
+        if time.monotonic() > deadline or info.get("status") in ("completed", "failed"):
+            raise Failure(f"no {status}: {info}\n{guest.vm.output()}")
+        time.sleep(0.05)
+
+
+def reach(moment, uri, **capabilities):
+    """Begins a migration and returns at a moment of it."""
+    if moment == "stopped":
+        guest.vm.capability(**{**MODES, "pause_before_switchover": True, **capabilities})
+        guest.vm.qmp("migrate-set-parameters", max_bandwidth=0)
+        guest.vm.migrate(uri)
+        await_status("pre-switchover")
+        return
+    if moment == "first round":
+        slow_start(uri, **capabilities)
+        await_status("active", lambda info: info["ram"]["transferred"] > 10 << 20)
+        return
+    # A later round: the first one fast, then hardly anything.
+    slow_start(uri, 0, **capabilities)
+    guest.vm.qmp("migrate-set-parameters", downtime_limit=0)
+    await_status("active", lambda info: info["ram"]["dirty-sync-count"] > 2)
+    guest.vm.qmp("migrate-set-parameters", max_bandwidth=1 << 20)
+
+
+def fast_again():
+    guest.vm.qmp("migrate-set-parameters", max_bandwidth=0, downtime_limit=300)
+
+
+def destination_killed(moment, **capabilities):
+    uri = next_uri()
+    target = incoming(uri)
+    reach(moment, uri + ",timeout=4s", **capabilities)
+    target.kill()
+    if moment == "stopped":
+        guest.vm.qmp("migrate-continue", state="pre-switchover")
+    info = guest.vm.await_migration(60)
+    fast_again()
+    if info["status"] != "failed" or "vmferry" not in info.get("error-desc", ""):
+        raise Failure(f"{info}\n{guest.vm.output()}")
+    guest.runs_on()
+    guest.move()
+
+
+def cancelled(moment, **capabilities):
+    uri = next_uri()
+    target = incoming(uri)
+    reach(moment, uri, **capabilities)
+    guest.vm.qmp("migrate_cancel")
+    info = guest.vm.await_migration(30)
+    fast_again()
+    if info["status"] != "cancelled":
+        raise Failure(f"{info}\n{guest.vm.output()}")
+    target.await_exit()
+    guest.runs_on()
+    guest.move()
+
+
+def cancelled_in_setup():
+    """Nobody answers there: the migration is cancelled while it connects."""
+    guest.vm.capability(**MODES)
+    guest.vm.migrate("rdma:10.77.0.99:4444,connect-timeout=60s")
+    time.sleep(1)
+    guest.vm.qmp("migrate_cancel")
+    if guest.vm.await_migration(20)["status"] != "cancelled":
+        raise Failure(guest.vm.output())
+    guest.runs_on()
+
+
+def destination_stopped():
+    """A destination that no longer answers (SIGSTOP) is given up within the time-out."""
+    uri = next_uri()
+    target = incoming(uri)
+    reach("first round", uri + ",timeout=4s")
+    target.kill(signal.SIGSTOP)
+    info = guest.vm.await_migration(60)
+    fast_again()
+    target.kill()
+    if info["status"] != "failed":
+        raise Failure(str(info))
+    guest.runs_on()
+    guest.move()
+
+
+def source_killed(moment):
+    """The destination must not run a guest of which it has only a part."""
+    victim = boot("noise=20 churn=4")
+    uri = next_uri()
+    target = incoming(uri + ",timeout=4s")
+    victim.qmp("migrate-set-parameters", max_bandwidth=10 << 20)
+    if moment == "stopped":
+        victim.capability(pause_before_switchover=True)
+        victim.qmp("migrate-set-parameters", max_bandwidth=0)
+    victim.migrate(uri)
+    time.sleep(4)
+    victim.kill()
+    target.await_exit(40)
+    victim.end()
+    if target.ticks():
+        raise Failure("the destination ran")
+
+
+def main():
+    global guest
+    guest = check("a guest boots", Running)
+    if not guest:
+        guest = Running()
+    for channels in (1, 4):
+        for pin_all in (False, True):
+            for return_path in (False, True):
+                check(f"a running guest goes on: {channels} channels, {'pin-all' if pin_all else 'chunk'}"
+                      f"{', return path' if return_path else ''}", goes_on, f",channels={channels}",
+                      rdma_pin_all=pin_all, return_path=return_path)
+    check("the memory is the same, page by page: chunk", same_memory, "")
+    check("the memory is the same, page by page: pin-all, 4 channels", same_memory, ",channels=4",
+          rdma_pin_all=True)
+    check("the memory is the same, page by page: return path", same_memory, ",channels=2",
+          return_path=True)
+    check("zero pages are accounted", zero_pages_are_accounted)
+    check("both monitors answer meanwhile", monitor_answers)
+    check("-incoming defer, migrate -d by HMP, IPv6", deferred_by_hmp)
+    check("an odd size, a disk, a network card", with_devices, 77)
+    check("the source is killed when it has completed", source_killed_when_completed)
+    check("a host that nobody knows", bad_uri, "rdma:no-such-host.invalid:4444", "no-such-host.invalid")
+    check("nobody listens", bad_uri, f"rdma:{ADDRESS}:4999", "vmferry: cannot connect to .*4999")
+    check("an unknown option", bad_uri, f"rdma:{ADDRESS}:4999,chanels=4", "chanels")
+    check("another RAM size is refused by the block's name", other_size)
+    check("a memory-lock limit of 64 KiB: chunk", small_memlock, False)
+    check("a memory-lock limit of 64 KiB: pin-all", small_memlock, True)
+    check("cancel while it connects", cancelled_in_setup)
+    for moment in ("first round", "later round", "stopped"):
+        check(f"cancel: {moment}", cancelled, moment)
+        check(f"cancel: {moment}, return path", cancelled, moment, return_path=True)
+        check(f"the destination is killed: {moment}", destination_killed, moment)
+        check(f"the destination is killed: {moment}, return path", destination_killed, moment,
+              return_path=True)
+    check("the destination is stopped", destination_stopped)
+    check("the source is killed: first round", source_killed, "first round")
+    check("the source is killed: stopped", source_killed, "stopped")
+    check("fifty migrations of one guest", back_and_forth, 50)
+    guest.vm.end()
+    finish()
+
+
+main()
