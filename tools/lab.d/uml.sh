@@ -114,6 +114,11 @@ lab_down() {
     rm -rf "$RUN"
 }
 
+lab_folder() {
+    need_host "${1:?which host}"
+    host_dir "$1"
+}
+
 # --- running commands ---
 
 # Shows what a command has printed since the last time.
