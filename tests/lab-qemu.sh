@@ -35,7 +35,7 @@ two_hosts() {
     "$LAB" up --hosts 2 --mem 3G || return 1
     folder=$("$LAB" folder 1)
     serve_requests "$folder" &
-    "$LAB" run -h 2 -t 1500 -- python3 "$HERE/qemu/agent.py" 10.77.0.2 4000 &
+    "$LAB" run -h 2 -t 1500 -- python3 "$HERE/../tools/qemu/agent.py" 10.77.0.2 4000 &
     sleep 1
     "$LAB" run -h 1 -t 1500 -- python3 "$HERE/qemu/two_hosts.py" "$QEMU" "$GUEST" || status=$?
     "$LAB" down

@@ -6,8 +6,7 @@ import signal
 import sys
 import time
 
-from checks import check, finish
-from vm import Failure, Vm
+from checks import Failure, Vm, check, finish
 
 QEMU, GUEST = sys.argv[1:3]
 ADDRESS = os.environ.get("LAB_ADDR", "127.0.0.1")

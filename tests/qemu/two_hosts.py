@@ -8,9 +8,7 @@ import os
 import sys
 import time
 
-from agent import Remote
-from checks import check, finish
-from vm import Failure, Vm
+from checks import Failure, Remote, Vm, check, finish
 
 QEMU, GUEST = sys.argv[1:3]
 HERE, THERE = "10.77.0.1", "10.77.0.2"

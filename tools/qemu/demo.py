@@ -1,0 +1,95 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-2-Clause
+"""demo -- a running guest moves from lab host 1 to lab host 2: demo.py GUEST NAME=QEMU=OPTIONS...
+
+Each NAME is a way to do it: a QEMU, and what is put behind rdma:HOST:PORT.
+"""
+import os
+import sys
+import time
+
+from agent import Remote
+from vm import Failure, Vm
+
+THERE = "10.77.0.2"
+BAR = 40
+MIB = 1 << 20
+
+
+class Progress:
+    """A bar from query-migrate, on a terminal; else a line every second."""
+
+    def __init__(self):
+        # The lab passes on what is printed, so its terminal is not seen from here.
+        self.terminal = os.environ.get("VMFERRY_DEMO_BAR") == "1"
+        self.shown = 0.0
+
+    def __call__(self, info):
+        ram = info.get("ram")
+        now = time.monotonic()
+        if not ram or not ram["total"] or (not self.terminal and now - self.shown < 1):
+            return
+        self.shown = now
+        done = 1 - ram["remaining"] / ram["total"]
+        text = (f"round {max(1, ram['dirty-sync-count'])}  {ram['transferred'] / MIB:5.0f} MiB sent  "
+                f"{ram['remaining'] / MIB:4.0f} left  {ram['mbps'] / 1000:5.2f} Gb/s")
+        if self.terminal:
+            bar = "#" * round(done * BAR)
+            print(f"\r  [{bar:<{BAR}}] {text}  ", end="", flush=True)
+        else:
+            print(f"  {done:4.0%}  {text}", flush=True)
+
+    def end(self):
+        if self.terminal:
+            print()
+
+
+def move(number, guest, name, qemu, options):
+    """One guest, booted here and moved there; what query-migrate says at the end."""
+    there = Remote(THERE, 4000)
+    uri = f"rdma:{THERE}:{4440 + number}"
+    progress = Progress()
+    print(f"\n{name}: booting a guest of 256 MiB on host 1", flush=True)
+    source = Vm(qemu, guest, append="noise=96")
+    target = Vm(qemu, guest, incoming=uri, host=there, qmp=(THERE, 4540 + number))
+    try:
+        source.await_console("^guest ready")
+        source.await_console("^sum OK")
+        before = source.ticks()
+        print(f"  it runs: tick {before}, 96 MiB of noise checked, 8 MiB being rewritten all the time")
+        print(f"  migrate {uri}{options}", flush=True)
+        source.migrate(uri + options)
+        info = source.await_migration(progress=progress)
+        progress.end()
+        if info["status"] != "completed":
+            raise Failure(f"{info}\n{source.output()}")
+        target.await_status("running")
+        target.must_tick()
+        target.sums_stay_right()
+        print(f"  it runs on host 2: tick {target.ticks()}, the noise is the same; host 1: "
+              f"{source.qmp('query-status')['status']}", flush=True)
+    except Failure as failure:
+        raise Failure(f"{failure}\nsource:\n{source.output()}destination:\n{target.output()}")
+    finally:
+        source.end()
+        target.end()
+    return info
+
+
+def main():
+    guest, *ways = sys.argv[1:]
+    rows = []
+    for number, way in enumerate(ways):
+        name, qemu, options = way.split("=", 2)
+        info = move(number, guest, name, qemu, options)
+        rows.append((name, info))
+    print(f"\n{'':<28}{'total':>10}{'downtime':>12}{'set-up':>10}{'sent':>12}{'throughput':>13}")
+    for name, info in rows:
+        print(f"{name:<28}{info['total-time']:>7} ms{info['downtime']:>9} ms{info['setup-time']:>7} ms"
+              f"{info['ram']['transferred'] / MIB:>8.0f} MiB{info['ram']['mbps'] / 1000:>8.2f} Gb/s")
+
+
+try:
+    main()
+except Failure as failure:
+    sys.exit(f"demo: {failure}")
