@@ -68,10 +68,17 @@ void rdma_event_error(const struct rdma_cm_event *event, const char *what, GErro
 {
     int code = VMF_ERROR_CONNECT;
     const char *hint = "";
+    g_autofree char *reason = NULL;
 
     switch (event->event) {
     case RDMA_CM_EVENT_REJECTED:
         code = VMF_ERROR_REFUSED;
+        reason =
+            wire_reject_decode(event->param.conn.private_data, event->param.conn.private_data_len);
+        if (reason) {
+            g_set_error(error, VMF_ERROR, code, "%s: the destination refused: %s", what, reason);
+            return;
+        }
         hint = "; does a destination listen on that port?";
         break;
     case RDMA_CM_EVENT_ADDR_ERROR:

@@ -151,9 +151,11 @@ void rdma_listener_free(VmfTransportListener *base)
 
 /* --- requests --- */
 
-static void reject(struct rdma_cm_id *id)
+static void reject(struct rdma_cm_id *id, const char *why)
 {
-    (void)rdma_reject(id, NULL, 0);
+    uint8_t data[WIRE_REJECT_BYTES];
+
+    (void)rdma_reject(id, data, why ? (uint8_t)wire_reject_encode(why, data) : 0);
 }
 
 static bool accept_id(struct rdma_cm_id *id, unsigned timeout_ms, GError **error)
@@ -169,13 +171,15 @@ static bool accept_id(struct rdma_cm_id *id, unsigned timeout_ms, GError **error
     return true;
 }
 
-/* Returns whether the id was taken over. */
-static bool control_request(RdmaListener *listener, struct rdma_cm_id *id, const WireHello *hello)
+/* Returns whether the id was taken over; if not, *why (to be freed) is for the source to know. */
+static bool control_request(RdmaListener *listener, struct rdma_cm_id *id, const WireHello *hello,
+                            char **why)
 {
     Waiting *waiting;
     g_autoptr(GError) error = NULL;
 
     if (listener->waiting->len >= WAITING_MAX) {
+        *why = g_strdup("too many connections are being made to it");
         return false;
     }
     waiting = g_new0(Waiting, 1);
@@ -190,6 +194,10 @@ static bool control_request(RdmaListener *listener, struct rdma_cm_id *id, const
     if (!waiting->conn || !waiting->conn->control ||
         !accept_id(id, listener->options.timeout_ms, &error)) {
         g_warning("rdma: a source was turned away: %s", error->message);
+        *why =
+            g_strdup(error->code == VMF_ERROR_MEMLOCK
+                         ? "its memory-lock limit (ulimit -l) is too small for the message buffers"
+                         : error->message);
         waiting_free(waiting);
         return false;
     }
@@ -224,7 +232,8 @@ static bool channel_request(RdmaListener *listener, struct rdma_cm_id *id, const
     return true;
 }
 
-static bool connect_request(RdmaListener *listener, struct rdma_cm_event *event, GError **error)
+static bool connect_request(RdmaListener *listener, struct rdma_cm_event *event, char **why,
+                            GError **error)
 {
     struct rdma_cm_id *id = event->id;
     g_autoptr(GError) stranger = NULL;
@@ -233,7 +242,7 @@ static bool connect_request(RdmaListener *listener, struct rdma_cm_event *event,
 
     if (wire_hello_decode(event->param.conn.private_data, event->param.conn.private_data_len,
                           &hello, &stranger)) {
-        taken = hello.kind == WIRE_KIND_CONTROL ? control_request(listener, id, &hello)
+        taken = hello.kind == WIRE_KIND_CONTROL ? control_request(listener, id, &hello, why)
                                                 : channel_request(listener, id, &hello, error);
     } else {
         g_debug("rdma: rejected a stranger: %s", stranger->message);
@@ -277,13 +286,14 @@ static bool handle_event(RdmaListener *listener, struct rdma_cm_event *event, GE
     struct rdma_cm_id *id = event->id;
     enum rdma_cm_event_type type = event->event;
     GError *failure = NULL;
+    g_autofree char *why = NULL;
     bool taken;
 
     if (type == RDMA_CM_EVENT_CONNECT_REQUEST) {
-        taken = connect_request(listener, event, &failure);
+        taken = connect_request(listener, event, &why, &failure);
         rdma_ack_cm_event(event);
         if (!taken) {
-            reject(id);
+            reject(id, why);
             rdma_destroy_id(id);
         }
         if (failure) {

@@ -54,6 +54,29 @@ bool wire_hello_decode(const void *data, size_t size, WireHello *hello, GError *
     return true;
 }
 
+size_t wire_reject_encode(const char *text, uint8_t out[WIRE_REJECT_BYTES])
+{
+    VmfWriter w = vmf_writer(out, WIRE_REJECT_BYTES);
+
+    vmf_write_be32(&w, WIRE_MAGIC);
+    vmf_write_bytes(&w, text, MIN(strlen(text), WIRE_REJECT_BYTES - 4));
+    return vmf_writer_size(&w);
+}
+
+char *wire_reject_decode(const void *data, size_t size)
+{
+    VmfReader r = vmf_reader(data, data ? MIN(size, WIRE_REJECT_BYTES) : 0);
+    uint32_t magic = vmf_read_be32(&r);
+    size_t left = vmf_reader_left(&r);
+    const char *text = (const char *)vmf_read_bytes(&r, left);
+
+    if (r.bad || magic != WIRE_MAGIC || !left || !*text) {
+        return NULL;
+    }
+    /* It goes into an error message: whatever came, make it text. */
+    return g_utf8_make_valid(text, (gssize)strnlen(text, left));
+}
+
 void wire_header_encode(const WireHeader *header, uint8_t out[WIRE_HEADER_BYTES])
 {
     VmfWriter w = vmf_writer(out, WIRE_HEADER_BYTES);

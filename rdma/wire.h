@@ -43,6 +43,15 @@ void wire_hello_encode(const WireHello *hello, uint8_t out[WIRE_HELLO_BYTES]);
 bool wire_hello_decode(const void *data, size_t size, WireHello *hello, GError **error);
 
 /*
+ * Private data of a rejection: magic "VMFY" and a text of at most 100 bytes that
+ * says why, padded with zeros on RoCE and InfiniBand.
+ */
+#define WIRE_REJECT_BYTES 104
+size_t wire_reject_encode(const char *text, uint8_t out[WIRE_REJECT_BYTES]);
+/* The text (free it), or NULL when the rejection is not vmferry's. */
+char *wire_reject_decode(const void *data, size_t size);
+
+/*
  * Every message on a queue pair begins with this header:
  *
  *   0  u16  kind: WIRE_*

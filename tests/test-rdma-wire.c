@@ -38,6 +38,34 @@ static void hello__matches_its_vector(void **state)
     assert_memory_equal(back.uuid, uuid, sizeof(uuid));
 }
 
+static void reject__carries_its_reason(void **state)
+{
+    const uint8_t vector[] = {'V', 'M', 'F', 'Y', 'n', 'o', ' ', 'r', 'o', 'o', 'm'};
+    const uint8_t bad_text[] = {'V', 'M', 'F', 'Y', 0xff, 0xfe, 'x'};
+    uint8_t out[WIRE_REJECT_BYTES], padded[148] = {0};
+    g_autofree char *long_text = g_strnfill(300, 'x');
+    g_autofree char *plain = NULL, *from_padded = NULL, *cut = NULL, *valid = NULL;
+
+    (void)state;
+    assert_int_equal(wire_reject_encode("no room", out), sizeof(vector));
+    assert_memory_equal(out, vector, sizeof(vector));
+    plain = wire_reject_decode(vector, sizeof(vector));
+    assert_string_equal(plain, "no room");
+    memcpy(padded, vector, sizeof(vector));
+    from_padded = wire_reject_decode(padded, sizeof(padded));
+    assert_string_equal(from_padded, "no room");
+
+    assert_int_equal(wire_reject_encode(long_text, out), WIRE_REJECT_BYTES);
+    cut = wire_reject_decode(out, sizeof(out));
+    assert_int_equal(strlen(cut), WIRE_REJECT_BYTES - 4);
+
+    valid = wire_reject_decode(bad_text, sizeof(bad_text));
+    assert_true(g_utf8_validate(valid, -1, NULL));
+    assert_null(wire_reject_decode(NULL, 0));
+    assert_null(wire_reject_decode(vector, 4));
+    assert_null(wire_reject_decode(vector + 1, sizeof(vector) - 1));
+}
+
 static void hello__is_read_from_padded_private_data(void **state)
 {
     uint8_t padded[56] = {0};
@@ -209,6 +237,7 @@ int main(void)
         cmocka_unit_test(hello__is_read_from_padded_private_data),
         cmocka_unit_test(hello__refuses_strangers),
         cmocka_unit_test(header__matches_its_vector),
+        cmocka_unit_test(reject__carries_its_reason),
         cmocka_unit_test(ranges__match_their_vector),
         cmocka_unit_test(register__matches_its_vector_and_checks_counts),
         cmocka_unit_test(results__match_their_vector),

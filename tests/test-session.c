@@ -256,6 +256,60 @@ static void stream__takes_64_mib_in_one_piece(void **state)
     g_free(bytes);
 }
 
+/* Settling waits for nobody to read. */
+static void stream__settles_before_it_is_read(void **state)
+{
+    Pair pair;
+    g_autoptr(GError) error = NULL;
+    VmfFile *in;
+
+    (void)state;
+    pair_init(&pair, MIB, true, ",channels=2,timeout=2s");
+    pair_connect(&pair);
+    in = vmf_session_get_file(pair.destination);
+    assert_true(
+        vmf_save_ram_page(vmf_session_get_file(pair.source), pair.block, 0, pair.block->page_size));
+    for (unsigned i = 0; i < 1000; i++) {
+        vmf_put_be32(vmf_session_get_file(pair.source), i);
+    }
+    assert_false(vmf_session_settle(pair.destination, NULL));
+    assert_true(vmf_session_settle(pair.source, &error));
+    assert_true(vmf_session_settle(pair.source, &error)); /* again, with nothing new */
+    for (unsigned i = 0; i < 1000; i++) {
+        assert_int_equal(vmf_get_be32(in), i);
+    }
+    pair_complete_unchecked(&pair);
+    assert_memory_equal(pair.source_ram, pair.destination_ram, pair.block->page_size);
+    pair_clear(&pair);
+}
+
+static void revoke__leaves_the_stream(void **state)
+{
+    Pair pair;
+    g_autoptr(GError) error = NULL;
+    g_autoptr(VmfFile) back_out = NULL;
+    g_autoptr(VmfFile) back_in = NULL;
+
+    (void)state;
+    pair_init(&pair, MIB, true, ",channels=2");
+    pair_connect(&pair);
+    back_out = vmf_file_get_return_path(vmf_session_get_file(pair.destination), NULL);
+    back_in = vmf_file_get_return_path(vmf_session_get_file(pair.source), NULL);
+    assert_true(vmf_flush_ram_pages(vmf_session_get_file(pair.source), VMF_FLUSH_FINAL));
+    assert_false(vmf_session_revoke(pair.source, NULL));
+    assert_true(vmf_session_revoke(pair.destination, &error));
+    vmf_put_be64(back_out, 7);
+    assert_true(vmf_file_flush(back_out, NULL));
+    assert_int_equal(vmf_get_be64(back_in), 7);
+    vmf_put_be32(vmf_session_get_file(pair.source), 8);
+    assert_true(vmf_file_flush(vmf_session_get_file(pair.source), NULL));
+    assert_int_equal(vmf_get_be32(vmf_session_get_file(pair.destination)), 8);
+    g_clear_pointer(&back_in, vmf_file_free);
+    g_clear_pointer(&back_out, vmf_file_free);
+    pair_disconnect(&pair);
+    pair_clear(&pair);
+}
+
 static void stream__return_path_and_polling(void **state)
 {
     Pair pair;
@@ -558,6 +612,8 @@ int main(void)
         cmocka_unit_test(ram__never_touched_memory_stays_so_on_both_sides),
         cmocka_unit_test(stream__never_overtakes_ram),
         cmocka_unit_test(stream__takes_64_mib_in_one_piece),
+        cmocka_unit_test(stream__settles_before_it_is_read),
+        cmocka_unit_test(revoke__leaves_the_stream),
         cmocka_unit_test(stream__return_path_and_polling),
         cmocka_unit_test(device__many_clients_beside_ram),
         cmocka_unit_test(blocks__a_mismatch_is_named_on_both_sides),

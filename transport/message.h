@@ -35,7 +35,9 @@
     X(11, LOADED, MESSAGE_FROM_DESTINATION, 0, 0)                                                  \
     X(12, GO, MESSAGE_FROM_SOURCE, 0, 0)                                                           \
     X(13, GO_SEEN, MESSAGE_FROM_DESTINATION, 0, 0)                                                 \
-    X(14, BYE, MESSAGE_FROM_SOURCE, 0, 0)
+    X(14, BYE, MESSAGE_FROM_SOURCE, 0, 0)                                                          \
+    X(15, SETTLE, MESSAGE_FROM_SOURCE, 0, 0)                                                       \
+    X(16, SETTLED, MESSAGE_FROM_DESTINATION, 0, 0)
 
 typedef enum {
 #define X(number, name, from, shortest, longest) MESSAGE_##name = number,

@@ -42,7 +42,6 @@ static bool complete_source(VmfSession *s, GError **error)
     if (!vmf_flush_ram_pages(s->file, VMF_FLUSH_FINAL)) {
         return session_failed(s) ? session_report(s, error) : vmf_file_check(s->file, error);
     }
-    g_atomic_int_set(&s->conn->channels_done, 1);
     session_end_stream(s);
     if (!await(s, &s->loaded)) {
         return session_report(s, error);

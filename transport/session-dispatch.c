@@ -95,6 +95,30 @@ static bool handle_credit(VmfSession *s, const MessageHeader *header, GError **e
     return ok || out_of_place(header, error);
 }
 
+/* The source asks whether all it sent is here; being asked behind it, it is. */
+static bool handle_settle(VmfSession *s, const MessageHeader *header, GError **error)
+{
+    if (header->argument != s->in_ring.head) { /* only this thread puts into the ring */
+        return out_of_place(header, error);
+    }
+    session_post(s, MESSAGE_SETTLED, 0, header->argument, NULL, 0);
+    return true;
+}
+
+static bool handle_settled(VmfSession *s, const MessageHeader *header, GError **error)
+{
+    bool ok;
+
+    g_mutex_lock(&s->lock);
+    ok = header->argument <= s->out_ring.tail && header->argument >= s->settled;
+    if (ok) {
+        s->settled = header->argument;
+        g_cond_broadcast(&s->changed);
+    }
+    g_mutex_unlock(&s->lock);
+    return ok || out_of_place(header, error);
+}
+
 static bool handle_stream_end(VmfSession *s, const MessageHeader *header, GError **error)
 {
     bool ok;
@@ -160,6 +184,10 @@ bool session_dispatch(VmfSession *s, const uint8_t *message, size_t size, GError
         return set_flag(s, &header, &s->go_seen, s->go_sent, error);
     case MESSAGE_BYE:
         return set_flag(s, &header, &s->bye, s->go, error);
+    case MESSAGE_SETTLE:
+        return handle_settle(s, &header, error);
+    case MESSAGE_SETTLED:
+        return handle_settled(s, &header, error);
     case MESSAGE_HELLO:
     case MESSAGE_HELLO_REPLY:
         break;

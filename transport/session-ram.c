@@ -173,11 +173,14 @@ bool session_flush_ram(void *opaque, VmfFlush how, unsigned flags, GError **erro
     VmfSession *s = opaque;
     uint64_t began = now_ns();
 
-    (void)how; /* both drain: the end of a round pays its own tail */
-    (void)flags;
+    (void)flags; /* every flush drains: the end of a round pays its own tail */
     something_since_sync(s);
     if (!submit_sync(s, true, error) || !await_syncs(s, error)) {
         return false;
+    }
+    if (how == VMF_FLUSH_FINAL) {
+        /* From here on the destination may take the channels down. */
+        g_atomic_int_set(&s->conn->channels_done, 1);
     }
     __atomic_store_n(&s->last_flush_ns, now_ns() - began, __ATOMIC_RELAXED);
     return true;

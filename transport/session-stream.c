@@ -79,6 +79,32 @@ bool session_put_stream(void *opaque, const struct iovec *iov, unsigned iovcnt, 
     return true;
 }
 
+bool vmf_session_settle(VmfSession *s, GError **error)
+{
+    uint64_t all;
+
+    if (s->role != VMF_ROLE_SOURCE) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID, "only the source settles its stream");
+        return false;
+    }
+    if (!vmf_file_flush(s->file, error)) {
+        return false;
+    }
+    g_mutex_lock(&s->lock);
+    all = s->out_ring.head;
+    while (!s->error && s->out_ring.tail < all) {
+        g_cond_wait(&s->changed, &s->lock);
+    }
+    g_mutex_unlock(&s->lock);
+    session_post(s, MESSAGE_SETTLE, 0, all, NULL, 0);
+    g_mutex_lock(&s->lock);
+    while (!s->error && s->settled < all) {
+        g_cond_wait(&s->changed, &s->lock);
+    }
+    g_mutex_unlock(&s->lock);
+    return !session_failed(s) || session_report(s, error);
+}
+
 void session_end_stream(VmfSession *s)
 {
     g_mutex_lock(&s->lock);
@@ -109,6 +135,14 @@ static void took(VmfSession *s, size_t size)
     }
 }
 
+/* What arrived before the peer was lost can still be read. */
+static bool outlives_its_peer_locked(VmfSession *s)
+{
+    return (g_error_matches(s->error, VMF_ERROR, VMF_ERROR_PEER_LOST) ||
+            g_error_matches(s->error, VMF_ERROR, VMF_ERROR_TIMEOUT)) &&
+           stream_readable(&s->in_ring, session_seen_locked(s)) > 0;
+}
+
 static ssize_t get_stream(void *opaque, void *buffer, size_t size, uint64_t position, bool blocking,
                           GError **error)
 {
@@ -120,7 +154,7 @@ static ssize_t get_stream(void *opaque, void *buffer, size_t size, uint64_t posi
     while (blocking && !readable_locked(s)) {
         g_cond_wait(&s->changed, &s->lock);
     }
-    if (s->error) {
+    if (s->error && !outlives_its_peer_locked(s)) {
         g_mutex_unlock(&s->lock);
         session_report(s, error);
         return VMF_IO_ERROR;

@@ -75,6 +75,7 @@ struct VmfSession {
 
     /* Streams. */
     StreamRing out_ring, in_ring;
+    uint64_t settled;        /* stream bytes that the peer has said it has */
     uint64_t out_credit;     /* how far the peer allows the out stream to go */
     uint64_t in_credit_told; /* how far we allowed the in stream to go */
     bool out_ended, out_end_sent, in_ended;

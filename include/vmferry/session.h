@@ -92,10 +92,17 @@ VMF_API void vmf_session_fail(VmfSession *session, GError *error);
 VMF_API bool vmf_session_complete(VmfSession *session, GError **error);
 
 /*
+ * Source: flushes the stream, and waits until all of it has arrived in the
+ * destination's process (a round trip): its reader gets it even if this process
+ * is killed then. The session's own thread.
+ */
+VMF_API bool vmf_session_settle(VmfSession *session, GError **error);
+
+/*
  * Destination, for a VMM with a hand-over of its own instead of
  * vmf_session_complete(): ends every remote access to its RAM, now. The stream
- * and the return path live on; RAM that has not arrived is an error of the
- * session. Call it before the VM runs. The session's own thread.
+ * and the return path live on. Call it when everything has arrived (the source
+ * has flushed with VMF_FLUSH_FINAL), before the VM runs. The session's own thread.
  */
 VMF_API bool vmf_session_revoke(VmfSession *session, GError **error);
 

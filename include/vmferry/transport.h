@@ -140,8 +140,8 @@ struct VmfConn {
     char *peer;                   /* "host:port" for messages; freed by close */
     VmfChannelCounters *counters; /* by open_channels: one a channel; freed by close */
 
-    /* Set by the engine on the source when nothing more will go over the channels:
-     * the peer may now take them down without that being an error. Atomic. */
+    /* Set by the engine on the source when the last flush of RAM is through: the
+     * peer may now take the channels down without that being an error. Atomic. */
     int channels_done;
 };
 

@@ -40,6 +40,9 @@
 #define GREETING 0x514d5531u /* "QMU1" */
 #define GREETING_RETURN_PATH 1u
 
+/* A QEMUFile flushes by itself when that many bytes, or pieces, have gathered. */
+#define QEMU_BUFFER_BYTES 32768
+#define QEMU_BUFFER_PIECES 64
 /* How often a migration that is still connecting looks whether it was cancelled. */
 #define CONNECT_WATCH_MS 100
 /* Pages between two corrections of the account for those that were found zero. */
@@ -342,6 +345,17 @@ static ssize_t write_stream(VmfFile *file, const struct iovec *iov, size_t niov,
     return vmf_file_flush(file, error) ? done : -1;
 }
 
+/*
+ * Without a return path QEMU reports "completed" when its last flush returns.
+ * What it flushes with the VM stopped must by then have left this process,
+ * which may be killed at once. A full buffer is no flush of QEMU's own will.
+ */
+static bool settle_if_last(QIOChannelVmferry *rioc, ssize_t size, size_t niov, GError **error)
+{
+    return !rioc->outgoing || !rioc->last_stage || rioc->return_path || size >= QEMU_BUFFER_BYTES ||
+           niov >= QEMU_BUFFER_PIECES || vmf_session_settle(rioc->session, error);
+}
+
 static ssize_t vmferry_writev(QIOChannel *ioc, const struct iovec *iov, size_t niov, int *fds,
                               size_t nfds, int flags, Error **errp)
 {
@@ -350,9 +364,10 @@ static ssize_t vmferry_writev(QIOChannel *ioc, const struct iovec *iov, size_t n
     g_autoptr(GError) error = NULL;
     ssize_t done = write_stream(rioc->outgoing ? rioc->file : rioc->back, iov, niov, &error);
 
-    if (done < 0) {
+    if (done < 0 || !settle_if_last(rioc, done, niov, &error)) {
         Error *err = NULL;
 
+        done = -1;
         rioc->write_failed = true;
         error_setg(&err, "vmferry: %s", error->message);
         if (rioc->outgoing && s->state != MIGRATION_STATUS_CANCELLING) {
@@ -433,20 +448,33 @@ static void *hand_over_main(void *opaque)
     return NULL;
 }
 
+/* Whether the source is gone, as opposed to having said that it goes on itself. */
+static bool source_was_lost(const GError *error)
+{
+    return g_error_matches(error, VMF_ERROR, VMF_ERROR_UNKNOWN_OUTCOME) ||
+           g_error_matches(error, VMF_ERROR, VMF_ERROR_PEER_LOST) ||
+           g_error_matches(error, VMF_ERROR, VMF_ERROR_TIMEOUT);
+}
+
+/* The VM may be complete here: it must neither run by itself nor be thrown away. */
+static void stay_stopped(const GError *error)
+{
+    autostart = 0;
+    error_report("vmferry: the source was lost before it said GO: %s. If the VM is complete it "
+                 "stays stopped here, and the outcome is unknown: look whether the source runs "
+                 "it; only if it does not and never will, \"cont\" runs it here",
+                 error->message);
+}
+
 static void hand_over_ended(QIOChannelVmferry *rioc)
 {
-    const GError *error = rioc->hand_over_error;
-
-    if (!error) {
-        return;
+    if (rioc->hand_over_error) {
+        if (!source_was_lost(rioc->hand_over_error)) {
+            incoming_failed(rioc->hand_over_error->message);
+        }
+        stay_stopped(rioc->hand_over_error);
+        g_clear_error(&rioc->hand_over_error);
     }
-    if (!g_error_matches(error, VMF_ERROR, VMF_ERROR_UNKNOWN_OUTCOME)) {
-        incoming_failed(error->message);
-    }
-    /* The VM is complete here: it must not run by itself, nor be thrown away. */
-    autostart = 0;
-    error_report("vmferry: %s (\"cont\" runs it here)", error->message);
-    g_clear_error(&rioc->hand_over_error);
 }
 
 /* Reads, but for the newest byte; that one when the VM is this side's. */
@@ -485,21 +513,16 @@ static ssize_t read_holding_back(QIOChannelVmferry *rioc, uint8_t *to, size_t si
 }
 
 /*
- * The source was lost. If the newest byte was the last one, the VM is complete
- * here: QEMU may have it and finish, but the VM must not run by itself. If it
- * was not, QEMU will ask for more and fail.
+ * The source was lost. If the newest byte was the last one, QEMU may have it and
+ * finish, for the VM to stay stopped. If it was not, QEMU will ask for more and
+ * fail.
  */
 static bool release_after_loss(QIOChannelVmferry *rioc, const GError *error, uint8_t *to)
 {
-    if (!rioc->holds || !(g_error_matches(error, VMF_ERROR, VMF_ERROR_PEER_LOST) ||
-                          g_error_matches(error, VMF_ERROR, VMF_ERROR_TIMEOUT))) {
+    if (!rioc->holds || !source_was_lost(error)) {
         return false;
     }
-    autostart = 0;
-    error_report("vmferry: the source was lost before it said GO: %s. If the VM is complete it "
-                 "stays stopped here, and the outcome is unknown: look whether the source runs "
-                 "it; only if it does not and never will, \"cont\" runs it here",
-                 error->message);
+    stay_stopped(error);
     to[0] = rioc->held;
     rioc->holds = false;
     return true;

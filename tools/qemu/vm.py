@@ -248,6 +248,13 @@ class Vm:
     def alive(self):
         return self.host.status(self.process) is None
 
+    def is_well(self):
+        """The process lives, and the VM runs."""
+        try:
+            return self.alive() and self.running()
+        except Failure:
+            return False
+
     def await_exit(self, timeout=30):
         deadline = time.monotonic() + timeout
         while self.alive():
