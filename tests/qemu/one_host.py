@@ -241,10 +241,10 @@ def reach(moment, uri, **capabilities):
         slow_start(uri, **capabilities)
         await_status("active", lambda info: info["ram"]["transferred"] > 10 << 20)
         return
-    # A later round: the first one fast, then hardly anything, and never an end.
-    guest.vm.qmp("migrate-set-parameters", downtime_limit=0)
-    slow_start(uri, 0, **capabilities)
-    await_status("active", lambda info: info["ram"]["dirty-sync-count"] > 2)
+    # A later round, made slow as soon as it has begun.
+    guest.vm.qmp("migrate-set-parameters", downtime_limit=1)
+    slow_start(uri, 25 << 20, **capabilities)
+    await_status("active", lambda info: info["ram"]["dirty-sync-count"] >= 2)
     guest.vm.qmp("migrate-set-parameters", max_bandwidth=1 << 20)
 
 
