@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 
-from checks import Failure, Vm, check, finish, wanted
+from checks import AGAIN, Failure, Vm, check, finish, wanted
 
 QEMU, GUEST = sys.argv[1:3]
 ADDRESS = os.environ.get("LAB_ADDR", "127.0.0.1")
@@ -330,9 +330,12 @@ def run(name, function, *arguments, **named):
     global guest
     if not wanted(name):
         return
-    if not guest or not guest.vm.is_well():
-        guest = Running()
-    check(name, function, *arguments, **named)
+    for again in (True, False):
+        if not guest or not guest.vm.is_well():
+            guest = Running()
+        if check(name, function, *arguments, again=again, **named) is not AGAIN:
+            return
+        guest.vm.end()
 
 
 def main():

@@ -8,7 +8,7 @@ import os
 import sys
 import time
 
-from checks import Failure, Remote, Vm, check, finish, wanted
+from checks import AGAIN, Failure, Remote, Vm, check, finish, wanted
 
 QEMU, GUEST = sys.argv[1:3]
 HERE, THERE = "10.77.0.1", "10.77.0.2"
@@ -122,9 +122,12 @@ def run(name, function, *arguments, **named):
     global guest
     if not wanted(name):
         return
-    if not guest or not guest.is_well():
-        guest = boot()
-    check(name, function, *arguments, **named)
+    for again in (True, False):
+        if not guest or not guest.is_well():
+            guest = boot()
+        if check(name, function, *arguments, again=again, **named) is not AGAIN:
+            return
+        guest.end()
 
 
 def main():

@@ -43,6 +43,10 @@
 /* A QEMUFile flushes by itself when that many bytes, or pieces, have gathered. */
 #define QEMU_BUFFER_BYTES 32768
 #define QEMU_BUFFER_PIECES 64
+/* Stream bytes that may wait for company between slices of a round: section headers and ends. */
+#define LAZY_BYTES 128
+/* RAM that may wait for its channel besides what is in flight. */
+#define QUEUED_BYTES (32u << 20)
 /* How often a migration that is still connecting looks whether it was cancelled. */
 #define CONNECT_WATCH_MS 100
 /* Pages between two corrections of the account for those that were found zero. */
@@ -72,6 +76,7 @@ struct QIOChannelVmferry {
     /* Source. */
     const Block *block; /* the last one used */
     unsigned pages;     /* since the last correction */
+    bool iterating;     /* RAM was saved */
     uint64_t zero_bytes;
     bool last_stage; /* the VM is stopped and its RAM is flushed */
     bool write_failed;
@@ -284,6 +289,7 @@ static size_t vmferry_save_page(QEMUFile *f, ram_addr_t block_offset, ram_addr_t
     if (error) {
         return source_failed(rioc, f, error);
     }
+    rioc->iterating = true;
     if (++rioc->pages >= ACCOUNT_PAGES) {
         account_zero_pages(rioc, f);
     }
@@ -292,9 +298,25 @@ static size_t vmferry_save_page(QEMUFile *f, ram_addr_t block_offset, ram_addr_t
 }
 
 /*
+ * Whether QEMU may stop the VM soon, believing that what remains fits into its
+ * downtime limit, although with what is still under way it would not.
+ */
+static bool must_drain(QIOChannelVmferry *rioc)
+{
+    const uint64_t limit = MAX(migrate_get_current()->threshold_size, 0);
+    const uint64_t remaining = ram_bytes_remaining();
+    VmfStats stats = {.size = sizeof(stats)};
+
+    if (remaining > limit) {
+        return false;
+    }
+    vmf_session_get_stats(rioc->session, &stats);
+    return remaining == 0 || remaining + stats.max_inflight + QUEUED_BYTES > limit;
+}
+
+/*
  * QEMU calls this after every slice of a round. Draining each would leave the
- * wire empty in between; what matters is that nothing is under way when QEMU
- * decides, from what remains, whether to stop the VM.
+ * wire empty in between.
  */
 static int vmferry_after_ram(QEMUFile *f, uint64_t flags, void *data)
 {
@@ -305,7 +327,7 @@ static int vmferry_after_ram(QEMUFile *f, uint64_t flags, void *data)
     if (flags == RAM_CONTROL_SETUP) {
         return 0;
     }
-    if (last || ram_bytes_remaining() <= (uint64_t)migrate_get_current()->threshold_size) {
+    if (last || must_drain(rioc)) {
         if (!vmf_flush_ram_pages(rioc->file, last ? VMF_FLUSH_FINAL : VMF_FLUSH_ROUND)) {
             vmf_file_check(rioc->file, &error);
             return source_failed(rioc, f, error);
@@ -334,13 +356,22 @@ static size_t take(VmfFile *file, uint8_t *to, size_t size)
     return vmf_get_buffer(file, to, MIN(size, vmf_file_buffered(file)));
 }
 
-static ssize_t write_stream(VmfFile *file, const struct iovec *iov, size_t niov, GError **error)
+/*
+ * `may_wait': a few bytes stay in the buffer, for every flush is a fence behind
+ * the RAM before it, on every channel; QEMU flushes a section end many times a
+ * second.
+ */
+static ssize_t write_stream(VmfFile *file, const struct iovec *iov, size_t niov, bool may_wait,
+                            GError **error)
 {
     ssize_t done = 0;
 
     for (size_t i = 0; i < niov; i++) {
         vmf_put_buffer(file, iov[i].iov_base, iov[i].iov_len);
         done += iov[i].iov_len;
+    }
+    if (may_wait && done <= LAZY_BYTES) {
+        return vmf_file_check(file, error) ? done : -1;
     }
     return vmf_file_flush(file, error) ? done : -1;
 }
@@ -362,7 +393,8 @@ static ssize_t vmferry_writev(QIOChannel *ioc, const struct iovec *iov, size_t n
     QIOChannelVmferry *rioc = QIO_CHANNEL_VMFERRY(ioc);
     MigrationState *s = migrate_get_current();
     g_autoptr(GError) error = NULL;
-    ssize_t done = write_stream(rioc->outgoing ? rioc->file : rioc->back, iov, niov, &error);
+    ssize_t done = write_stream(rioc->outgoing ? rioc->file : rioc->back, iov, niov,
+                                rioc->iterating && !rioc->last_stage, &error);
 
     if (done < 0 || !settle_if_last(rioc, done, niov, &error)) {
         Error *err = NULL;

@@ -10,6 +10,7 @@ import subprocess
 import time
 
 PAGE = 4096
+CORRUPTED = "the guest's memory or disk is not what it was"
 
 
 class Failure(Exception):
@@ -175,7 +176,7 @@ class Vm:
     def sums_stay_right(self, timeout=60):
         self.await_console(r"^sum OK", timeout, len(self.console_text()))
         if re.search("sum BAD|disk BAD", self.console_text()):
-            raise Failure(f"{self.name}: the guest's memory or disk is not what it was")
+            raise Failure(f"{self.name}: {CORRUPTED}")
 
     def running(self):
         return self.qmp("query-status")["running"]
