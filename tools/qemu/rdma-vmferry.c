@@ -810,8 +810,8 @@ static bool read_greeting(Incoming *in, GError **error)
     }
     if (magic != GREETING || flags & ~GREETING_RETURN_PATH) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL,
-                    "the source is no QEMU with vmferry of this version (0x%08x, flags 0x%x)", magic,
-                    flags);
+                    "the source is no QEMU with vmferry of this version (0x%08x, flags 0x%x)",
+                    magic, flags);
         vmf_session_fail(in->session, g_error_copy(*error));
         return false;
     }
@@ -819,7 +819,8 @@ static bool read_greeting(Incoming *in, GError **error)
     return true;
 }
 
-/* Waits for the source; one that fails before the migration begins leaves the listener as it was. */
+/* Waits for the source; one that fails before the migration begins leaves the listener as it was.
+ */
 static void *incoming_accept(void *opaque)
 {
     Incoming *in = opaque;
