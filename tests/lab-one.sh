@@ -9,6 +9,14 @@ BUILD=${VMFERRY_BUILD:?where the build is}
 VMFERRY=$BUILD/tools/vmferry
 PORT=5000
 
+# Waits until what writes to that file says that it listens.
+await_listener() {
+    for _ in $(seq 100); do
+        grep -q '^listening' "$1" 2>/dev/null && return
+        sleep 0.1
+    done
+}
+
 # bench DESTINATION-OPTIONS SOURCE-OPTIONS [ARGUMENT...]: one verified run between two processes,
 # at this host's address or at $listen and to $address.
 bench() {
@@ -18,7 +26,7 @@ bench() {
     PORT=$((PORT + 1))
     timeout 120 "$VMFERRY" bench --listen "$there:$PORT$there_options" --once >"/tmp/listen.$PORT" 2>&1 &
     listener=$!
-    sleep 0.3
+    await_listener "/tmp/listen.$PORT"
     timeout 120 "$VMFERRY" bench "$here:$PORT$here_options" --verify --progress none "$@" || status=$?
     if [ $status != 0 ]; then
         kill $listener 2>/dev/null
@@ -71,7 +79,7 @@ strangers() {
     local listener status=0 silent
     timeout 100 "$VMFERRY" bench --listen "rdma:$LAB_ADDR:4999,connect-timeout=2s" --once >/tmp/strangers 2>&1 &
     listener=$!
-    sleep 0.3
+    await_listener /tmp/strangers
     timeout 5 rping -c -a "$LAB_ADDR" -p 4999 -C 1 >/dev/null 2>&1
     stranger 3 garbage || status=1
     stranger 3 channel || status=1
