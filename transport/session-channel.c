@@ -179,7 +179,9 @@ static bool sync_seen(VmfConn *conn, unsigned number, uint64_t sync, GError **er
         g_cond_broadcast(&s->changed);
     }
     g_mutex_unlock(&s->lock);
-    if (!ok) {
+    if (ok) {
+        session_answer_settle(s);
+    } else {
         g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL,
                     "channel %u: sync %" G_GUINT64_FORMAT " after %" G_GUINT64_FORMAT, number, sync,
                     channel->sync_seen);

@@ -95,14 +95,36 @@ static bool handle_credit(VmfSession *s, const MessageHeader *header, GError **e
     return ok || out_of_place(header, error);
 }
 
-/* The source asks whether all it sent is here; being asked behind it, it is. */
+/*
+ * The source asks whether all it sent is here and can be read. Being asked
+ * behind it, it is here; its RAM may still have to come.
+ */
 static bool handle_settle(VmfSession *s, const MessageHeader *header, GError **error)
 {
     if (header->argument != s->in_ring.head) { /* only this thread puts into the ring */
         return out_of_place(header, error);
     }
-    session_post(s, MESSAGE_SETTLED, 0, header->argument, NULL, 0);
+    g_mutex_lock(&s->lock);
+    s->settle_asked = true;
+    g_mutex_unlock(&s->lock);
+    session_answer_settle(s);
     return true;
+}
+
+void session_answer_settle(VmfSession *s)
+{
+    uint64_t all;
+    bool settled;
+
+    g_mutex_lock(&s->lock);
+    all = s->in_ring.head;
+    settled = s->settle_asked &&
+              stream_readable(&s->in_ring, session_seen_locked(s)) == all - s->in_ring.tail;
+    s->settle_asked &= !settled;
+    g_mutex_unlock(&s->lock);
+    if (settled) {
+        session_post(s, MESSAGE_SETTLED, 0, all, NULL, 0);
+    }
 }
 
 static bool handle_settled(VmfSession *s, const MessageHeader *header, GError **error)

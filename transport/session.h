@@ -76,6 +76,7 @@ struct VmfSession {
     /* Streams. */
     StreamRing out_ring, in_ring;
     uint64_t settled;        /* stream bytes that the peer has said it has */
+    bool settle_asked;       /* by the peer, and not answered yet */
     uint64_t out_credit;     /* how far the peer allows the out stream to go */
     uint64_t in_credit_told; /* how far we allowed the in stream to go */
     bool out_ended, out_end_sent, in_ended;
@@ -127,6 +128,8 @@ void session_post(VmfSession *s, unsigned type, unsigned flags, uint64_t argumen
 void session_wake_control_locked(VmfSession *s);
 
 /* --- session-dispatch.c --- */
+/* Answers the source's question whether its stream is here, if it is. Any thread. */
+void session_answer_settle(VmfSession *s);
 bool session_dispatch(VmfSession *s, const uint8_t *message, size_t size, GError **error);
 
 /* --- session-stream.c --- */
