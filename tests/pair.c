@@ -42,6 +42,15 @@ void pair_fill(uint8_t *memory, uint64_t size, uint32_t seed)
     }
 }
 
+void pair_save_all(Pair *pair, uint64_t piece)
+{
+    VmfFile *file = vmf_session_get_file(pair->source);
+
+    for (uint64_t at = 0; at < pair->size; at += piece) {
+        assert_true(vmf_save_ram_page(file, pair->block, at, MIN(piece, pair->size - at)));
+    }
+}
+
 void pair_init(Pair *pair, uint64_t size, bool populate, const char *options)
 {
     const char *base = g_getenv("VMFERRY_TEST_URI");

@@ -36,6 +36,8 @@ GThread *pair_destination(Pair *pair, GThreadFunc f);
 void pair_complete(Pair *pair);
 /* The same without looking at RAM. */
 void pair_complete_unchecked(Pair *pair);
+/* Saves all of RAM in pieces of that many bytes; asserts success. */
+void pair_save_all(Pair *pair, uint64_t piece);
 /* Random content. */
 void pair_fill(uint8_t *memory, uint64_t size, uint32_t seed);
 VmfUri *pair_uri(Pair *pair);

@@ -105,6 +105,7 @@ static bool all_was_read(VmfSession *s, GError **error)
 bool vmf_session_revoke(VmfSession *s, GError **error)
 {
     GError *failure = NULL;
+    bool ok;
 
     if (s->role != VMF_ROLE_DESTINATION) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID,
@@ -116,6 +117,13 @@ bool vmf_session_revoke(VmfSession *s, GError **error)
         return session_report(s, error);
     }
     session_join_channels(s);
+    g_mutex_lock(&s->lock);
+    s->revoked = true;
+    ok = session_syncs_can_come_locked(s, &failure);
+    g_mutex_unlock(&s->lock);
+    if (!ok) {
+        session_fail(s, failure, false);
+    }
     return !session_failed(s) || session_report(s, error);
 }
 

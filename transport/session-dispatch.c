@@ -59,6 +59,30 @@ static bool handle_blocks(VmfSession *s, const MessageHeader *header, const uint
     return true;
 }
 
+bool session_syncs_can_come_locked(const VmfSession *s, GError **error)
+{
+    uint64_t needed = MAX(stream_newest_sync(&s->in_ring), s->final_sync);
+
+    if (!s->revoked || needed <= session_seen_locked(s)) {
+        return true;
+    }
+    g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID,
+                "access to guest RAM was revoked before everything had arrived: the stream needs "
+                "sync %" G_GUINT64_FORMAT ", the channels saw %" G_GUINT64_FORMAT,
+                needed, session_seen_locked(s));
+    return false;
+}
+
+static bool syncs_can_come(VmfSession *s, GError **error)
+{
+    bool ok;
+
+    g_mutex_lock(&s->lock);
+    ok = session_syncs_can_come_locked(s, error);
+    g_mutex_unlock(&s->lock);
+    return ok;
+}
+
 static bool handle_stream(VmfSession *s, const MessageHeader *header, const uint8_t *payload,
                           GError **error)
 {
@@ -79,7 +103,7 @@ static bool handle_stream(VmfSession *s, const MessageHeader *header, const uint
                     "with a sync on the return path",
                     header->length);
     }
-    return ok;
+    return ok && syncs_can_come(s, error);
 }
 
 static bool handle_credit(VmfSession *s, const MessageHeader *header, GError **error)
@@ -152,7 +176,7 @@ static bool handle_stream_end(VmfSession *s, const MessageHeader *header, GError
     session_update_readable_locked(s);
     g_cond_broadcast(&s->changed);
     g_mutex_unlock(&s->lock);
-    return ok || out_of_place(header, error);
+    return ok ? syncs_can_come(s, error) : out_of_place(header, error);
 }
 
 /* Messages that say one thing once: sets *flag if `allowed'. */

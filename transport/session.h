@@ -99,6 +99,7 @@ struct VmfSession {
     uint64_t arrived_bytes; /* queued or being received */
     uint64_t device_bytes;
     uint64_t final_sync; /* destination: named by STREAM_END */
+    bool revoked;        /* destination: the channels have ended, no sync comes any more */
     uint64_t setup_ns;
 };
 
@@ -128,6 +129,11 @@ void session_post(VmfSession *s, unsigned type, unsigned flags, uint64_t argumen
 void session_wake_control_locked(VmfSession *s);
 
 /* --- session-dispatch.c --- */
+/*
+ * Destination: false if the channels were ended before a sync came that the
+ * stream waits for: it would wait for ever. The caller holds the lock.
+ */
+bool session_syncs_can_come_locked(const VmfSession *s, GError **error);
 /* Answers the source's question whether its stream is here, if it is. Any thread. */
 void session_answer_settle(VmfSession *s);
 bool session_dispatch(VmfSession *s, const uint8_t *message, size_t size, GError **error);

@@ -11,7 +11,7 @@ void stream_clear(StreamRing *ring)
     g_clear_pointer(&ring->data, g_free);
 }
 
-static uint64_t newest_sync(const StreamRing *ring)
+uint64_t stream_newest_sync(const StreamRing *ring)
 {
     const StreamMark *last = g_queue_peek_tail((GQueue *)&ring->marks);
 
@@ -27,7 +27,7 @@ void stream_put(StreamRing *ring, const void *data, size_t size, uint64_t sync)
     if (!ring->data) {
         ring->data = g_malloc(STREAM_RING);
     }
-    if (sync > newest_sync(ring)) {
+    if (sync > stream_newest_sync(ring)) {
         StreamMark *mark = g_new(StreamMark, 1);
 
         *mark = (StreamMark){.position = ring->head, .sync = sync};

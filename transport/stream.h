@@ -36,6 +36,8 @@ static inline size_t stream_room(const StreamRing *ring)
 }
 /* Adds bytes that need `sync'; the caller has checked the room. */
 void stream_put(StreamRing *ring, const void *data, size_t size, uint64_t sync);
+/* The newest sync that any byte so far needs. */
+uint64_t stream_newest_sync(const StreamRing *ring);
 /* Bytes at the tail that may be taken when `seen' is the newest sync seen. */
 size_t stream_readable(StreamRing *ring, uint64_t seen);
 /* Bytes at the tail in one piece that all need the same sync, at most `most'; sets it. */

@@ -101,8 +101,10 @@ VMF_API bool vmf_session_settle(VmfSession *session, GError **error);
 /*
  * Destination, for a VMM with a hand-over of its own instead of
  * vmf_session_complete(): ends every remote access to its RAM, now. The stream
- * and the return path live on. Call it when everything has arrived (the source
- * has flushed with VMF_FLUSH_FINAL), before the VM runs. The session's own thread.
+ * and the return path live on. Call it before the VM runs, and when everything
+ * has arrived: the reader has read something that the source put behind a flush
+ * with VMF_FLUSH_FINAL. Too early, the session fails, at once or when stream
+ * bytes come that need what was cut off. The session's own thread.
  */
 VMF_API bool vmf_session_revoke(VmfSession *session, GError **error);
 
