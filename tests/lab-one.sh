@@ -43,7 +43,8 @@ limited() {
 }
 
 session_suite() {
-    VMFERRY_TEST_URI=$1 timeout 120 "$BUILD/tests/test-session"
+    VMFERRY_TEST_URI=$1 timeout 120 "$BUILD/tests/test-session" &&
+        VMFERRY_TEST_URI=$1 timeout 120 "$BUILD/tests/test-session-failures"
 }
 
 sweep() {
@@ -129,6 +130,18 @@ memlock_tiny() {
         limited 64 setpriv --bounding-set=-ipc_lock --inh-caps=-ipc_lock "$0" --bench "" "" --ram 8M
 }
 
+result_as_documented() {
+    local listener status=0
+    timeout 100 "$VMFERRY" bench --listen "rdma:$LAB_ADDR:4997" >/tmp/listen.json 2>&1 &
+    listener=$!
+    await_listener /tmp/listen.json
+    timeout 100 "$VMFERRY" bench "rdma:$LAB_ADDR:4997" --channels 1,2 --raw --ram 16M --rounds 2 --devices 1x64K \
+        --verify --json /tmp/result.json --plot /tmp/result.svg || status=$?
+    kill $listener
+    wait $listener
+    [ $status = 0 ] && python3 "$HERE/bench-json.py" /tmp/result.json 2 && grep -q '<svg' /tmp/result.svg
+}
+
 if [ "${1:-}" = --bench ]; then
     shift
     PORT=$((6000 + RANDOM % 1000))
@@ -153,6 +166,7 @@ check "smallest chunks and window" \
     bench "" ",chunk-size=64K,max-inflight=64K,channels=2" --ram 8M --rounds 2
 check "bridging no gap, polling first" bench "" ",gap=0,poll-us=50" --ram 16M --rounds 2
 check "without zero detection" bench "" ",zero-detect=off" --ram 16M --zero 30
+check "a sweep's result as JSON is as documented, and is drawn" result_as_documented
 check "a pin budget of a sixteenth, with evictions" \
     bench "" ",pin-budget=4M,channels=2" --ram 32M --rounds 3 --dirty 30
 check "a small memory-lock limit slows, does not break" memlock_chunk

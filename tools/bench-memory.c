@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "bench.h"
 
@@ -19,12 +20,32 @@ uint64_t bench_random(uint64_t *state)
     return x * 0x2545f4914f6cdd1dull;
 }
 
+/* The size may come from another host: it is refused before this one runs out of memory. */
+static bool fits(const BenchPlan *plan, GError **error)
+{
+    uint64_t physical = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+
+    if (plan->populate && plan->ram > physical) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID,
+                    "a guest of %" G_GUINT64_FORMAT
+                    " MiB is larger than the memory of this host (%" G_GUINT64_FORMAT
+                    " MiB): make --ram smaller",
+                    plan->ram >> 20, physical >> 20);
+        return false;
+    }
+    return true;
+}
+
 bool bench_memory_init(BenchMemory *memory, const BenchPlan *plan, GError **error)
 {
     int populate = plan->populate ? MAP_POPULATE : 0;
-    uint8_t *ram = mmap(NULL, plan->ram, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | populate, -1, 0);
+    uint8_t *ram;
 
+    if (!fits(plan, error)) {
+        return false;
+    }
+    ram = mmap(NULL, plan->ram, PROT_READ | PROT_WRITE,
+               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | populate, -1, 0);
     if (ram == MAP_FAILED) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_IO,
                     "no memory for a guest of %" G_GUINT64_FORMAT " bytes: %s", plan->ram,
@@ -102,27 +123,41 @@ void bench_memory_fill(BenchMemory *memory, const BenchPlan *plan)
     }
 }
 
+static bool is_dirty(const BenchMemory *memory, uint64_t page)
+{
+    return __atomic_load_n(&memory->dirty[page / 64], __ATOMIC_RELAXED) >> (page % 64) & 1;
+}
+
+/* A page that is clean, so that the percentage is what it says; any one when none is. */
+static uint64_t random_clean_page(const BenchMemory *memory, uint64_t *random)
+{
+    uint64_t page = bench_random(random) % memory->pages;
+
+    for (uint64_t tries = 0; is_dirty(memory, page) && tries < memory->pages; tries++) {
+        /* By luck first; when few are left, in order. */
+        page = tries < 64 ? bench_random(random) % memory->pages : (page + 1) % memory->pages;
+    }
+    return page;
+}
+
+static uint64_t hot_page(const BenchMemory *memory, uint64_t *random)
+{
+    uint64_t page = bench_random(random) % memory->pages;
+
+    /* 90 % of the writes go to a tenth of RAM. */
+    return bench_random(random) % 10 ? page % MAX(memory->pages / 10, 1) : page;
+}
+
 void bench_memory_dirty(BenchMemory *memory, const BenchPlan *plan, uint64_t *random)
 {
     uint64_t count = MAX(memory->pages * plan->dirty_percent / 100, 1);
     uint64_t start = bench_random(random) % memory->pages;
-    uint64_t hot = MAX(memory->pages / 10, 1);
 
     for (uint64_t i = 0; i < count; i++) {
-        uint64_t page = bench_random(random) % memory->pages;
+        uint64_t page = plan->pattern == PATTERN_SEQUENTIAL ? (start + i) % memory->pages
+                        : plan->pattern == PATTERN_HOTSET   ? hot_page(memory, random)
+                                                            : random_clean_page(memory, random);
 
-        if (plan->pattern == PATTERN_SEQUENTIAL) {
-            page = (start + i) % memory->pages;
-        } else if (plan->pattern == PATTERN_HOTSET && bench_random(random) % 10) {
-            page %= hot;
-        } else if (plan->pattern == PATTERN_RANDOM) {
-            /* Different pages, so that the percentage is what it says. */
-            while (__atomic_load_n(&memory->dirty[page / 64], __ATOMIC_RELAXED) >> (page % 64) &
-                       1 &&
-                   plan->dirty_percent < 100) {
-                page = bench_random(random) % memory->pages;
-            }
-        }
         bench_memory_write_page(memory, page, bench_random(random));
     }
 }
