@@ -164,6 +164,13 @@ bool registrar_send(RdmaChannel *channel, GError **error)
         !endpoint_can_send(channel->ep)) {
         return true;
     }
+    /* Pages known to be zero first: registering would make the destination have them. */
+    if (w->zero_bytes && !writer_post_zero(channel, error)) {
+        return false;
+    }
+    if (!endpoint_can_send(channel->ep)) {
+        return true; /* what ends the wait for room sends it */
+    }
     /* A listed write is not in flight yet, but its chunk must not be evicted either: post it. */
     if (!writer_post_list(channel, error)) {
         return false;

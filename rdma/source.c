@@ -20,8 +20,8 @@ static void count_inflight(RdmaChannel *channel)
  * An RDMA write may land before the destination has read a zero message that
  * was sent earlier, which would then wipe out newer data. So pages told to be
  * zero are marked, and a write to a marked page waits until every zero message
- * was dealt with. The reverse needs no care: a write is read from memory when
- * it is sent, and messages come after the writes posted before them.
+ * was dealt with. The reverse needs care only for a write that still waits for
+ * its chunk: one that was posted is over when a later message is read.
  */
 
 /* 4 KiB pages to a bit; a byte of marks is always one channel's, for a stripe is at least 64 KiB.
@@ -93,22 +93,8 @@ static bool all_marked(const uint8_t *marks, uint64_t offset, uint64_t length)
 
 static bool zero_flush(RdmaChannel *channel, GError **error)
 {
-    Writer *w = &channel->writer;
-
-    if (!w->zero_bytes) {
-        return true;
-    }
-    if (!writer_await_send(channel, error)) {
-        return false;
-    }
-    memcpy(endpoint_body(channel->ep), w->zero_body, w->zero_bytes);
-    if (!endpoint_send(channel->ep, WIRE_ZERO, 0, w->zero_bytes, error)) {
-        return false;
-    }
-    w->zero_bytes = 0;
-    w->zero_sent = true;
-    w->zero_until = channel->ep->sent;
-    return true;
+    return !channel->writer.zero_bytes ||
+           (writer_await_send(channel, error) && writer_post_zero(channel, error));
 }
 
 static bool zero_acknowledged(RdmaChannel *channel)
@@ -151,6 +137,9 @@ bool rdma_send_zero(VmfConn *base, unsigned number, unsigned block, uint64_t off
     uint8_t *marks = block_marks(channel->conn, block);
 
     g_assert(length && length <= UINT32_MAX);
+    if (writer_is_pending(channel, block, offset, length) && !writer_post_all(channel, error)) {
+        return false;
+    }
     /* Ranges of smaller pages could have marked a 4 KiB page for a part of it. */
     if (base->blocks[block]->page_size >= 1u << MARK_SHIFT && all_marked(marks, offset, length)) {
         return true;

@@ -3,6 +3,8 @@
 
 #include "writer.h"
 
+#include <string.h>
+
 #include "rdma.h"
 
 static Chunk *chunk_at(RdmaChannel *channel, unsigned block, uint64_t offset)
@@ -202,6 +204,35 @@ bool writer_progress(RdmaChannel *channel, GError **error)
     }
     __atomic_store_n(&channel->counters->inflight_bytes, ep->inflight_bytes, __ATOMIC_RELAXED);
     return send_request_if_due(channel, error);
+}
+
+bool writer_is_pending(const RdmaChannel *channel, unsigned block, uint64_t offset, uint64_t length)
+{
+    const Writer *w = &channel->writer;
+
+    for (unsigned i = 0; i < w->pending_count; i++) {
+        const PendingRange *range = &w->pending[(w->pending_first + i) % WRITER_PENDING_MAX];
+
+        if (range->block == block && range->offset < offset + length &&
+            offset < range->offset + range->length) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool writer_post_zero(RdmaChannel *channel, GError **error)
+{
+    Writer *w = &channel->writer;
+
+    memcpy(endpoint_body(channel->ep), w->zero_body, w->zero_bytes);
+    if (!endpoint_send(channel->ep, WIRE_ZERO, 0, w->zero_bytes, error)) {
+        return false;
+    }
+    w->zero_bytes = 0;
+    w->zero_sent = true;
+    w->zero_until = channel->ep->sent;
+    return true;
 }
 
 bool writer_sleep(RdmaChannel *channel, int timeout_ms, int wake_fd, bool *woken, GError **error)

@@ -93,6 +93,11 @@ bool writer_post_all(struct RdmaChannel *channel, GError **error);
 bool writer_await_progress(struct RdmaChannel *channel, GError **error);
 /* Waits until all that was posted is complete; some completion must be on its way. */
 bool writer_drain(struct RdmaChannel *channel, GError **error);
+/* Whether any of the range waits for its chunk. */
+bool writer_is_pending(const struct RdmaChannel *channel, unsigned block, uint64_t offset,
+                       uint64_t length);
+/* Sends the zero ranges gathered so far; the endpoint takes a message, and there are some. */
+bool writer_post_zero(struct RdmaChannel *channel, GError **error);
 /* Waits until the endpoint takes a counted message. */
 bool writer_await_send(struct RdmaChannel *channel, GError **error);
 /* Posts the list that was built. */
