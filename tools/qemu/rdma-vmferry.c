@@ -24,12 +24,16 @@
 #include "qemu/module.h"
 #include "qemu/timer.h"
 #include "block/aio.h"
+#include "exec/address-spaces.h"
+#include "exec/cpu-common.h"
 #include "exec/memory.h"
 #include "exec/target_page.h"
+#include "hw/core/cpu.h"
 #include "io/channel.h"
 #include "io/channel-watch.h"
 #include "sysemu/runstate.h"
 #include "sysemu/sysemu.h"
+#include "sysemu/tcg.h"
 #include "migration.h"
 #include "qemu-file.h"
 #include "ram.h"
@@ -80,6 +84,7 @@ struct QIOChannelVmferry {
     uint64_t zero_bytes;
     bool last_stage; /* the VM is stopped and its RAM is flushed */
     bool write_failed;
+    MemoryListener dirty_log;
 
     /* Destination. */
     uint8_t held; /* the newest byte */
@@ -229,6 +234,39 @@ static const VmfRamBlock *find_block(QIOChannelVmferry *rioc, ram_addr_t start)
     }
     rioc->block = NULL;
     return NULL;
+}
+
+/* --- the dirty log of emulated CPUs --- */
+
+static void flush_tlb(CPUState *cpu, run_on_cpu_data data)
+{
+    tcg_flush_softmmu_tlb(cpu);
+}
+
+/*
+ * QEMU before 9.0 takes the dirty bits of RAM blocks without telling TCG, whose
+ * CPUs go on writing through TLB entries that mark nothing dirty: such writes
+ * are lost. Flushed after the bits are taken and before any page is read, every
+ * later write is seen. KVM needs none of this.
+ */
+static void after_dirty_sync(MemoryListener *listener)
+{
+    CPUState *cpu;
+
+    CPU_FOREACH (cpu) {
+        run_on_cpu(cpu, flush_tlb, RUN_ON_CPU_NULL);
+    }
+}
+
+static void watch_dirty_log(QIOChannelVmferry *rioc)
+{
+    if (tcg_enabled()) {
+        rioc->dirty_log = (MemoryListener){
+            .name = "vmferry",
+            .log_global_after_sync = after_dirty_sync,
+        };
+        memory_listener_register(&rioc->dirty_log, &address_space_memory);
+    }
 }
 
 /* --- the hooks of the source --- */
@@ -653,6 +691,9 @@ static void vmferry_finalize(Object *obj)
     QIOChannelVmferry *rioc = QIO_CHANNEL_VMFERRY(obj);
     bool completed = migrate_get_current()->state == MIGRATION_STATUS_COMPLETED;
 
+    if (rioc->dirty_log.name) {
+        memory_listener_unregister(&rioc->dirty_log);
+    }
     if (rioc->vm_change) {
         qemu_del_vm_change_state_handler(rioc->vm_change);
     }
@@ -914,6 +955,7 @@ static void outgoing_connected(void *opaque)
     if (rioc) {
         s->to_dst_file = qemu_file_new_output(QIO_CHANNEL(rioc));
         qemu_file_set_hooks(s->to_dst_file, &source_hooks);
+        watch_dirty_log(rioc);
         object_unref(OBJECT(rioc));
         migrate_fd_connect(s, NULL);
     } else {
