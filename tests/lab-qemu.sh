@@ -46,8 +46,8 @@ two_hosts() {
 # One closing line for both.
 status=0
 log=$(mktemp)
-one_host 2>&1 | tee -a "$log" | grep -vE '^[0-9]+ passed' || true
-two_hosts 2>&1 | tee -a "$log" | grep -vE '^[0-9]+ passed' || true
+one_host 2>&1 | tee -a "$log" | grep --line-buffered -vE '^[0-9]+ passed' || true
+two_hosts 2>&1 | tee -a "$log" | grep --line-buffered -vE '^[0-9]+ passed' || true
 for part in 1 2; do
     [ "$(grep -cE '^[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$' "$log")" -ge $part ] ||
         echo "FAILED  a part of the QEMU tests did not finish" | tee -a "$log"

@@ -1,19 +1,22 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""measure -- QEMU with vmferry against stock QEMU's rdma:, in turn: measure.py VMFERRY-QEMU GUEST [RUNS]
+"""measure -- QEMU with vmferry against stock QEMU's rdma:, in turn: measure.py VMFERRY-QEMU GUEST [RUNS [ONLY]]
 
-Run it by tools/lab exec (one host), or on host 1 of two with agent.py on host 2.
+Run it by tools/lab exec (one host), or on host 1 of two with agent.py on host 2. ONLY is a regular
+expression for the titles. Every run has a source booted for it: memory that one migration has
+looked at is there for the next.
 """
 import os
+import re
 import statistics
 import sys
-import time
 
 from agent import Remote
 from vm import LOCAL, Failure, Vm
 
 OURS, GUEST = sys.argv[1:3]
 RUNS = int(sys.argv[3]) if len(sys.argv) > 3 else 3
+ONLY = sys.argv[4] if len(sys.argv) > 4 else ""
 STOCK = "/usr/bin/qemu-system-x86_64"
 TWO = os.environ["LAB_ADDR"] != os.environ["LAB_PEER"]
 THERE = os.environ["LAB_PEER"]
@@ -30,24 +33,6 @@ def target(qemu):
     return Vm(qemu, GUEST, incoming=uri, host=LOCAL), uri
 
 
-def once(source, qemu, options, pin_all, stopped):
-    """One migration; the source has its guest again afterwards."""
-    there, uri = target(qemu)
-    source.capability(rdma_pin_all=pin_all)
-    if stopped:
-        source.qmp("stop")
-    before = source.cpu_seconds()
-    source.migrate(uri + options)
-    info = source.await_migration()
-    if info["status"] != "completed":
-        raise Failure(f"{info}\n{source.output()}\n{there.output()}")
-    there.await_status("running", "paused")
-    there.end()
-    info["cpu"] = source.cpu_seconds() - before
-    source.qmp("cont")
-    return info
-
-
 def boot(qemu, append):
     vm = Vm(qemu, GUEST, append=append)
     vm.await_console("^guest ready")
@@ -56,25 +41,50 @@ def boot(qemu, append):
     return vm
 
 
+def once(qemu, options, append, pin_all, stopped):
+    """One migration of a guest booted for it; what query-migrate says at the end."""
+    source = boot(qemu, append)
+    there, uri = target(qemu)
+    try:
+        source.capability(rdma_pin_all=pin_all)
+        if stopped:
+            source.qmp("stop")
+        before = source.cpu_seconds()
+        source.migrate(uri + options)
+        info = source.await_migration()
+        info["cpu"] = source.cpu_seconds() - before
+        if info["status"] != "completed":
+            raise Failure(f"{info}\n{source.output()}\n{there.output()}")
+        there.await_status("running", "paused")
+    finally:
+        there.end()
+        source.end()
+    return info
+
+
+def report(title, name, infos):
+    def median(get):
+        return statistics.median(get(info) for info in infos)
+
+    total = [info["total-time"] for info in infos]
+    gib = median(lambda info: info["ram"]["transferred"]) / (1 << 30)
+    print(f"  {title:<34} {name:<8} total {statistics.median(total):6.0f} ms ({min(total)} to {max(total)}), "
+          f"set-up {median(lambda info: info['setup-time']):4.0f}, "
+          f"downtime {median(lambda info: info['downtime']):5.0f} ms, "
+          f"sent {gib * 1024:4.0f} MiB, CPU {median(lambda info: info['cpu']) / max(gib, 0.001):5.2f} s/GiB",
+          flush=True)
+    return statistics.median(total)
+
+
 def compare(title, append, pin_all, stopped):
+    if not re.search(ONLY, title):
+        return
     ways = {"stock": (STOCK, ""), "vmferry": (OURS, CHANNELS)}
-    sources = {name: boot(qemu, append) for name, (qemu, _) in ways.items()}
     results = {name: [] for name in ways}
     for _ in range(RUNS):
         for name, (qemu, options) in ways.items():
-            results[name].append(once(sources[name], qemu, options, pin_all, stopped))
-            time.sleep(1)
-    for source in sources.values():
-        source.end()
-    totals = {}
-    for name, infos in results.items():
-        total = [info["total-time"] for info in infos]
-        totals[name] = statistics.median(total)
-        gib = statistics.median(info["ram"]["transferred"] for info in infos) / (1 << 30)
-        print(f"  {title:<34} {name:<8} total {statistics.median(total):6.0f} ms "
-              f"({min(total)} to {max(total)}), set-up {statistics.median(i['setup-time'] for i in infos):4.0f}, "
-              f"downtime {statistics.median(i['downtime'] for i in infos):5.0f} ms, "
-              f"CPU {statistics.median(i['cpu'] for i in infos) / max(gib, 0.001):5.2f} s/GiB", flush=True)
+            results[name].append(once(qemu, options, append, pin_all, stopped))
+    totals = {name: report(title, name, infos) for name, infos in results.items()}
     print(f"  {title:<34} {totals['stock'] / totals['vmferry']:.1f} times faster", flush=True)
 
 
