@@ -189,6 +189,12 @@ static bool failed_completion(Endpoint *ep, const struct ibv_wc *wc, GError **er
                     ibv_wc_status_str(wc->status));
         break;
     case IBV_WC_REM_ACCESS_ERR:
+        /* A process that is killed loses its memory regions before its queue pairs. */
+        g_set_error(error, VMF_ERROR, VMF_ERROR_PEER,
+                    "%s: the peer's memory can no longer be written (%s): its process has ended "
+                    "or failed",
+                    ep->name, ibv_wc_status_str(wc->status));
+        break;
     case IBV_WC_REM_OP_ERR:
     case IBV_WC_REM_INV_REQ_ERR:
         g_set_error(error, VMF_ERROR, VMF_ERROR_PEER,

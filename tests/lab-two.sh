@@ -81,7 +81,7 @@ on() {
     "$LAB" run -h "$1" -t 150 -- bash -c "$2" # a flooded host is slow to answer
 }
 
-LOST='lost|no sign of life|closed|stuck|no longer answers|taken down'
+LOST='lost|can no longer be written|no sign of life|closed|stuck|no longer answers|taken down'
 
 destination_killed() {
     long_run "$1" && on 2 'pkill -KILL vmferry' && source_ends_saying "$LOST"
