@@ -27,13 +27,22 @@ static int report(const GError *error)
 
 /* --- bench --- */
 
-static bool set_list_option(VmfUri *uri, const char *name, const char *value, GError **error)
+static bool has_option(const VmfUri *uri, const char *name)
 {
-    /* A scheme without registration, such as tcp:, is run all the same beside one that has it. */
-    if (g_str_equal(name, "registration") && !g_str_equal(vmf_uri_scheme(uri), "rdma")) {
-        return true;
+    const VmfTransport *t = vmf_transport_find(vmf_uri_scheme(uri), NULL);
+
+    for (const VmfOptionSpec *spec = t ? t->options : NULL; spec && spec->name; spec++) {
+        if (g_str_equal(spec->name, name)) {
+            return true;
+        }
     }
-    return vmf_uri_set(uri, name, value, error);
+    return false;
+}
+
+/* A scheme without registration, such as tcp:, is run all the same beside one that has it. */
+static bool set_registration(VmfUri *uri, const char *value, GError **error)
+{
+    return !has_option(uri, "registration") || vmf_uri_set(uri, "registration", value, error);
 }
 
 static bool run_one(const BenchOptions *o, const char *text, const char *channels,
@@ -43,8 +52,8 @@ static bool run_one(const BenchOptions *o, const char *text, const char *channel
     BenchPlan plan = o->plan;
     BenchRow row = {.uri = text, .run = run};
 
-    if (!uri || (channels && !set_list_option(uri, "channels", channels, error)) ||
-        (registration && !set_list_option(uri, "registration", registration, error))) {
+    if (!uri || (channels && !vmf_uri_set(uri, "channels", channels, error)) ||
+        (registration && !set_registration(uri, registration, error))) {
         return false;
     }
     plan.seed += run;
