@@ -13,16 +13,23 @@ one_host() {
     "$LAB" exec --mem 4G --timeout 1500 -- python3 "$HERE/qemu/one_host.py" "$QEMU" "$GUEST"
 }
 
+start_agent() {
+    "$LAB" run -h 2 -t 1500 -- python3 "$HERE/../tools/qemu/agent.py" 10.77.0.2 4000 &
+    sleep 1
+}
+
 # Does for the test on host 1 what only this machine can do.
 serve_requests() {
-    local folder=$1 words
+    local folder=$1 words status
     while [ -d "$folder" ]; do
         if [ -e "$folder/request" ]; then
             words=$(cat "$folder/request")
             rm "$folder/request"
             # shellcheck disable=SC2086
             "$LAB" $words >&2
-            echo $? >"$folder/answer.new"
+            status=$?
+            [ "$words" != "restart 2" ] || start_agent
+            echo $status >"$folder/answer.new"
             mv "$folder/answer.new" "$folder/answer"
         fi
         sleep 0.1
@@ -34,9 +41,8 @@ two_hosts() {
     export VMFERRY_LAB_NAME=qemu-two-$$
     "$LAB" up --hosts 2 --mem 3G || return 1
     folder=$("$LAB" folder 1)
+    start_agent
     serve_requests "$folder" &
-    "$LAB" run -h 2 -t 1500 -- python3 "$HERE/../tools/qemu/agent.py" 10.77.0.2 4000 &
-    sleep 1
     "$LAB" run -h 1 -t 1500 -- python3 "$HERE/qemu/two_hosts.py" "$QEMU" "$GUEST" || status=$?
     "$LAB" down
     wait

@@ -7,11 +7,11 @@ import sys
 import time
 
 from checks import Failure, Vm, check, finish, wanted
+from moments import MODES, fast_again, must_have_failed, reach_with_retries
 
 QEMU, GUEST = sys.argv[1:3]
 ADDRESS = os.environ.get("LAB_ADDR", "127.0.0.1")
 ADDRESS6 = os.environ.get("LAB_ADDR6", "::1")
-MODES = {"rdma_pin_all": False, "return_path": False, "pause_before_switchover": False}
 port = 4440
 
 
@@ -211,66 +211,14 @@ def small_memlock(pin_all):
     target.end()
 
 
-def slow_start(uri, bandwidth=20 << 20, **capabilities):
-    """Begins a migration that takes long."""
-    guest.vm.capability(**{**MODES, **capabilities})
-    guest.vm.qmp("migrate-set-parameters", max_bandwidth=bandwidth)
-    guest.vm.migrate(uri)
-
-
-def await_status(condition, timeout=60):
-    """Waits for a moment of the migration; None if it ended before."""
-    deadline = time.monotonic() + timeout
-    while True:
-        info = guest.vm.qmp("query-migrate")
-        if info.get("status") in ("completed", "failed", "cancelled"):
-            return None
-        if condition(info):
-            return info
-        if time.monotonic() > deadline:
-            raise Failure(f"the moment does not come: {info}\n{guest.vm.output()}")
-        time.sleep(0.02)
-
-
-def reach_once(moment, uri, **capabilities):
-    """Begins a migration and returns at a moment of it; False if it was missed."""
-    if moment == "stopped":
-        guest.vm.capability(**{**MODES, "pause_before_switchover": True, **capabilities})
-        guest.vm.qmp("migrate-set-parameters", max_bandwidth=0)
-        guest.vm.migrate(uri)
-        return await_status(lambda info: info["status"] == "pre-switchover") is not None
-    if moment == "first round":
-        slow_start(uri, **capabilities)
-        return await_status(lambda info: info["status"] == "active"
-                            and info["ram"]["transferred"] > 10 << 20) is not None
-    # A later round, made slow as soon as it has begun, with so much left that it goes on a while.
-    guest.vm.qmp("migrate-set-parameters", downtime_limit=1)
-    slow_start(uri, 25 << 20, **capabilities)
-    if not await_status(lambda info: info["status"] == "active" and info["ram"]["dirty-sync-count"] >= 2
-                        and info["ram"]["remaining"] > 4 << 20):
-        return False
-    guest.vm.qmp("migrate-set-parameters", max_bandwidth=1 << 20)
-    info = guest.vm.qmp("query-migrate")
-    return info["status"] == "active" and info["ram"]["remaining"] > 2 << 20
+def listening():
+    uri = next_uri()
+    return incoming(uri), uri
 
 
 def reach(moment, options="", **capabilities):
     """Begins a migration and returns at a moment of it, with the destination."""
-    for _ in range(5):
-        uri = next_uri()
-        target = incoming(uri)
-        if reach_once(moment, uri + options, **capabilities):
-            return target
-        # The guest changed too little just then: it has moved, and moves again.
-        fast_again()
-        if guest.vm.await_migration()["status"] != "completed":
-            raise Failure(f"{guest.vm.qmp('query-migrate')}\n{guest.vm.output()}")
-        taken_over_by(target)
-    raise Failure("the guest changes too little for a later round")
-
-
-def fast_again():
-    guest.vm.qmp("migrate-set-parameters", max_bandwidth=0, downtime_limit=300)
+    return reach_with_retries(lambda: guest.vm, moment, listening, taken_over_by, options, **capabilities)
 
 
 def destination_killed(moment, **capabilities):
@@ -278,27 +226,19 @@ def destination_killed(moment, **capabilities):
     target.kill()
     if moment == "stopped":
         guest.vm.qmp("migrate-continue", state="pre-switchover")
-    info = guest.vm.await_migration(60)
-    fast_again()
-    if info["status"] != "failed" or "vmferry" not in info.get("error-desc", ""):
-        raise Failure(f"{info}\n{guest.vm.output()}")
-    guest.runs_on()
+    must_have_failed(guest.vm)
     guest.move()
 
 
 def destination_killed_in_setup():
     """The destination does not answer the connection request, and is killed then."""
-    uri = next_uri()
-    target = incoming(uri)
+    target, uri = listening()
     target.kill(signal.SIGSTOP)
     guest.vm.capability(**MODES)
     guest.vm.migrate(uri + ",connect-timeout=20s")
     time.sleep(1)
     target.kill()
-    info = guest.vm.await_migration(30)
-    if info["status"] != "failed" or "vmferry" not in info.get("error-desc", ""):
-        raise Failure(f"{info}\n{guest.vm.output()}")
-    guest.runs_on()
+    must_have_failed(guest.vm, 30)
     guest.move()
 
 
@@ -306,7 +246,7 @@ def cancelled(moment, **capabilities):
     target = reach(moment, **capabilities)
     guest.vm.qmp("migrate_cancel")
     info = guest.vm.await_migration(30)
-    fast_again()
+    fast_again(guest.vm)
     if info["status"] != "cancelled":
         raise Failure(f"{info}\n{guest.vm.output()}")
     target.await_exit()
@@ -330,7 +270,7 @@ def destination_stopped():
     target = reach("first round", ",timeout=4s")
     target.kill(signal.SIGSTOP)
     info = guest.vm.await_migration(60)
-    fast_again()
+    fast_again(guest.vm)
     target.kill()
     if info["status"] != "failed":
         raise Failure(str(info))

@@ -9,11 +9,11 @@ import sys
 import time
 
 from checks import Failure, Remote, Vm, check, finish, wanted
+from moments import MODES, must_have_failed, reach_with_retries
 
 QEMU, GUEST = sys.argv[1:3]
 HERE, THERE = "10.77.0.1", "10.77.0.2"
 FOLDER = os.environ["LAB_OUT"]
-MODES = {"rdma_pin_all": False, "return_path": False, "pause_before_switchover": False}
 there = Remote(THERE, 4000)
 number = 0
 guest = None
@@ -55,10 +55,9 @@ def incoming_here():
     return Vm(QEMU, GUEST, incoming=uri), uri
 
 
-def move(target, uri, **capabilities):
+def taken_over_by(target):
+    """The guest runs in another QEMU now; only then is the old one ended."""
     global guest
-    guest.capability(**{**MODES, **capabilities})
-    guest.must_migrate(uri)
     target.await_status("running")
     guest.end()
     guest = target
@@ -66,43 +65,38 @@ def move(target, uri, **capabilities):
     guest.sums_stay_right()
 
 
+def move(target, uri, **capabilities):
+    guest.capability(**{**MODES, **capabilities})
+    guest.must_migrate(uri)
+    taken_over_by(target)
+
+
 def there_and_back(options, **capabilities):
     for target, uri in (incoming_there(), incoming_here()):
         move(target, uri + options, **capabilities)
 
 
+def moved_there(target):
+    """It was to be caught on its way there, and was not: back again."""
+    taken_over_by(target)
+    move(*incoming_here())
+
+
 def begin(moment, **capabilities):
-    target, uri = incoming_there()
-    guest.capability(**{**MODES, "pause_before_switchover": moment == "stopped", **capabilities})
-    guest.qmp("migrate-set-parameters", max_bandwidth=0 if moment == "stopped" else 10 << 20)
-    guest.migrate(uri + ",timeout=4s")
-    deadline = time.monotonic() + 60
-    while True:
-        info = guest.qmp("query-migrate")
-        if (info["status"] == "pre-switchover" if moment == "stopped"
-                else info.get("ram", {}).get("transferred", 0) > 10 << 20):
-            return target
-        if time.monotonic() > deadline:
-            raise Failure(f"{info}\n{guest.output()}")
-        time.sleep(0.1)
+    return reach_with_retries(lambda: guest, moment, incoming_there, moved_there, ",timeout=4s", **capabilities)
 
 
-def must_have_failed():
-    info = guest.await_migration(60)
-    guest.qmp("migrate-set-parameters", max_bandwidth=0)
-    if info["status"] != "failed" or "vmferry" not in info.get("error-desc", ""):
-        raise Failure(f"{info}\n{guest.output()}")
-    guest.must_tick()
-    guest.sums_stay_right()
+def go_on(moment):
+    if moment == "stopped":
+        guest.qmp("migrate-continue", state="pre-switchover")
 
 
 def link_cut(moment, **capabilities):
     target = begin(moment, **capabilities)
     ask("link", "cut")
     try:
-        if moment == "stopped":
-            guest.qmp("migrate-continue", state="pre-switchover")
-        must_have_failed()
+        go_on(moment)
+        must_have_failed(guest)
     finally:
         ask("link", "restore")
     target.await_exit(60)
@@ -111,23 +105,40 @@ def link_cut(moment, **capabilities):
     there_and_back("")
 
 
-def link_cut_in_setup():
+def begin_with_link_cut():
+    """A migration that cannot connect yet, and the destination that does not hear of it."""
     target, uri = incoming_there()
     ask("link", "cut")
+    guest.capability(**MODES)
+    guest.migrate(uri + ",connect-timeout=4s")
+    return target
+
+
+def link_cut_in_setup():
     try:
-        guest.capability(**MODES)
-        guest.migrate(uri + ",connect-timeout=4s")
-        must_have_failed()
+        target = begin_with_link_cut()
+        must_have_failed(guest)
     finally:
         ask("link", "restore")
     target.end()
     there_and_back("")
 
 
-def host_killed():
-    begin("first round")
-    ask("kill", "2")
-    must_have_failed()
+def host_killed(moment):
+    """The guest runs on, and moves when the host is there again."""
+    try:
+        if moment == "set-up":
+            begin_with_link_cut()
+        else:
+            begin(moment)
+        ask("kill", "2")
+        go_on(moment)
+        must_have_failed(guest)
+    finally:
+        if moment == "set-up":
+            ask("link", "restore")
+        ask("restart", "2")
+    there_and_back("")
 
 
 def run(name, function, *arguments, **named):
@@ -151,8 +162,10 @@ def main():
     run("the link is cut: set-up", link_cut_in_setup)
     run("the link is cut: first round", link_cut, "first round")
     run("the link is cut: first round, return path", link_cut, "first round", return_path=True)
+    run("the link is cut: later round", link_cut, "later round")
     run("the link is cut: stopped", link_cut, "stopped")
-    run("the destination's host is killed", host_killed)
+    for moment in ("set-up", "first round", "later round", "stopped"):
+        run(f"the destination's host is killed: {moment}", host_killed, moment)
     guest.end()
     finish()
 

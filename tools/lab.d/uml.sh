@@ -87,6 +87,7 @@ start_lab() {
     check_memory
     mkdir -p "$RUN"
     echo "$HOSTS" >"$RUN/hosts"
+    echo "HOSTS=$HOSTS MEM=$MEM DEVICE=$DEVICE" >"$RUN/options"
     [ "$HOSTS" = 1 ] || wire_up "vmflab-$LAB_NAME-$$"
     for number in $(seq "$HOSTS"); do start_host "$number"; done
     for number in $(seq "$HOSTS"); do await_host "$number"; done
@@ -214,6 +215,21 @@ lab_kill() {
     pid=$(cat "$(host_dir "$1")/pid")
     kill -KILL -- "-$pid" 2>/dev/null || kill -KILL "$pid"
     while kill -0 "$pid" 2>/dev/null; do sleep 0.05; done
+}
+
+lab_restart() {
+    local number=${1:?restart needs the number of a host}
+    [ -d "$(host_dir "$number")" ] || die "no host $number has been started"
+    . "$LAB_PARTS/kernel.sh"
+    lab_kernel
+    . "$RUN/options"
+    ! host_alive "$number" || lab_kill "$number"
+    rm -rf "$(host_dir "$number")"
+    start_host "$number"
+    await_host "$number"
+    # It has another hardware address now, which the other host hears of by this.
+    [ "$HOSTS" = 1 ] || run_on "$number" 30 ping -q -c 3 -i 0.2 "10.77.0.$((3 - number))" >/dev/null ||
+        die "the two hosts do not reach each other"
 }
 
 # --- kernel logs ---

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """vm -- QEMU processes under test: QMP, the guest's console, migration"""
+import functools
 import hashlib
 import json
 import os
@@ -107,6 +108,23 @@ class Local:
 LOCAL = Local()
 
 
+@functools.lru_cache
+def version_of(qemu):
+    """The major version; 0 if it does not say."""
+    text = subprocess.run([qemu, "--version"], capture_output=True, text=True, timeout=30).stdout
+    found = re.search(r"version (\d+)", text)
+    return int(found[1]) if found else 0
+
+
+def spelled_for(qemu, uri):
+    """rdma:HOST:PORT,OPTIONS as this QEMU wants it: since 10 the options go behind the host."""
+    found = re.fullmatch(r"rdma:(?:\[(.*)\]|([^:]*)):(\d+)(,.*)", uri)
+    if not found or version_of(qemu) < 10:
+        return uri
+    v6, host, port, options = found.groups()
+    return f"rdma:[{v6}{options}]:{port}" if v6 is not None else f"rdma:{host}{options}:{port}"
+
+
 class Vm:
     """One QEMU process with the test guest."""
     count = 0
@@ -114,7 +132,7 @@ class Vm:
     def __init__(self, qemu, guest, memory=256, incoming=None, host=LOCAL, qmp=None, append="",
                  arguments=(), environment=(), cpu_seconds=None):
         Vm.count += 1
-        self.host, self.name = host, f"vm{Vm.count}"
+        self.host, self.name, self.qemu = host, f"vm{Vm.count}", qemu
         base = f"/tmp/{os.getpid()}-{self.name}"
         self.console, self.log, self.core = base + ".console", base + ".log", base + ".core"
         self.memory = memory
@@ -128,7 +146,7 @@ class Vm:
                    "-qmp", f"unix:{text},server=on,wait=off" if text
                    else f"tcp:{address[0]}:{address[1]},server=on,wait=off", *arguments]
         if incoming:
-            command += ["-incoming", incoming]
+            command += ["-incoming", spelled_for(qemu, incoming)]
         command = [*environment, *command]
         self.process = host.start(command, self.log)
         try:
@@ -192,7 +210,7 @@ class Vm:
                                for name, state in capabilities.items()])
 
     def migrate(self, uri, **arguments):
-        self.qmp("migrate", uri=uri, **arguments)
+        self.qmp("migrate", uri=spelled_for(self.qemu, uri), **arguments)
 
     def await_migration(self, timeout=120, progress=None):
         """The final query-migrate, whatever it says."""

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""moments -- migrations that are caught at a moment, to be disturbed there"""
+import time
+
+from checks import Failure
+
+MODES = {"rdma_pin_all": False, "return_path": False, "pause_before_switchover": False}
+
+
+def ended(info):
+    return info.get("status") in ("completed", "failed", "cancelled")
+
+
+def await_moment(vm, condition, timeout=60):
+    """Waits for a moment of the migration; False if it ended before."""
+    deadline = time.monotonic() + timeout
+    while True:
+        info = vm.qmp("query-migrate")
+        if ended(info):
+            return False
+        if condition(info):
+            return True
+        if time.monotonic() > deadline:
+            raise Failure(f"the moment does not come: {info}\n{vm.output()}")
+        time.sleep(0.02)
+
+
+def slow_start(vm, uri, bandwidth, **capabilities):
+    """Begins a migration that takes long."""
+    vm.capability(**{**MODES, **capabilities})
+    vm.qmp("migrate-set-parameters", max_bandwidth=bandwidth)
+    vm.migrate(uri)
+
+
+def fast_again(vm):
+    vm.qmp("migrate-set-parameters", max_bandwidth=0, downtime_limit=300)
+
+
+def later_round(vm, uri, **capabilities):
+    """A later round, made slow as soon as it has begun, with so much left that it goes on a while."""
+    vm.qmp("migrate-set-parameters", downtime_limit=1)
+    slow_start(vm, uri, 25 << 20, **capabilities)
+    if not await_moment(vm, lambda info: info["status"] == "active" and info["ram"]["dirty-sync-count"] >= 2
+                        and info["ram"]["remaining"] > 4 << 20):
+        return False
+    vm.qmp("migrate-set-parameters", max_bandwidth=1 << 20)
+    info = vm.qmp("query-migrate")
+    return info["status"] == "active" and info["ram"]["remaining"] > 2 << 20
+
+
+def reach(vm, moment, uri, **capabilities):
+    """Begins a migration and returns at a moment of it; False if it was missed."""
+    if moment == "stopped":
+        slow_start(vm, uri, 0, **{"pause_before_switchover": True, **capabilities})
+        return await_moment(vm, lambda info: info["status"] == "pre-switchover")
+    if moment == "first round":
+        slow_start(vm, uri, 15 << 20, **capabilities)
+        return await_moment(vm, lambda info: info["status"] == "active"
+                            and info["ram"]["transferred"] > 10 << 20)
+    return later_round(vm, uri, **capabilities)
+
+
+def reach_with_retries(vm_of, moment, start_destination, taken_over_by, options="", **capabilities):
+    """As reach(). A guest that changes too little just then has moved, and moves again.
+
+    vm_of() is the guest's QEMU now, start_destination() gives one that listens and its URI, and
+    taken_over_by() is told that it has the guest.
+    """
+    for _ in range(5):
+        target, uri = start_destination()
+        if reach(vm_of(), moment, uri + options, **capabilities):
+            return target
+        fast_again(vm_of())
+        info = vm_of().await_migration()
+        if info["status"] != "completed":
+            raise Failure(f"{info}\n{vm_of().output()}")
+        taken_over_by(target)
+    raise Failure("the guest changes too little for a later round")
+
+
+def must_have_failed(vm, timeout=60):
+    """The migration fails soon, says why, and the guest runs on."""
+    info = vm.await_migration(timeout)
+    fast_again(vm)
+    if info["status"] != "failed" or "vmferry" not in info.get("error-desc", ""):
+        raise Failure(f"{info}\n{vm.output()}")
+    vm.must_tick()
+    vm.sums_stay_right()

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* QEMU 10 calls RAM's transport by names, for every migration: most are none of ours. */
+
+#include "glue.h"
+
+#include "compat.h"
+
+#include "migration/migration-stats.h"
+
+/* --- RAM --- */
+
+int rdma_control_save_page(QEMUFile *f, ram_addr_t block_offset, ram_addr_t offset, size_t size)
+{
+    int ret;
+
+    if (!migrate_rdma()) {
+        return RAM_SAVE_CONTROL_NOT_SUPP;
+    }
+    ret = source_save_page(f, block_offset, offset, size);
+    return ret ? ret : RAM_SAVE_CONTROL_DELAYED;
+}
+
+int rdma_registration_start(QEMUFile *f, uint64_t flags)
+{
+    return 0;
+}
+
+int rdma_registration_stop(QEMUFile *f, uint64_t flags)
+{
+    return migrate_rdma() ? source_after_ram(f, flags) : 0;
+}
+
+int rdma_block_notification_handle(QEMUFile *f, const char *name)
+{
+    return 0;
+}
+
+/* Stock QEMU's transport puts marks for this into the stream, ours none. */
+int rdma_registration_handle(QEMUFile *f)
+{
+    return migrate_rdma() ? -EINVAL : 0;
+}
+
+void interface_connected(QIOChannelVmferry *rioc, QEMUFile *f)
+{
+}
+
+/*
+ * Nothing has accounted the pages yet. What was transferred must not become less
+ * while QEMU takes differences of it for the rate limit, so zero pages beyond
+ * those saved wait for the next time.
+ */
+uint64_t interface_account(QEMUFile *f, uint64_t saved, uint64_t zero, bool last)
+{
+    const uint64_t pages = last ? zero : MIN(zero, saved);
+
+    stat64_add(&mig_stats.zero_pages, pages);
+    stat64_add(&mig_stats.normal_pages, saved - pages);
+    stat64_add(&mig_stats.rdma_bytes, (saved - pages) * qemu_target_page_size());
+    return pages;
+}
+
+/* --- starting --- */
+
+/*
+ * QEMU's parser of addresses ignores what it does not know behind the port, but
+ * takes any host: so vmferry's options go behind the host, HOST,OPTION=VALUE:PORT.
+ */
+static VmfUri *parse_address(const InetSocketAddress *address, Error **errp)
+{
+    const char *host = address->host + (g_str_has_prefix(address->host, "//") ? 2 : 0);
+    g_auto(GStrv) parts = g_strsplit(host, ",", 2);
+    const bool v6 = strchr(parts[0] ? parts[0] : "", ':') != NULL;
+    g_autofree char *host_port = g_strdup_printf(
+        "%s%s%s:%s%s%s", v6 ? "[" : "", parts[0] ? parts[0] : "", v6 ? "]" : "", address->port,
+        parts[0] && parts[1] ? "," : "", parts[0] && parts[1] ? parts[1] : "");
+
+    return glue_parse_uri(host_port, errp);
+}
+
+void rdma_start_outgoing_migration(void *opaque, InetSocketAddress *address, Error **errp)
+{
+    MigrationState *s = opaque;
+    VmfUri *uri = glue_can_migrate(errp) ? parse_address(address, errp) : NULL;
+
+    if (uri) {
+        s->rdma_migration = true;
+        source_start(s, uri, errp);
+    }
+}
+
+void rdma_start_incoming_migration(InetSocketAddress *address, Error **errp)
+{
+    g_autoptr(VmfUri) uri = glue_can_migrate(errp) ? parse_address(address, errp) : NULL;
+
+    if (uri) {
+        migrate_get_current()->rdma_migration = true;
+        destination_start(uri, errp);
+    }
+}

@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * QEMU's rdma: migration by vmferry: what its parts share
+ *
+ * They take the place of migration/rdma.c: a QIOChannel for the stream, and what
+ * QEMU calls for RAM, over a session of libvmferry. QEMU keeps the dirty log,
+ * convergence and device state.
+ *
+ *   channel.c      the QIOChannel
+ *   source.c       RAM, the stream and its end, connecting
+ *   destination.c  the stream, holding back its newest byte, accepting
+ *   blocks.c       QEMU's RAM blocks as vmferry's
+ *   start.c        URI and capabilities
+ *   ending.c       sessions are ended behind QEMU's back, which must not wait
+ *   hooks.c        what QEMU 7.2 calls: QEMUFileHooks
+ *   calls.c        what QEMU 10 calls: functions by name
+ *   compat.h       names that changed between them
+ *
+ * Who owns the VM. Without the return-path capability the destination holds
+ * back the newest byte of the stream until another follows, or, at the end,
+ * until the source has said GO; the source says it when its migration state has
+ * become "completed", after which it never runs the VM again by itself. With
+ * return-path QEMU's destination runs the VM when everything is loaded and the
+ * source waits for its SHUT message; if the connection is lost while the
+ * destination may have everything, the source leaves the VM stopped.
+ */
+#ifndef VMFERRY_GLUE_H
+#define VMFERRY_GLUE_H
+
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "qemu/error-report.h"
+#include "qemu/event_notifier.h"
+#include "qemu/main-loop.h"
+#include "exec/cpu-common.h"
+#include "exec/memory.h"
+#include "exec/target_page.h"
+#include "io/channel.h"
+#include "migration/migration.h"
+#include "migration/qemu-file.h"
+#include "migration/ram.h"
+#include "migration/rdma.h"
+#include <vmferry/vmferry.h>
+
+/* What the source puts before QEMU's stream: this, then GREETING_* flags, as be32s. */
+#define GREETING 0x514d5531u /* "QMU1" */
+#define GREETING_RETURN_PATH 1u
+
+#define TYPE_QIO_CHANNEL_VMFERRY "qio-channel-vmferry"
+OBJECT_DECLARE_SIMPLE_TYPE(QIOChannelVmferry, QIO_CHANNEL_VMFERRY)
+
+typedef struct Block {
+    ram_addr_t start;
+    const VmfRamBlock *ram;
+} Block;
+
+typedef enum { HAND_OVER_NOT_YET, HAND_OVER_RUNS, HAND_OVER_OWNER, HAND_OVER_FAILED } HandOver;
+
+struct QIOChannelVmferry {
+    QIOChannel parent;
+    VmfSession *session;
+    VmfFile *file; /* owned by the session */
+    VmfFile *back; /* the return path: read by the source, written by the destination */
+    GArray *blocks;
+    bool outgoing, return_path;
+
+    /* Source. */
+    const Block *block; /* the last one used */
+    unsigned pages;     /* since the last correction */
+    bool iterating;     /* RAM was saved */
+    uint64_t zero_bytes;
+    bool last_stage; /* the VM is stopped and its RAM is flushed */
+    bool write_failed;
+    MemoryListener dirty_log; /* registered if it has a name */
+
+    /* Destination. */
+    uint8_t held; /* the newest byte */
+    bool holds;
+    HandOver hand_over; /* written by its thread before `handed_over' is set */
+    EventNotifier handed_over;
+    GError *hand_over_error;
+    int watched_fd;
+    VMChangeStateEntry *vm_change;
+};
+
+/* Takes the session; `outgoing' is the source's end. NULL without a return path. */
+QIOChannelVmferry *channel_new(VmfSession *session, GArray *blocks, bool outgoing, bool return_path,
+                               GError **error);
+/*
+ * `may_wait': a few bytes stay in the buffer, for every flush is a fence behind
+ * the RAM before it, on every channel; QEMU flushes a section end many times a
+ * second.
+ */
+ssize_t channel_put(VmfFile *file, const struct iovec *iov, size_t niov, bool may_wait,
+                    GError **error);
+/* Copies what is there, waiting for the first byte if the file blocks; 0 when there is nothing. */
+size_t channel_take(VmfFile *file, uint8_t *to, size_t size);
+
+typedef struct BlockList {
+    VmfRamBlocks *ram;
+    GArray *blocks; /* of Block */
+    GError *error;
+} BlockList;
+
+/* The RAM blocks of this VM, to be given back by block_list_clear(). */
+bool block_list_fill(BlockList *list, Error **errp);
+void block_list_clear(BlockList *list);
+/* The block that QEMU has at `start', or NULL. */
+const VmfRamBlock *block_find(QIOChannelVmferry *rioc, ram_addr_t start);
+
+typedef enum { END_NOW, END_BY_HANDING_OVER, END_AFTER_THE_PEER } EndHow;
+
+/* Takes the session and its return path. Ending one may take long, so not in QEMU's main loop. */
+void session_end(VmfSession *session, VmfFile *back, EndHow how);
+
+/* A page goes on its way; 0, or -EIO, and the error is set everywhere that QEMU looks. */
+int source_save_page(QEMUFile *f, ram_addr_t block_offset, ram_addr_t offset, size_t size);
+/* After a slice of a round; `flags' is one of RAM_CONTROL_*. The same results. */
+int source_after_ram(QEMUFile *f, uint64_t flags);
+ssize_t source_write(QIOChannelVmferry *rioc, const struct iovec *iov, size_t niov, Error **errp);
+ssize_t source_read(QIOChannelVmferry *rioc, uint8_t *to, size_t size, Error **errp);
+/* Takes the URI; connects in a thread of its own and goes on in QEMU's main loop. */
+void source_start(MigrationState *s, VmfUri *uri, Error **errp);
+
+ssize_t destination_write(QIOChannelVmferry *rioc, const struct iovec *iov, size_t niov,
+                          Error **errp);
+ssize_t destination_read(QIOChannelVmferry *rioc, uint8_t *to, size_t size);
+/* Listens, and accepts in a thread of its own. */
+void destination_start(const VmfUri *uri, Error **errp);
+
+/* HOST:PORT and vmferry's options behind it, as text; more from the environment. */
+VmfUri *glue_parse_uri(const char *host_port, Error **errp);
+/* Whether QEMU is set up to do nothing that rdma: cannot. */
+bool glue_can_migrate(Error **errp);
+
+/* --- what hooks.c and calls.c each have --- */
+
+/* QEMU calls this for a connection to a destination, before it saves anything. */
+void interface_connected(QIOChannelVmferry *rioc, QEMUFile *f);
+/*
+ * Accounts pages that were saved, and those found to be zero behind that, which
+ * may be more than were saved since the last time; the number of these that were
+ * accounted. `last': no more follow.
+ */
+uint64_t interface_account(QEMUFile *f, uint64_t saved, uint64_t zero, bool last);
+
+#endif

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* QEMU 7.2 calls RAM's transport by QEMUFileHooks. */
+
+#include "glue.h"
+
+#include "compat.h"
+
+#include "exec/address-spaces.h"
+#include "hw/core/cpu.h"
+#include "sysemu/tcg.h"
+
+/* --- the dirty log of emulated CPUs --- */
+
+static void flush_tlb(CPUState *cpu, run_on_cpu_data data)
+{
+    tcg_flush_softmmu_tlb(cpu);
+}
+
+/*
+ * QEMU before 9.0 takes the dirty bits of RAM blocks without telling TCG, whose
+ * CPUs go on writing through TLB entries that mark nothing dirty: such writes
+ * are lost. Flushed after the bits are taken and before any page is read, every
+ * later write is seen. KVM needs none of this.
+ */
+static void after_dirty_sync(MemoryListener *listener)
+{
+    CPUState *cpu;
+
+    CPU_FOREACH (cpu) {
+        run_on_cpu(cpu, flush_tlb, RUN_ON_CPU_NULL);
+    }
+}
+
+static void watch_dirty_log(QIOChannelVmferry *rioc)
+{
+    if (tcg_enabled()) {
+        rioc->dirty_log = (MemoryListener){
+            .name = "vmferry",
+            .log_global_after_sync = after_dirty_sync,
+        };
+        memory_listener_register(&rioc->dirty_log, &address_space_memory);
+    }
+}
+
+/* --- RAM --- */
+
+static size_t hook_save_page(QEMUFile *f, ram_addr_t block_offset, ram_addr_t offset, size_t size,
+                             uint64_t *bytes_sent)
+{
+    int ret = source_save_page(f, block_offset, offset, size);
+
+    if (ret == 0) {
+        *bytes_sent = size;
+    }
+    return ret;
+}
+
+static int hook_after_ram(QEMUFile *f, uint64_t flags, void *data)
+{
+    return source_after_ram(f, flags);
+}
+
+static const QEMUFileHooks source_hooks = {
+    .after_ram_iterate = hook_after_ram,
+    .save_page = hook_save_page,
+};
+
+void interface_connected(QIOChannelVmferry *rioc, QEMUFile *f)
+{
+    qemu_file_set_hooks(f, &source_hooks);
+    watch_dirty_log(rioc);
+}
+
+/* QEMU has accounted every page in full by itself. */
+uint64_t interface_account(QEMUFile *f, uint64_t saved, uint64_t zero, bool last)
+{
+    const uint64_t pages = MIN(zero, (uint64_t)ram_counters.normal);
+    const uint64_t bytes = pages * qemu_target_page_size();
+
+    if (pages) {
+        ram_counters.normal -= pages;
+        ram_counters.duplicate += pages;
+        ram_counters.transferred -= bytes;
+        ram_counters.precopy_bytes -= MIN(bytes, ram_counters.precopy_bytes);
+        qemu_file_credit_transfer(f, -bytes);
+        qemu_file_acct_rate_limit(f, -(int64_t)bytes);
+    }
+    return pages;
+}
+
+/* --- starting --- */
+
+void rdma_start_outgoing_migration(void *opaque, const char *host_port, Error **errp)
+{
+    VmfUri *uri = glue_can_migrate(errp) ? glue_parse_uri(host_port, errp) : NULL;
+
+    if (uri) {
+        source_start(opaque, uri, errp);
+    }
+}
+
+void rdma_start_incoming_migration(const char *host_port, Error **errp)
+{
+    g_autoptr(VmfUri) uri = glue_can_migrate(errp) ? glue_parse_uri(host_port, errp) : NULL;
+
+    if (uri) {
+        destination_start(uri, errp);
+    }
+}

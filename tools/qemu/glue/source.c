@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The source: RAM, the stream and its end, connecting. */
+
+#include "glue.h"
+
+#include "compat.h"
+
+#include "qemu/timer.h"
+
+/* A QEMUFile flushes by itself when that many bytes, or pieces, have gathered. */
+#define QEMU_BUFFER_BYTES 32768
+#define QEMU_BUFFER_PIECES 64
+/* RAM that may wait for its channel besides what is in flight. */
+#define QUEUED_BYTES (32u << 20)
+/* How often a migration that is still connecting looks whether it was cancelled. */
+#define CONNECT_WATCH_MS 100
+/* Pages between two accounts. */
+#define ACCOUNT_PAGES 256
+
+/* --- RAM --- */
+
+static int source_failed(QIOChannelVmferry *rioc, QEMUFile *f, GError *error)
+{
+    MigrationState *s = migrate_get_current();
+    Error *err = NULL;
+
+    rioc->write_failed = true;
+    error_setg(&err, "vmferry: %s", error->message);
+    if (s->state != MIGRATION_STATUS_CANCELLING) {
+        migrate_set_error(s, err);
+    }
+    qemu_file_set_error_obj(f, -EIO, err);
+    g_error_free(error);
+    return -EIO;
+}
+
+/* Which pages are zero and cost nothing is found out behind QEMU, channel by channel. */
+static void account(QIOChannelVmferry *rioc, QEMUFile *f, bool last)
+{
+    const uint64_t page_size = qemu_target_page_size();
+    VmfStats stats = {.size = sizeof(stats)};
+    uint64_t zero;
+
+    vmf_session_get_stats(rioc->session, &stats);
+    zero = (stats.zero_bytes - rioc->zero_bytes) / page_size;
+    rioc->zero_bytes += interface_account(f, rioc->pages, zero, last) * page_size;
+    rioc->pages = 0;
+}
+
+int source_save_page(QEMUFile *f, ram_addr_t block_offset, ram_addr_t offset, size_t size)
+{
+    QIOChannelVmferry *rioc = QIO_CHANNEL_VMFERRY(qemu_file_get_ioc(f));
+    const VmfRamBlock *ram = block_find(rioc, block_offset);
+    GError *error = NULL;
+
+    if (!ram) {
+        error = g_error_new(VMF_ERROR, VMF_ERROR_INVALID,
+                            "a RAM block was added while the VM was migrated");
+    } else if (!vmf_save_ram_page(rioc->file, ram, offset, size)) {
+        vmf_file_check(rioc->file, &error);
+    }
+    if (error) {
+        return source_failed(rioc, f, error);
+    }
+    rioc->iterating = true;
+    if (++rioc->pages >= ACCOUNT_PAGES) {
+        account(rioc, f, false);
+    }
+    return 0;
+}
+
+/*
+ * Whether QEMU may stop the VM soon, believing that what remains fits into its
+ * downtime limit, although with what is still under way it would not.
+ */
+static bool must_drain(QIOChannelVmferry *rioc)
+{
+    const uint64_t limit = MAX((int64_t)migrate_get_current()->threshold_size, 0);
+    const uint64_t remaining = ram_bytes_remaining();
+    VmfStats stats = {.size = sizeof(stats)};
+
+    if (remaining > limit) {
+        return false;
+    }
+    vmf_session_get_stats(rioc->session, &stats);
+    return remaining == 0 || remaining + stats.max_inflight + QUEUED_BYTES > limit;
+}
+
+/*
+ * QEMU calls this after every slice of a round. Draining each would leave the
+ * wire empty in between.
+ */
+int source_after_ram(QEMUFile *f, uint64_t flags)
+{
+    QIOChannelVmferry *rioc = QIO_CHANNEL_VMFERRY(qemu_file_get_ioc(f));
+    bool last = flags == RAM_CONTROL_FINISH;
+    GError *error = NULL;
+
+    if (flags == RAM_CONTROL_SETUP) {
+        return 0;
+    }
+    if (last || must_drain(rioc)) {
+        if (!vmf_flush_ram_pages(rioc->file, last ? VMF_FLUSH_FINAL : VMF_FLUSH_ROUND)) {
+            vmf_file_check(rioc->file, &error);
+            return source_failed(rioc, f, error);
+        }
+    }
+    account(rioc, f, last);
+    rioc->last_stage |= last;
+    return 0;
+}
+
+/* --- the stream --- */
+
+/*
+ * Without a return path QEMU reports "completed" when its last flush returns.
+ * What it flushes with the VM stopped must by then have left this process,
+ * which may be killed at once. A full buffer is no flush of QEMU's own will.
+ */
+static bool settle_if_last(QIOChannelVmferry *rioc, ssize_t size, size_t niov, GError **error)
+{
+    return !rioc->last_stage || rioc->return_path || size >= QEMU_BUFFER_BYTES ||
+           niov >= QEMU_BUFFER_PIECES || vmf_session_settle(rioc->session, error);
+}
+
+ssize_t source_write(QIOChannelVmferry *rioc, const struct iovec *iov, size_t niov, Error **errp)
+{
+    MigrationState *s = migrate_get_current();
+    g_autoptr(GError) error = NULL;
+    ssize_t done = channel_put(rioc->file, iov, niov, rioc->iterating && !rioc->last_stage, &error);
+
+    if (done < 0 || !settle_if_last(rioc, done, niov, &error)) {
+        Error *err = NULL;
+
+        done = -1;
+        rioc->write_failed = true;
+        error_setg(&err, "vmferry: %s", error->message);
+        if (s->state != MIGRATION_STATUS_CANCELLING) {
+            migrate_set_error(s, err);
+        }
+        error_propagate(errp, err);
+    }
+    return done;
+}
+
+/*
+ * The return path broke. Was everything sent when it did, then the destination
+ * may run the VM: it must not run here as well. The lock waits for the
+ * migration thread to be through with what it is sending.
+ */
+static void return_path_lost(QIOChannelVmferry *rioc, const char *why)
+{
+    MigrationState *s = migrate_get_current();
+    Error *err = NULL;
+
+    compat_lock();
+    if (rioc->last_stage && !rioc->write_failed) {
+        compat_keep_stopped(s);
+        error_setg(&err,
+                   "vmferry: the connection was lost when the destination had everything: "
+                   "outcome unknown. The VM stays stopped here. Look whether the destination "
+                   "runs it; only if it does not and never will, \"cont\" runs it on here (%s)",
+                   why);
+    } else {
+        error_setg(&err, "vmferry: %s", why);
+    }
+    if (s->state != MIGRATION_STATUS_CANCELLING || compat_kept_stopped(s)) {
+        migrate_set_error(s, err);
+    }
+    error_free(err);
+    compat_unlock();
+}
+
+ssize_t source_read(QIOChannelVmferry *rioc, uint8_t *to, size_t size, Error **errp)
+{
+    g_autoptr(GError) error = NULL;
+    size_t n = channel_take(rioc->back, to, size);
+
+    if (n) {
+        return n;
+    }
+    if (vmf_file_check(rioc->back, &error)) {
+        g_set_error(&error, VMF_ERROR, VMF_ERROR_PEER_LOST, "the destination hung up");
+    }
+    return_path_lost(rioc, error->message);
+    error_setg(errp, "vmferry: %s", error->message);
+    return -1;
+}
+
+/* --- connecting --- */
+
+typedef struct Outgoing {
+    VmfUri *uri;
+    BlockList list;
+    bool return_path;
+    GCancellable *cancel;
+    QEMUTimer *watch;
+    VmfSession *session;
+    GError *error;
+} Outgoing;
+
+static void outgoing_free(Outgoing *out)
+{
+    timer_free(out->watch);
+    vmf_uri_unref(out->uri);
+    block_list_clear(&out->list);
+    g_object_unref(out->cancel);
+    g_clear_error(&out->error);
+    g_free(out);
+}
+
+static void watch_for_cancel(void *opaque)
+{
+    Outgoing *out = opaque;
+
+    if (migrate_get_current()->state != MIGRATION_STATUS_SETUP) {
+        g_cancellable_cancel(out->cancel);
+    } else {
+        timer_mod(out->watch, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) + CONNECT_WATCH_MS);
+    }
+}
+
+static void outgoing_connected(void *opaque)
+{
+    Outgoing *out = opaque;
+    MigrationState *s = migrate_get_current();
+    QIOChannelVmferry *rioc = NULL;
+
+    if (out->session && s->state != MIGRATION_STATUS_SETUP) {
+        session_end(g_steal_pointer(&out->session), NULL, END_NOW);
+        g_set_error(&out->error, VMF_ERROR, VMF_ERROR_CANCELLED, "cancelled");
+    }
+    if (out->session) {
+        rioc = channel_new(out->session, out->list.blocks, true, out->return_path, &out->error);
+    }
+    if (rioc) {
+        s->to_dst_file = qemu_file_new_output(QIO_CHANNEL(rioc));
+        interface_connected(rioc, s->to_dst_file);
+        object_unref(OBJECT(rioc));
+        compat_connect(s, NULL);
+    } else {
+        Error *err = NULL;
+
+        error_setg(&err, "vmferry: %s", out->error->message);
+        compat_connect(s, err);
+        error_free(err);
+    }
+    outgoing_free(out);
+}
+
+static void *outgoing_connect(void *opaque)
+{
+    Outgoing *out = opaque;
+    VmfFile *file;
+
+    out->session = vmf_session_connect(out->uri, out->list.ram, out->cancel, &out->error);
+    if (out->session) {
+        file = vmf_session_get_file(out->session);
+        vmf_put_be32(file, GREETING);
+        vmf_put_be32(file, out->return_path ? GREETING_RETURN_PATH : 0);
+        if (!vmf_file_flush(file, &out->error)) {
+            g_clear_pointer(&out->session, vmf_session_free);
+        }
+    }
+    aio_bh_schedule_oneshot(qemu_get_aio_context(), outgoing_connected, out);
+    return NULL;
+}
+
+void source_start(MigrationState *s, VmfUri *uri, Error **errp)
+{
+    g_autoptr(VmfUri) own = uri;
+    g_autoptr(GError) error = NULL;
+    Outgoing *out;
+    BlockList list = {0};
+
+    if (compat_pin_all(s) && !vmf_uri_set(uri, "registration", "pin-all", &error)) {
+        error_setg(errp, "vmferry: %s", error->message);
+        return;
+    }
+    if (!block_list_fill(&list, errp)) {
+        return;
+    }
+    out = g_new0(Outgoing, 1);
+    out->uri = g_steal_pointer(&own);
+    out->list = list;
+    out->return_path = compat_return_path();
+    out->cancel = g_cancellable_new();
+    out->watch = timer_new_ms(QEMU_CLOCK_REALTIME, watch_for_cancel, out);
+    timer_mod(out->watch, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) + CONNECT_WATCH_MS);
+    g_thread_unref(g_thread_new("vmferry-connect", outgoing_connect, out));
+}

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What both ways of starting a migration have in common. */
+
+#include "glue.h"
+
+#include "compat.h"
+
+#include "qemu/cutils.h"
+
+VmfUri *glue_parse_uri(const char *host_port, Error **errp)
+{
+    const char *options = getenv("VMFERRY_QEMU_OPTIONS");
+    g_autofree char *text = NULL;
+    g_autoptr(GError) error = NULL;
+    VmfUri *uri;
+
+    strstart(host_port, "//", &host_port); /* as libvirt spells it */
+    text = g_strconcat("rdma:", host_port, options && *options ? "," : "", options, NULL);
+    uri = vmf_uri_parse(text, &error);
+    if (!uri) {
+        error_setg(errp, "vmferry: %s", error->message);
+    }
+    return uri;
+}
+
+bool glue_can_migrate(Error **errp)
+{
+    if (ram_block_discard_is_required()) {
+        error_setg(errp, "vmferry: RAM discard is in use and cannot be disabled");
+        return false;
+    }
+    if (migrate_postcopy()) {
+        error_setg(errp, "vmferry: rdma: does not do postcopy; switch the postcopy-ram and "
+                         "dirty-bitmaps capabilities off");
+        return false;
+    }
+    return true;
+}
