@@ -54,7 +54,10 @@ static bool fake_flush(void *opaque, VmfFlush how, unsigned flags, GError **erro
     Fake *fake = opaque;
 
     assert_int_equal(flags, 0);
-    g_string_append_printf(fake->calls, "flush:%s ", how == VMF_FLUSH_FINAL ? "final" : "round");
+    g_string_append_printf(fake->calls, "flush:%s ",
+                           how == VMF_FLUSH_FINAL   ? "final"
+                           : how == VMF_FLUSH_ROUND ? "round"
+                                                    : "start");
     return outcome(fake, "flush", error);
 }
 

@@ -258,6 +258,17 @@ static void flush_ram_pages__puts_the_stream_first_and_says_which_end_it_is(void
     assert_calls(f, "ram@4096+4096 put@0+1 flush:round put@4097+1 flush:final ");
 }
 
+static void flush_ram_pages__only_to_start_leaves_the_stream_where_it_is(void **state)
+{
+    Fixture *f = *state;
+
+    vmf_put_byte(f->file, 1);
+    assert_true(vmf_save_ram_page(f->file, &f->block, 4096, 4096));
+    assert_true(vmf_flush_ram_pages(f->file, VMF_FLUSH_START));
+    assert_true(vmf_flush_ram_pages(f->file, VMF_FLUSH_ROUND));
+    assert_calls(f, "ram@4096+4096 flush:start put@0+1 flush:round ");
+}
+
 static void tell__counts_ram_as_the_transport_accounts_it(void **state)
 {
     Fixture *f = *state;
@@ -510,6 +521,7 @@ int main(void)
         TEST(save_ram_page__without_a_ram_path_is_refused),
         TEST(stream_bytes__reach_the_transport_after_the_ram_saved_before_them),
         TEST(flush_ram_pages__puts_the_stream_first_and_says_which_end_it_is),
+        TEST(flush_ram_pages__only_to_start_leaves_the_stream_where_it_is),
         TEST(tell__counts_ram_as_the_transport_accounts_it),
         TEST(save_ram_page__checks_the_range),
         TEST(failed_drain__is_the_files_error),

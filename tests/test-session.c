@@ -75,6 +75,27 @@ static void ram__zero_then_data_then_zero_ends_right(void **state)
     pair_clear(&pair);
 }
 
+static void ram__started_goes_without_a_drain(void **state)
+{
+    Pair pair;
+    VmfStats stats = {.size = sizeof(stats)};
+
+    (void)state;
+    pair_init(&pair, 4 * MIB, true, ",channels=2");
+    pair_fill(pair.source_ram, MIB, 1);
+    pair_connect(&pair);
+    pair_save_all(&pair, 4096); /* less than a channel gathers before it begins by itself */
+    for (unsigned i = 0; i < 3000 && stats.ram_written + stats.zero_bytes < pair.size; i++) {
+        assert_true(vmf_flush_ram_pages(vmf_session_get_file(pair.source), VMF_FLUSH_START));
+        g_usleep(10000);
+        vmf_session_get_stats(pair.source, &stats);
+    }
+    assert_int_equal(stats.ram_written, MIB);
+    assert_int_equal(stats.zero_bytes, 3 * MIB);
+    pair_complete(&pair);
+    pair_clear(&pair);
+}
+
 static void ram__sparse_dirty_rounds(void **state)
 {
     Pair pair;
@@ -393,6 +414,7 @@ int main(void)
         cmocka_unit_test(ram__arrives_whatever_the_channels),
         cmocka_unit_test(ram__arrives_whatever_the_sizes),
         cmocka_unit_test(ram__zero_then_data_then_zero_ends_right),
+        cmocka_unit_test(ram__started_goes_without_a_drain),
         cmocka_unit_test(ram__sparse_dirty_rounds),
         cmocka_unit_test(ram__never_touched_memory_stays_so_on_both_sides),
         cmocka_unit_test(stream__never_overtakes_ram),

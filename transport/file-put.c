@@ -152,7 +152,7 @@ bool vmf_flush_ram_pages(VmfFile *file, VmfFlush how)
 {
     GError *error = NULL;
 
-    if (!file_usable(file, VMF_FILE_WRITE) || !push(file, NULL, 0)) {
+    if (!file_usable(file, VMF_FILE_WRITE) || (how != VMF_FLUSH_START && !push(file, NULL, 0))) {
         return false;
     }
     if (file->ops.flush_ram_pages && !file->ops.flush_ram_pages(file->opaque, how, 0, &error)) {

@@ -70,6 +70,16 @@ bool mailbox_put(Mailbox *mailbox, Payload **payload)
     return true;
 }
 
+bool mailbox_has_room(Mailbox *mailbox)
+{
+    bool room;
+
+    g_mutex_lock(&mailbox->lock);
+    room = !mailbox->full;
+    g_mutex_unlock(&mailbox->lock);
+    return room;
+}
+
 bool mailbox_take(Mailbox *mailbox, Payload **payload)
 {
     bool taken;

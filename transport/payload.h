@@ -66,6 +66,8 @@ bool mailbox_init(Mailbox *mailbox, GError **error);
 void mailbox_clear(Mailbox *mailbox);
 /* Waits for room and exchanges *payload; false when the mailbox was closed. Any thread. */
 bool mailbox_put(Mailbox *mailbox, Payload **payload);
+/* Whether a payload would find room at once, unless another client comes first. Any thread. */
+bool mailbox_has_room(Mailbox *mailbox);
 /*
  * Exchanges *payload (an empty one) for the next; false when there is none:
  * then the thread waits for wake_fd and calls mailbox_awake.

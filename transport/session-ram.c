@@ -168,11 +168,27 @@ static uint64_t now_ns(void)
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
+/* What waits for company goes now, unless its channel has enough to do anyway. */
+static bool start_fills(VmfSession *s, GError **error)
+{
+    for (unsigned i = 0; i < s->channel_count; i++) {
+        SessionChannel *channel = &s->channels[i];
+
+        if (mailbox_has_room(&channel->mailbox) && !submit_fill(s, channel, error)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 bool session_flush_ram(void *opaque, VmfFlush how, unsigned flags, GError **error)
 {
     VmfSession *s = opaque;
     uint64_t began = now_ns();
 
+    if (how == VMF_FLUSH_START) {
+        return start_fills(s, error);
+    }
     (void)flags; /* every flush drains: the end of a round pays its own tail */
     something_since_sync(s);
     if (!submit_sync(s, true, error) || !await_syncs(s, error)) {

@@ -27,7 +27,8 @@ typedef struct VmfFile VmfFile;
 
 typedef enum {
     VMF_FLUSH_ROUND = 1, /* the end of a round over RAM: drain what it sent */
-    VMF_FLUSH_FINAL = 2  /* the last one: after it the RAM on the destination is complete */
+    VMF_FLUSH_FINAL = 2, /* the last one: after it the RAM on the destination is complete */
+    VMF_FLUSH_START = 3 /* no drain: what was gathered goes on its way where nothing is before it */
 } VmfFlush;
 
 /* What get_buffer returns besides a count of bytes. */
@@ -85,7 +86,7 @@ typedef struct VmfFileOps {
     bool (*save_ram_page)(void *opaque, const VmfRamBlock *block, uint64_t offset, uint64_t length,
                           unsigned flags, uint64_t *accounted, GError **error);
 
-    /* Drains what save_ram_page queued. NULL if and only if save_ram_page is. */
+    /* Drains (or starts) what save_ram_page queued. NULL if and only if save_ram_page is. */
     bool (*flush_ram_pages)(void *opaque, VmfFlush how, unsigned flags, GError **error);
 } VmfFileOps;
 
@@ -186,7 +187,11 @@ VMF_API bool vmf_file_has_ram_path(VmfFile *file);
  */
 VMF_API bool vmf_save_ram_page(VmfFile *file, const VmfRamBlock *block, uint64_t offset,
                                uint64_t length);
-/* Flushes the stream, then drains the RAM path. Without a RAM path: only the stream. */
+/*
+ * Flushes the stream, then drains the RAM path. Without a RAM path: only the
+ * stream. VMF_FLUSH_START neither flushes the stream nor waits: for a caller that
+ * will not save for a while, such as one with a rate limit.
+ */
 VMF_API bool vmf_flush_ram_pages(VmfFile *file, VmfFlush how);
 
 /* --- reading --- */

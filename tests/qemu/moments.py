@@ -37,15 +37,20 @@ def fast_again(vm):
 
 
 def later_round(vm, uri, **capabilities):
-    """A later round, made slow as soon as it has begun, with so much left that it goes on a while."""
+    """A later round that goes on for a while: slowed so that it lasts longer than a query."""
     vm.qmp("migrate-set-parameters", downtime_limit=1)
     slow_start(vm, uri, 25 << 20, **capabilities)
+    # What remains last of the first round is mostly zero and goes fast.
+    if not await_moment(vm, lambda info: info["status"] == "active"
+                        and (0 < info["ram"]["remaining"] < 110 << 20 or info["ram"]["dirty-sync-count"] >= 2)):
+        return False
+    vm.qmp("migrate-set-parameters", max_bandwidth=6 << 20)
     if not await_moment(vm, lambda info: info["status"] == "active" and info["ram"]["dirty-sync-count"] >= 2
-                        and info["ram"]["remaining"] > 4 << 20):
+                        and info["ram"]["remaining"] > 2 << 20):
         return False
     vm.qmp("migrate-set-parameters", max_bandwidth=1 << 20)
     info = vm.qmp("query-migrate")
-    return info["status"] == "active" and info["ram"]["remaining"] > 2 << 20
+    return info["status"] == "active" and info["ram"]["remaining"] > 1 << 20
 
 
 def reach(vm, moment, uri, **capabilities):

@@ -6,6 +6,7 @@
 #include "compat.h"
 
 #include "migration/migration-stats.h"
+#include "migration/yank_functions.h"
 
 /* --- RAM --- */
 
@@ -17,7 +18,12 @@ int rdma_control_save_page(QEMUFile *f, ram_addr_t block_offset, ram_addr_t offs
         return RAM_SAVE_CONTROL_NOT_SUPP;
     }
     ret = source_save_page(f, block_offset, offset, size);
-    return ret ? ret : RAM_SAVE_CONTROL_DELAYED;
+    if (ret) {
+        return ret;
+    }
+    stat64_add(&mig_stats.normal_pages, 1);
+    stat64_add(&mig_stats.rdma_bytes, size);
+    return RAM_SAVE_CONTROL_DELAYED;
 }
 
 int rdma_registration_start(QEMUFile *f, uint64_t flags)
@@ -41,23 +47,26 @@ int rdma_registration_handle(QEMUFile *f)
     return migrate_rdma() ? -EINVAL : 0;
 }
 
+/* QEMU can yank any channel that can be shut down, and expects this one to be known for it. */
 void interface_connected(QIOChannelVmferry *rioc, QEMUFile *f)
 {
+    migration_ioc_register_yank(QIO_CHANNEL(rioc));
 }
 
-/*
- * Nothing has accounted the pages yet. What was transferred must not become less
- * while QEMU takes differences of it for the rate limit, so zero pages beyond
- * those saved wait for the next time.
- */
-uint64_t interface_account(QEMUFile *f, uint64_t saved, uint64_t zero, bool last)
+void interface_refund(QEMUFile *f, uint64_t pages, uint64_t limited_pages)
 {
-    const uint64_t pages = last ? zero : MIN(zero, saved);
+    const uint64_t each = qemu_target_page_size() - ZERO_PAGE_BYTES;
 
     stat64_add(&mig_stats.zero_pages, pages);
-    stat64_add(&mig_stats.normal_pages, saved - pages);
-    stat64_add(&mig_stats.rdma_bytes, (saved - pages) * qemu_target_page_size());
-    return pages;
+    stat64_add(&mig_stats.normal_pages, -pages);
+    stat64_add(&mig_stats.rdma_bytes, -(pages * each));
+    /* The rate limit is about the difference of the two. */
+    stat64_add(&mig_stats.rate_limit_start, -((pages - limited_pages) * each));
+}
+
+uint64_t interface_rounds(void)
+{
+    return stat64_get(&mig_stats.dirty_sync_count);
 }
 
 /* --- starting --- */

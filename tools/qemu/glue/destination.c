@@ -189,6 +189,7 @@ static void incoming_connected(void *opaque)
         rioc->vm_change = qemu_add_vm_change_state_handler(revoke_before_running, rioc);
     }
     f = qemu_file_new_input(QIO_CHANNEL(rioc));
+    interface_connected(rioc, f);
     object_unref(OBJECT(rioc));
     compat_process_incoming(f);
 }

@@ -66,9 +66,11 @@ struct QIOChannelVmferry {
 
     /* Source. */
     const Block *block; /* the last one used */
-    unsigned pages;     /* since the last correction */
+    unsigned pages;     /* since the last refund */
     bool iterating;     /* RAM was saved */
-    uint64_t zero_bytes;
+    uint64_t zero_seen, zero_refunded; /* pages */
+    uint64_t zero_credit; /* pages that the rate limit is to be told of */
+    uint64_t round;
     bool last_stage; /* the VM is stopped and its RAM is flushed */
     bool write_failed;
     MemoryListener dirty_log; /* registered if it has a name */
@@ -135,13 +137,16 @@ bool glue_can_migrate(Error **errp);
 
 /* --- what hooks.c and calls.c each have --- */
 
-/* QEMU calls this for a connection to a destination, before it saves anything. */
+/* For a connection that is there, on either side, before QEMU has its file. */
 void interface_connected(QIOChannelVmferry *rioc, QEMUFile *f);
+/* What a zero page is accounted with. */
+#define ZERO_PAGE_BYTES 8
 /*
- * Accounts pages that were saved, and those found to be zero behind that, which
- * may be more than were saved since the last time; the number of these that were
- * accounted. `last': no more follow.
+ * Pages that were saved, and accounted in full, were found to be zero: they cost
+ * next to nothing. So many of them count for QEMU's rate limit.
  */
-uint64_t interface_account(QEMUFile *f, uint64_t saved, uint64_t zero, bool last);
+void interface_refund(QEMUFile *f, uint64_t pages, uint64_t limited_pages);
+/* How often QEMU has taken the dirty bits so far. */
+uint64_t interface_rounds(void);
 
 #endif

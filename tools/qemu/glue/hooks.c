@@ -67,25 +67,27 @@ static const QEMUFileHooks source_hooks = {
 
 void interface_connected(QIOChannelVmferry *rioc, QEMUFile *f)
 {
-    qemu_file_set_hooks(f, &source_hooks);
-    watch_dirty_log(rioc);
+    if (rioc->outgoing) {
+        qemu_file_set_hooks(f, &source_hooks);
+        watch_dirty_log(rioc);
+    }
 }
 
-/* QEMU has accounted every page in full by itself. */
-uint64_t interface_account(QEMUFile *f, uint64_t saved, uint64_t zero, bool last)
+void interface_refund(QEMUFile *f, uint64_t pages, uint64_t limited_pages)
 {
-    const uint64_t pages = MIN(zero, (uint64_t)ram_counters.normal);
-    const uint64_t bytes = pages * qemu_target_page_size();
+    const uint64_t each = qemu_target_page_size() - ZERO_PAGE_BYTES;
 
-    if (pages) {
-        ram_counters.normal -= pages;
-        ram_counters.duplicate += pages;
-        ram_counters.transferred -= bytes;
-        ram_counters.precopy_bytes -= MIN(bytes, ram_counters.precopy_bytes);
-        qemu_file_credit_transfer(f, -bytes);
-        qemu_file_acct_rate_limit(f, -(int64_t)bytes);
-    }
-    return pages;
+    ram_counters.normal -= pages;
+    ram_counters.duplicate += pages;
+    ram_counters.transferred -= pages * each;
+    ram_counters.precopy_bytes -= MIN(pages * each, ram_counters.precopy_bytes);
+    qemu_file_credit_transfer(f, -(pages * each));
+    qemu_file_acct_rate_limit(f, -(int64_t)(limited_pages * each));
+}
+
+uint64_t interface_rounds(void)
+{
+    return ram_counters.dirty_sync_count;
 }
 
 /* --- starting --- */

@@ -14,8 +14,10 @@
 #define QUEUED_BYTES (32u << 20)
 /* How often a migration that is still connecting looks whether it was cancelled. */
 #define CONNECT_WATCH_MS 100
-/* Pages between two accounts. */
-#define ACCOUNT_PAGES 256
+/* Pages between two refunds of those that were zero. */
+#define REFUND_PAGES 256
+/* Most zero pages that are set against pages saved later, in the rate limit. */
+#define ZERO_CREDIT_PAGES 2048
 
 /* --- RAM --- */
 
@@ -34,16 +36,34 @@ static int source_failed(QIOChannelVmferry *rioc, QEMUFile *f, GError *error)
     return -EIO;
 }
 
-/* Which pages are zero and cost nothing is found out behind QEMU, channel by channel. */
-static void account(QIOChannelVmferry *rioc, QEMUFile *f, bool last)
+/*
+ * Which pages are zero and cost next to nothing is found out behind QEMU,
+ * channel by channel. Not more is refunded at once than was accounted since the
+ * last time, for QEMU takes differences of what was transferred as its bandwidth,
+ * and they must stay above nothing. What the rate limit is told of late lets other
+ * pages pass in a burst, so that is bounded, and ends with the round.
+ */
+static void refund_zero_pages(QIOChannelVmferry *rioc, QEMUFile *f, bool last)
 {
-    const uint64_t page_size = qemu_target_page_size();
     VmfStats stats = {.size = sizeof(stats)};
-    uint64_t zero;
+    uint64_t zero, pages, limited;
 
     vmf_session_get_stats(rioc->session, &stats);
-    zero = (stats.zero_bytes - rioc->zero_bytes) / page_size;
-    rioc->zero_bytes += interface_account(f, rioc->pages, zero, last) * page_size;
+    zero = stats.zero_bytes / qemu_target_page_size();
+    rioc->zero_credit = MIN(rioc->zero_credit + zero - rioc->zero_seen, ZERO_CREDIT_PAGES);
+    rioc->zero_seen = zero;
+    if (rioc->round != interface_rounds()) {
+        rioc->round = interface_rounds();
+        rioc->zero_credit = 0;
+    }
+    limited = MIN(rioc->zero_credit, rioc->pages);
+    pages = zero - rioc->zero_refunded;
+    pages = last ? pages : MIN(pages, rioc->pages);
+    if (pages) {
+        interface_refund(f, pages, limited);
+    }
+    rioc->zero_credit -= limited;
+    rioc->zero_refunded += pages;
     rioc->pages = 0;
 }
 
@@ -63,9 +83,10 @@ int source_save_page(QEMUFile *f, ram_addr_t block_offset, ram_addr_t offset, si
         return source_failed(rioc, f, error);
     }
     rioc->iterating = true;
-    if (++rioc->pages >= ACCOUNT_PAGES) {
-        account(rioc, f, false);
+    if (rioc->pages >= REFUND_PAGES) {
+        refund_zero_pages(rioc, f, false);
     }
+    rioc->pages++; /* which QEMU, or calls.c, accounts after this */
     return 0;
 }
 
@@ -94,18 +115,22 @@ int source_after_ram(QEMUFile *f, uint64_t flags)
 {
     QIOChannelVmferry *rioc = QIO_CHANNEL_VMFERRY(qemu_file_get_ioc(f));
     bool last = flags == RAM_CONTROL_FINISH;
+    VmfFlush how = VMF_FLUSH_START;
     GError *error = NULL;
 
     if (flags == RAM_CONTROL_SETUP) {
         return 0;
     }
-    if (last || must_drain(rioc)) {
-        if (!vmf_flush_ram_pages(rioc->file, last ? VMF_FLUSH_FINAL : VMF_FLUSH_ROUND)) {
-            vmf_file_check(rioc->file, &error);
-            return source_failed(rioc, f, error);
-        }
+    if (last) {
+        how = VMF_FLUSH_FINAL;
+    } else if (must_drain(rioc)) {
+        how = VMF_FLUSH_ROUND;
     }
-    account(rioc, f, last);
+    if (!vmf_flush_ram_pages(rioc->file, how)) {
+        vmf_file_check(rioc->file, &error);
+        return source_failed(rioc, f, error);
+    }
+    refund_zero_pages(rioc, f, last);
     rioc->last_stage |= last;
     return 0;
 }
