@@ -65,11 +65,11 @@ struct QIOChannelVmferry {
     bool outgoing, return_path;
 
     /* Source. */
-    const Block *block; /* the last one used */
-    unsigned pages;     /* since the last refund */
-    bool iterating;     /* RAM was saved */
+    const Block *block;                /* the last one used */
+    unsigned pages;                    /* since the last refund */
+    bool iterating;                    /* RAM was saved */
     uint64_t zero_seen, zero_refunded; /* pages */
-    uint64_t zero_credit; /* pages that the rate limit is to be told of */
+    uint64_t zero_credit;              /* pages that the rate limit is to be told of */
     uint64_t round;
     bool last_stage; /* the VM is stopped and its RAM is flushed */
     bool write_failed;
