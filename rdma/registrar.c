@@ -165,7 +165,7 @@ bool registrar_send(RdmaChannel *channel, GError **error)
         return true;
     }
     /* Pages known to be zero first: registering would make the destination have them. */
-    if (w->zero_bytes && !writer_post_zero(channel, error)) {
+    if (!writer_post_zero(channel, error)) {
         return false;
     }
     if (!endpoint_can_send(channel->ep)) {

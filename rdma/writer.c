@@ -225,6 +225,9 @@ bool writer_post_zero(RdmaChannel *channel, GError **error)
 {
     Writer *w = &channel->writer;
 
+    if (!w->zero_bytes) { /* went ahead of a registration request, in a wait for room to send */
+        return true;
+    }
     memcpy(endpoint_body(channel->ep), w->zero_body, w->zero_bytes);
     if (!endpoint_send(channel->ep, WIRE_ZERO, 0, w->zero_bytes, error)) {
         return false;

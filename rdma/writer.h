@@ -96,7 +96,7 @@ bool writer_drain(struct RdmaChannel *channel, GError **error);
 /* Whether any of the range waits for its chunk. */
 bool writer_is_pending(const struct RdmaChannel *channel, unsigned block, uint64_t offset,
                        uint64_t length);
-/* Sends the zero ranges gathered so far; the endpoint takes a message, and there are some. */
+/* Sends the zero ranges gathered so far, if any; the endpoint takes a message. */
 bool writer_post_zero(struct RdmaChannel *channel, GError **error);
 /* Waits until the endpoint takes a counted message. */
 bool writer_await_send(struct RdmaChannel *channel, GError **error);

@@ -163,7 +163,7 @@ sweep
 check "sizes that are no multiple of chunk or page" \
     bench "" ",chunk-size=64K,channels=3" --ram 33333333 --rounds 2
 check "smallest chunks and window" \
-    bench "" ",chunk-size=64K,max-inflight=64K,channels=2" --ram 8M --rounds 2
+    bench "" ",chunk-size=64K,max-inflight=64K,channels=2" --ram 24M --rounds 3 --zero 40
 check "bridging no gap, polling first" bench "" ",gap=0,poll-us=50" --ram 16M --rounds 2
 check "without zero detection" bench "" ",zero-detect=off" --ram 16M --zero 30
 check "a sweep's result as JSON is as documented, and is drawn" result_as_documented
