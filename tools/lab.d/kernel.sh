@@ -6,7 +6,9 @@ KERNEL_ON="UML_PCI_OVER_VIRTIO VIRTIO_UML INFINIBAND INFINIBAND_USER_ACCESS INFI
 INFINIBAND_ADDR_TRANS RDMA_RXE RDMA_SIW CRYPTO_CRC32 CRYPTO_CRC32C VETH DUMMY HOSTFS NAMESPACES
 NET_NS TMPFS DEVTMPFS USERFAULTFD MEMFD_CREATE PACKET INET IPV6 NET_UDP_TUNNEL UML_NET_VECTOR
 NET_SCHED NET_SCH_NETEM NET_SCH_TBF HIGH_RES_TIMERS PROC_PAGE_MONITOR"
-KERNEL_OFF="BTRFS_FS SOUND REISERFS_FS DEBUG_INFO WERROR"
+# Stacks in vmalloc space are unmapped for a moment while the kernel flushes that space's mappings; an
+# interrupt just then copies from such a stack, and faults for ever.
+KERNEL_OFF="BTRFS_FS SOUND REISERFS_FS DEBUG_INFO WERROR VMAP_STACK"
 # The processor's whole extended state is saved on kernel stacks (see patch_source), and soft-RoCE
 # and the veth pair under it run deep within interrupts: 64 KiB.
 KERNEL_STACK_ORDER=4
@@ -37,6 +39,7 @@ configure() {
     for option in $KERNEL_OFF; do scripts/config -d "$option"; done
     scripts/config --set-val KERNEL_STACK_ORDER $KERNEL_STACK_ORDER
     make -s ARCH=um olddefconfig >/dev/null
+    ! grep -q '^CONFIG_VMAP_STACK=y' .config || die "the kernel cannot be configured without VMAP_STACK"
     for option in $KERNEL_ON; do
         # Some have been folded into others in later versions; those that matter are checked.
         case $option in NAMESPACES | CRYPTO_CRC32 | NET_UDP_TUNNEL | VIRTIO_UML) continue ;; esac
