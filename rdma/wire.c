@@ -215,6 +215,10 @@ size_t wire_device_encode(const VmfDeviceHeader *header, uint8_t *out, size_t ro
     vmf_write_bytes(&w, header->idstr, length);
     vmf_write_be32(&w, header->instance_id);
     vmf_write_be32(&w, header->index);
+    vmf_write_be32(&w, header->flags);
+    vmf_write_be64(&w, header->total);
+    vmf_write_be64(&w, header->offset);
+    vmf_write_be64(&w, header->place);
     vmf_write_be64(&w, header->size);
     g_assert(!w.bad);
     return vmf_writer_size(&w);
@@ -228,6 +232,10 @@ size_t wire_device_decode(const uint8_t *body, size_t size, VmfDeviceHeader *hea
 
     header->instance_id = vmf_read_be32(&r);
     header->index = vmf_read_be32(&r);
+    header->flags = vmf_read_be32(&r);
+    header->total = vmf_read_be64(&r);
+    header->offset = vmf_read_be64(&r);
+    header->place = vmf_read_be64(&r);
     header->size = vmf_read_be64(&r);
     if (r.bad || length == 0 || memchr(idstr, '\0', length) || header->size == 0) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL,

@@ -120,7 +120,7 @@ bool wire_results_decode(const uint8_t *body, size_t size, unsigned count, WireR
                          GError **error);
 
 /* Device header: u8 length and bytes of idstr, u32 instance, u32 index, u64 size. */
-#define WIRE_DEVICE_HEADER_MAX (1 + 255 + 4 + 4 + 8)
+#define WIRE_DEVICE_HEADER_MAX (1 + 255 + 3 * 4 + 4 * 8)
 size_t wire_device_encode(const VmfDeviceHeader *header, uint8_t *out, size_t room);
 /* Returns the bytes taken, 0 on failure. */
 size_t wire_device_decode(const uint8_t *body, size_t size, VmfDeviceHeader *header,

@@ -6,7 +6,7 @@ import os
 import re
 import sys
 
-TEXTS = {"uri", "registration", "pattern"}
+TEXTS = {"uri", "registration", "pattern", "device_way"}
 REQUIRED = {"channels", "registration", "pattern", "ram_bytes", "bytes_written", "seconds",
             "throughput_bytes_per_second", "raw_bytes_per_second", "final_flush_seconds",
             "registration_seconds", "source_cpu_seconds", "destination_cpu_seconds", "verified"}

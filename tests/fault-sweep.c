@@ -45,18 +45,55 @@ typedef struct Side {
     bool owns;
 } Side;
 
+/* --- a device --- */
+
+static bool save(VmfDeviceJob *job, void *opaque, GError **error)
+{
+    const uint8_t state[5000] = {1};
+
+    (void)opaque;
+    return vmf_device_put(job, state, sizeof(state), NULL, NULL, error);
+}
+
+static bool load(VmfDeviceJob *job, void *opaque, GError **error)
+{
+    const void *data;
+    size_t size;
+
+    (void)opaque;
+    do {
+        if (!vmf_device_get(job, &data, &size, error)) {
+            return false;
+        }
+    } while (data);
+    return true;
+}
+
+static bool add_device(VmfSession *session, GError **error)
+{
+    static const VmfDeviceOps ops = {.size = sizeof(ops), .save = save, .load = load};
+
+    return vmf_devices_add(vmf_session_get_devices(session), "device", 0, &ops, NULL, error);
+}
+
+/* --- the two sides --- */
+
 static void *destination(void *opaque)
 {
     Side *side = opaque;
-    g_autoptr(VmfDeviceBuffer) buffer = NULL;
 
     side->session = vmf_session_accept(side->listener, side->blocks, side->cancel, &side->error);
     if (!side->session) {
         return NULL;
     }
-    buffer = vmf_session_receive_device(side->session, NULL);
-    vmf_get_be64(vmf_session_get_file(side->session));
-    side->owns = vmf_session_complete(side->session, &side->error);
+    side->owns = add_device(side->session, &side->error) &&
+                 vmf_devices_expect(vmf_session_get_devices(side->session), &side->error) &&
+                 vmf_get_be64(vmf_session_get_file(side->session)) == 1 &&
+                 vmf_devices_load(vmf_session_get_devices(side->session), &side->error) &&
+                 vmf_session_complete(side->session, &side->error);
+    if (!side->owns && !side->error) {
+        vmf_session_check(side->session, &side->error);
+    }
     vmf_session_free(side->session);
     return NULL;
 }
@@ -64,7 +101,6 @@ static void *destination(void *opaque)
 static bool source(Side *side, const VmfUri *uri, const VmfRamBlock *block)
 {
     VmfFile *file;
-    uint8_t state[5000] = {1};
     bool gave;
 
     side->session = vmf_session_connect(uri, side->blocks, side->cancel, &side->error);
@@ -78,9 +114,11 @@ static bool source(Side *side, const VmfUri *uri, const VmfRamBlock *block)
         }
         vmf_flush_ram_pages(file, VMF_FLUSH_ROUND);
     }
-    vmf_session_send_device(side->session, "device", 0, 0, state, sizeof(state), NULL);
     vmf_put_be64(file, 1);
-    gave = vmf_session_complete(side->session, &side->error);
+    gave = vmf_file_flush(file, &side->error) && add_device(side->session, &side->error) &&
+           vmf_devices_start(vmf_session_get_devices(side->session), &side->error) &&
+           vmf_devices_finish(vmf_session_get_devices(side->session), &side->error) &&
+           vmf_session_complete(side->session, &side->error);
     vmf_session_free(side->session);
     return gave;
 }

@@ -12,6 +12,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     MessageHeader header;
     MessageHello hello;
     MessageBlock block;
+    MessageDevice entry;
     TcpPreamble preamble;
     TcpRecord record;
     VmfDeviceHeader device;
@@ -32,6 +33,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         g_assert(*block.name);
         at += taken;
     }
+    for (const uint8_t *at = data; at < data + size;) {
+        size_t taken = message_device_decode(at, (size_t)(data + size - at), &entry, NULL);
+        if (!taken) {
+            break;
+        }
+        g_assert(*entry.idstr);
+        at += taken;
+    }
     if (size >= TCP_PREAMBLE_BYTES && tcp_preamble_decode(data, &preamble, NULL)) {
         g_assert(preamble.channel < VMF_CHANNELS_MAX);
     }
@@ -47,6 +56,7 @@ const FuzzSeed fuzz_seeds[] = {
     FUZZ_SEED("VMFY\0\1\0\1\1\2\3\4\5\6\7\10\11\12\13\14\15\16\17\20\0\4\0\0\47\20\0\0\0\0\0\0\0\0"
               "\2\11\11"),
     FUZZ_SEED("\0\0\0\0\100\0\0\0\0\0\20\0\6pc.ram"),
+    FUZZ_SEED("\0\0\0\7\3nic\0\0\0\0\5vfio1"),
     FUZZ_SEED("VMFT\0\1\0\2\0\3\0\0\7\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"),
     {0},
 };

@@ -135,11 +135,11 @@ result_as_documented() {
     timeout 100 "$VMFERRY" bench --listen "rdma:$LAB_ADDR:4997" >/tmp/listen.json 2>&1 &
     listener=$!
     await_listener /tmp/listen.json
-    timeout 100 "$VMFERRY" bench "rdma:$LAB_ADDR:4997" --channels 1,2 --raw --ram 16M --rounds 2 --devices 1x64K \
-        --verify --json /tmp/result.json --plot /tmp/result.svg || status=$?
+    timeout 100 "$VMFERRY" bench "rdma:$LAB_ADDR:4997" --channels 1,2 --raw --ram 16M --rounds 2 --devices 2x3M,job-delay=3ms \
+        --device-ways channels,stream --verify --json /tmp/result.json --plot /tmp/result.svg || status=$?
     kill $listener
     wait $listener
-    [ $status = 0 ] && python3 "$HERE/bench-json.py" /tmp/result.json 2 && grep -q '<svg' /tmp/result.svg
+    [ $status = 0 ] && python3 "$HERE/bench-json.py" /tmp/result.json 4 && grep -q '<svg' /tmp/result.svg
 }
 
 if [ "${1:-}" = --bench ]; then
@@ -158,6 +158,8 @@ if [ "$LAB_DEVICE" = siw0 ]; then
     exit
 fi
 check "whole sessions over rdma:, IPv4" session_suite "rdma:$LAB_ADDR:0"
+check "device state in parallel over rdma:" \
+    env VMFERRY_TEST_URI="rdma:$LAB_ADDR:0" VMFERRY_TEST_RUNS=20 timeout 240 "$BUILD/tests/test-devices"
 check "whole sessions over rdma:, IPv6" session_suite "rdma:[$LAB_ADDR6]:0"
 sweep
 check "sizes that are no multiple of chunk or page" \

@@ -20,13 +20,13 @@ check "two CPUs and a soft-RoCE device" \
 # A leak that libraries keep to the end is no leak of ours; the address sanitizer's own are.
 export ASAN_OPTIONS=detect_leaks=1 LSAN_OPTIONS=suppressions=$HERE/lsan.supp
 check "RAM tests, address and undefined-behaviour sanitizers" suite address test-session 'ram__*'
-check "device state, address and undefined-behaviour sanitizers" suite address test-session 'device__*'
+check "device state, address and undefined-behaviour sanitizers" suite address test-devices 'devices__[aw]*'
 check "failures, address and undefined-behaviour sanitizers" suite address test-session-failures 'peer__*'
 check "cancelling, address and undefined-behaviour sanitizers" suite address test-session-failures 'cancel__*'
 # libibverbs is not instrumented: its locking of its own mutexes is not seen, its unlocking is.
 export TSAN_OPTIONS="suppressions=$HERE/tsan.supp halt_on_error=1 report_mutex_bugs=0"
 check "RAM tests, thread sanitizer" suite thread test-session 'ram__*'
-check "device state, thread sanitizer" suite thread test-session 'device__*'
+check "device state, thread sanitizer" suite thread test-devices 'devices__[aw]*'
 check "stream and RAM, thread sanitizer" suite thread test-session 'stream__never*'
 check "failures, thread sanitizer" suite thread test-session-failures 'peer__*'
 check "cancelling, thread sanitizer" suite thread test-session-failures 'cancel__*'

@@ -185,8 +185,18 @@ static void results__match_their_vector(void **state)
 
 static void device__round_trips_and_refuses_bad_headers(void **state)
 {
-    const uint8_t vector[] = {3, 'n', 'i', 'c', 0, 0, 0, 2, 0, 0, 0, 7, 0, 0, 0, 0, 0, 1, 0, 0};
-    VmfDeviceHeader header = {.idstr = "nic", .instance_id = 2, .index = 7, .size = 65536}, back;
+    const uint8_t vector[] = {3, 'n', 'i', 'c', 0, 0, 0, 2, 0, 0, 0, 7, 0, 0, 0, 1,
+                              0, 0,   0,   0,   0, 3, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0,
+                              0, 0,   0,   0,   0, 0, 0, 4, 0, 0, 0, 0, 0, 1, 0, 0};
+    VmfDeviceHeader header = {.idstr = "nic",
+                              .instance_id = 2,
+                              .index = 7,
+                              .flags = 1,
+                              .total = 3 * 65536,
+                              .offset = 2 * 65536,
+                              .place = 4,
+                              .size = 65536},
+                    back;
     uint8_t out[WIRE_DEVICE_HEADER_MAX];
     uint8_t bad[sizeof(vector)];
 
@@ -195,6 +205,10 @@ static void device__round_trips_and_refuses_bad_headers(void **state)
     assert_memory_equal(out, vector, sizeof(vector));
     assert_int_equal(wire_device_decode(vector, sizeof(vector), &back, NULL), sizeof(vector));
     assert_string_equal(back.idstr, "nic");
+    assert_int_equal(back.flags, 1);
+    assert_int_equal(back.total, 3 * 65536);
+    assert_int_equal(back.offset, 2 * 65536);
+    assert_int_equal(back.place, 4);
     assert_int_equal(back.size, 65536);
     memcpy(bad, vector, sizeof(bad));
     bad[2] = 0; /* a NUL inside the name */
@@ -203,7 +217,7 @@ static void device__round_trips_and_refuses_bad_headers(void **state)
     bad[0] = 0; /* no name */
     assert_int_equal(wire_device_decode(bad, sizeof(bad), &back, NULL), 0);
     memcpy(bad, vector, sizeof(bad));
-    bad[17] = 0; /* no bytes */
+    bad[45] = 0; /* no bytes */
     assert_int_equal(wire_device_decode(bad, sizeof(bad), &back, NULL), 0);
     assert_int_equal(wire_device_decode(vector, sizeof(vector) - 1, &back, NULL), 0);
 }

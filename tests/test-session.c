@@ -335,79 +335,6 @@ static void stream__return_path_and_polling(void **state)
     pair_clear(&pair);
 }
 
-/* --- device state --- */
-
-#define CLIENTS 4
-#define BUFFERS 12
-
-typedef struct Client {
-    Pair *pair;
-    unsigned number;
-} Client;
-
-static void *send_buffers(void *opaque)
-{
-    Client *client = opaque;
-
-    for (unsigned i = 0; i < BUFFERS; i++) {
-        size_t size = 1 + (size_t)i * i * 9973;
-        g_autofree uint8_t *bytes = g_malloc(size);
-
-        memset(bytes, (int)(client->number * 16 + i), size);
-        if (!vmf_session_send_device(client->pair->source, "nic", client->number, i, bytes, size,
-                                     NULL)) {
-            return GINT_TO_POINTER(0);
-        }
-    }
-    return GINT_TO_POINTER(1);
-}
-
-static void *receive_buffers(void *opaque)
-{
-    Pair *pair = opaque;
-    bool seen[CLIENTS][BUFFERS] = {0};
-    unsigned count = 0;
-
-    for (; count < CLIENTS * BUFFERS; count++) {
-        g_autoptr(VmfDeviceBuffer) b = vmf_session_receive_device(pair->destination, NULL);
-
-        if (!b || strcmp(b->idstr, "nic") || b->instance_id >= CLIENTS || b->index >= BUFFERS ||
-            seen[b->instance_id][b->index] || b->size != 1 + (size_t)b->index * b->index * 9973 ||
-            b->data[0] != (uint8_t)(b->instance_id * 16 + b->index) ||
-            b->data[b->size - 1] != b->data[0]) {
-            break;
-        }
-        seen[b->instance_id][b->index] = true;
-    }
-    return GINT_TO_POINTER((int)count);
-}
-
-static void device__many_clients_beside_ram(void **state)
-{
-    Pair pair;
-    Client clients[CLIENTS];
-    GThread *threads[CLIENTS], *receiver;
-
-    (void)state;
-    pair_init(&pair, 8 * MIB, true, ",channels=3");
-    pair_fill(pair.source_ram, pair.size, 5);
-    pair_connect(&pair);
-    receiver = pair_destination(&pair, receive_buffers);
-    for (unsigned i = 0; i < CLIENTS; i++) {
-        clients[i] = (Client){.pair = &pair, .number = i};
-        threads[i] = g_thread_new("client", send_buffers, &clients[i]);
-    }
-    pair_save_all(&pair, 4096);
-    for (unsigned i = 0; i < CLIENTS; i++) {
-        assert_int_equal(GPOINTER_TO_INT(g_thread_join(threads[i])), 1);
-    }
-    assert_int_equal(GPOINTER_TO_INT(g_thread_join(receiver)), CLIENTS * BUFFERS);
-    pair_complete(&pair);
-    pair_clear(&pair);
-}
-
-/* --- failures --- */
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -421,7 +348,6 @@ int main(void)
         cmocka_unit_test(stream__takes_64_mib_in_one_piece),
         cmocka_unit_test(stream__settles_before_it_is_read),
         cmocka_unit_test(stream__return_path_and_polling),
-        cmocka_unit_test(device__many_clients_beside_ram),
     };
 
     cmocka_set_test_filter(g_getenv("VMFERRY_TEST_FILTER")); /* NULL: all */

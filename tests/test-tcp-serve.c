@@ -281,11 +281,11 @@ static void serve__refuses_what_is_wrong(void **state)
     refuse_record(TCP_RAM, 0, 0, 0, "length 0");
     refuse_record(TCP_ZERO, 0, 1, SIDE_RAM, "not ours");
     refuse_record(TCP_ZERO, 7, 0, 1, "not ours");
-    refuse_record(TCP_DEVICE, 9, 0, UINT64_MAX, "device");
+    refuse_record(TCP_DEVICE, TCP_DEVICE_HEADER_MIN, 0, UINT64_MAX, "device");
     refuse_record(TCP_DEVICE, 0, 0, 1, "block 0");
     refuse_record(TCP_DEVICE, 4096, 0, 1, "block 4096");
-    put_record(nameless, TCP_DEVICE, 10, 0, 5);
-    put_fill(nameless, 0, 15);
+    put_record(nameless, TCP_DEVICE, TCP_DEVICE_HEADER_MIN, 0, 5);
+    put_fill(nameless, 0, TCP_DEVICE_HEADER_MIN + 5);
     refuse(nameless, "bad device header");
 }
 

@@ -95,10 +95,10 @@ static void source__gathers_in_order_until_kicked(void **state)
     peer_receive(rig.channel, bytes, 1);
     assert_int_equal(bytes[0], 0xee);
     expect_record(&rig, TCP_DEVICE, 0, 5);
-    peer_receive(rig.channel, bytes, 8 + 3 + 5);
-    assert_true(tcp_device_decode(bytes, 8 + 3, &back, NULL));
+    peer_receive(rig.channel, bytes, TCP_DEVICE_FIXED_BYTES + 3 + 5);
+    assert_true(tcp_device_decode(bytes, TCP_DEVICE_FIXED_BYTES + 3, &back, NULL));
     assert_string_equal(back.idstr, "nic");
-    assert_memory_equal(bytes + 11, device, 5);
+    assert_memory_equal(bytes + TCP_DEVICE_FIXED_BYTES + 3, device, 5);
     expect_record(&rig, TCP_SYNC, 9, 0);
     assert_int_equal(unread(rig.channel), 0);
     assert_int_equal(conn->counters[0].ram_written, 4097);

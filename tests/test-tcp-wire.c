@@ -102,17 +102,24 @@ static void record__bounds(void **state)
     assert_true(decodes(TCP_ZERO, 0, UINT64_MAX)); /* the engine knows the block's length */
     assert_false(decodes(TCP_ZERO, 0, 0));
     assert_true(decodes(TCP_SYNC, 0, 0));
-    assert_true(decodes(TCP_DEVICE, 9, 1));
-    assert_false(decodes(TCP_DEVICE, 8, 1)); /* no name */
+    assert_true(decodes(TCP_DEVICE, TCP_DEVICE_HEADER_MIN, 1));
+    assert_false(decodes(TCP_DEVICE, TCP_DEVICE_HEADER_MIN - 1, 1)); /* no name */
     assert_true(decodes(TCP_DEVICE, TCP_DEVICE_HEADER_MAX, 1));
     assert_false(decodes(TCP_DEVICE, TCP_DEVICE_HEADER_MAX + 1, 1));
-    assert_false(decodes(TCP_DEVICE, 9, 0));
+    assert_false(decodes(TCP_DEVICE, TCP_DEVICE_HEADER_MIN, 0));
 }
 
 static void device__vectors(void **state)
 {
-    static const uint8_t bytes[] = "\0\0\0\1\0\0\0\2nic";
-    VmfDeviceHeader header = {.idstr = "nic", .instance_id = 1, .index = 2};
+    static const uint8_t bytes[] = "\0\0\0\1\0\0\0\2\0\0\0\1"
+                                   "\0\0\0\0\0\0\0\3\0\0\0\0\0\0\0\4\0\0\0\0\0\0\0\5nic";
+    VmfDeviceHeader header = {.idstr = "nic",
+                              .instance_id = 1,
+                              .index = 2,
+                              .flags = 1,
+                              .total = 3,
+                              .offset = 4,
+                              .place = 5};
     uint8_t encoded[TCP_DEVICE_HEADER_MAX];
 
     (void)state;
@@ -123,23 +130,27 @@ static void device__vectors(void **state)
     assert_string_equal(header.idstr, "nic");
     assert_int_equal(header.instance_id, 1);
     assert_int_equal(header.index, 2);
+    assert_int_equal(header.flags, 1);
+    assert_int_equal(header.total, 3);
+    assert_int_equal(header.offset, 4);
+    assert_int_equal(header.place, 5);
 }
 
 static void device__bounds(void **state)
 {
-    uint8_t bytes[8 + 256];
+    uint8_t bytes[TCP_DEVICE_FIXED_BYTES + 256];
     VmfDeviceHeader header;
 
     (void)state;
     memset(bytes, 'n', sizeof(bytes));
-    assert_true(tcp_device_decode(bytes, 8 + 255, &header, NULL));
+    assert_true(tcp_device_decode(bytes, TCP_DEVICE_HEADER_MAX, &header, NULL));
     assert_int_equal(strlen(header.idstr), 255);
-    for (size_t size = 0; size <= 8; size++) {
+    for (size_t size = 0; size < TCP_DEVICE_HEADER_MIN; size++) {
         assert_false(tcp_device_decode(bytes, size, &header, NULL));
     }
-    assert_false(tcp_device_decode(bytes, 8 + 256, &header, NULL));
-    bytes[10] = '\0'; /* a name with an end in the middle */
-    assert_false(tcp_device_decode(bytes, 8 + 5, &header, NULL));
+    assert_false(tcp_device_decode(bytes, TCP_DEVICE_HEADER_MAX + 1, &header, NULL));
+    bytes[TCP_DEVICE_FIXED_BYTES + 2] = '\0'; /* a name with an end in the middle */
+    assert_false(tcp_device_decode(bytes, TCP_DEVICE_FIXED_BYTES + 5, &header, NULL));
 }
 
 int main(void)

@@ -86,6 +86,25 @@ static void blocks__round_trip_and_refuse(void **state)
     assert_int_equal(message_block_decode(out, size, &back, NULL), 0);
 }
 
+static void devices__round_trip_and_refuse(void **state)
+{
+    static const uint8_t vector[] = {0, 0, 0, 7, 3, 'n', 'i', 'c'};
+    MessageDevice device = {.idstr = "nic", .instance_id = 7}, back;
+    uint8_t out[MESSAGE_DEVICE_MAX];
+
+    (void)state;
+    assert_int_equal(message_device_encode(&device, out), sizeof(vector));
+    assert_memory_equal(out, vector, sizeof(vector));
+    assert_int_equal(message_device_decode(out, sizeof(vector), &back, NULL), sizeof(vector));
+    assert_string_equal(back.idstr, "nic");
+    assert_int_equal(back.instance_id, 7);
+    for (size_t cut = 0; cut < sizeof(vector); cut++) {
+        assert_int_equal(message_device_decode(out, cut, &back, NULL), 0);
+    }
+    out[6] = '\0';
+    assert_int_equal(message_device_decode(out, sizeof(vector), &back, NULL), 0);
+}
+
 static void error_text__is_made_printable(void **state)
 {
     g_autofree char *text = message_error_text((const uint8_t *)"a\n\x1b[2J\xff", 7);
@@ -164,6 +183,7 @@ int main(void)
         cmocka_unit_test(header__matches_its_vector_and_the_table),
         cmocka_unit_test(hello__round_trips_and_refuses),
         cmocka_unit_test(blocks__round_trip_and_refuse),
+        cmocka_unit_test(devices__round_trip_and_refuse),
         cmocka_unit_test(error_text__is_made_printable),
         cmocka_unit_test(tcp__preamble_and_records_match_their_vectors),
         cmocka_unit_test(stream__keeps_bytes_behind_their_sync),

@@ -45,6 +45,19 @@ example() {
     return $status
 }
 
+# A whole VMM in small, by installed headers and pkg-config alone.
+vmm() {
+    PKG_CONFIG_PATH=$PREFIX/lib/pkgconfig cc -Wall -Wextra -Werror "$HERE"/vmm/*.c -o "$WORK/vmm" \
+        $(PKG_CONFIG_PATH=$PREFIX/lib/pkgconfig pkg-config --cflags --libs vmferry) || return 1
+    local status=0 receiver
+    LD_LIBRARY_PATH=$PREFIX/lib "$WORK/vmm" receive tcp:127.0.0.1:5798 &
+    receiver=$!
+    sleep 0.3
+    LD_LIBRARY_PATH=$PREFIX/lib "$WORK/vmm" send tcp:127.0.0.1:5798,channels=4 || status=$?
+    wait $receiver || status=$?
+    return $status
+}
+
 example_is_in_readme() {
     local readme
     readme=$(sed -n '/^```c$/,/^```$/p' "$HERE/../README.md" | grep -v '^```')
@@ -63,5 +76,6 @@ check "a wrong option lists the right ones" \
 check "transports are listed" installed transports
 check "the installed command migrates" transfers
 check "the README's example compiles against the installed library and runs" example
+check "a minimal VMM compiles against the installed library, and its VM moves, running" vmm
 check "the example in the README is the one that was compiled" example_is_in_readme
 finish

@@ -28,24 +28,6 @@ static bool receive_plan(VmfListener *listener, BenchPlan *plan, GError **error)
     return bench_plan_decode(text, size, plan, error) && vmf_session_complete(session, error);
 }
 
-typedef struct DeviceReader {
-    VmfSession *session;
-    uint64_t buffers, bytes;
-} DeviceReader;
-
-static void *read_devices(void *opaque)
-{
-    DeviceReader *reader = opaque;
-    VmfDeviceBuffer *buffer;
-
-    while ((buffer = vmf_session_receive_device(reader->session, NULL))) {
-        reader->buffers++;
-        reader->bytes += buffer->size;
-        vmf_device_buffer_free(buffer);
-    }
-    return NULL;
-}
-
 static bool skip_stream(VmfFile *file, uint64_t size)
 {
     g_autofree uint8_t *buffer = g_malloc(1 << 18);
@@ -61,6 +43,41 @@ static bool skip_stream(VmfFile *file, uint64_t size)
     return true;
 }
 
+static bool expect_devices(VmfSession *session, const BenchPlan *plan, GError **error)
+{
+    return !plan->devices || plan->devices_by_stream ||
+           (bench_devices_add(session, plan, error) &&
+            vmf_devices_expect(vmf_session_get_devices(session), error));
+}
+
+/* Everything up to the end of the rounds, and all devices. */
+static bool read_state(VmfSession *session, const BenchPlan *plan, GError **error)
+{
+    VmfFile *file = vmf_session_get_file(session);
+
+    return (!plan->devices_by_stream || bench_devices_take(file, plan)) &&
+           skip_stream(file, plan->stream) && vmf_get_be32(file) == BENCH_END_OF_ROUNDS &&
+           (!plan->devices || plan->devices_by_stream ||
+            vmf_devices_load(vmf_session_get_devices(session), error));
+}
+
+/* Tells both sides why; sets *error if nothing has yet. */
+static void end_badly(VmfSession *session, GError **error)
+{
+    g_autoptr(GError) failure = NULL;
+
+    if (error && *error) {
+        failure = g_error_copy(*error);
+    } else if (vmf_file_check(vmf_session_get_file(session), &failure)) {
+        failure =
+            g_error_new(VMF_ERROR, VMF_ERROR_PROTOCOL, "the peer's stream is not a benchmark's");
+    }
+    if (error && !*error) {
+        *error = g_error_copy(failure);
+    }
+    vmf_session_fail(session, g_steal_pointer(&failure));
+}
+
 /* Reads everything, reports, hands over. */
 static bool serve_run(VmfSession *session, const BenchPlan *plan, const BenchMemory *memory,
                       double cpu_before, GError **error)
@@ -68,15 +85,15 @@ static bool serve_run(VmfSession *session, const BenchPlan *plan, const BenchMem
     VmfFile *file = vmf_session_get_file(session);
     g_autoptr(VmfFile) back = vmf_file_get_return_path(file, error);
     VmfStats stats = {.size = sizeof(stats)};
-    DeviceReader reader = {.session = session};
-    GThread *devices = g_thread_new("bench-devices", read_devices, &reader);
     double cpu;
     bool ok;
 
-    ok = back && skip_stream(file, plan->stream) && vmf_get_be32(file) == BENCH_END_OF_ROUNDS;
+    ok = back && expect_devices(session, plan, error) && read_state(session, plan, error);
     if (ok) {
         cpu = bench_cpu_seconds() - cpu_before;
         vmf_session_get_stats(session, &stats);
+        vmf_put_be32(back, BENCH_LOADED);
+        vmf_file_flush(back, NULL);
         vmf_put_be64(back, plan->verify ? bench_memory_hash(memory) : 0);
         vmf_put_be64(back, (uint64_t)(cpu * 1e6));
         vmf_put_be64(back, stats.own_bytes);
@@ -84,15 +101,9 @@ static bool serve_run(VmfSession *session, const BenchPlan *plan, const BenchMem
         vmf_file_flush(back, NULL);
         ok = vmf_file_at_end(file);
     }
-    if (!ok && !vmf_file_check(file, error) && error) {
-        vmf_session_cancel(session);
-    } else if (!ok) {
-        g_clear_error(error);
-        g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL, "the peer's stream is not a benchmark's");
-        vmf_session_fail(session, error ? g_error_copy(*error)
-                                        : g_error_new(VMF_ERROR, VMF_ERROR_PROTOCOL, "bad stream"));
+    if (!ok) {
+        end_badly(session, error);
     }
-    g_thread_join(devices);
     return ok && vmf_session_complete(session, error);
 }
 

@@ -7,7 +7,8 @@
 
 /* Texts as given, before they are checked. */
 typedef struct Texts {
-    char *ram, *page_size, *stream, *devices, *pattern, *channels, *registration, *rate;
+    char *ram, *page_size, *stream, *devices, *pattern, *channels, *registration, *workers, *ways,
+        *rate;
     int zero, untouched, dirty, rounds, runs, writers, serve, idle;
     gint64 seed;
     gboolean verify, raw, no_populate, once;
@@ -46,15 +47,24 @@ static bool parse_size(const char *option, const char *text, uint64_t least, uin
 
 static bool parse_devices(const char *text, BenchPlan *plan, GError **error)
 {
+    g_auto(GStrv) parts = g_strsplit(text, ",job-delay=", 2);
     char *end;
-    guint64 count = g_ascii_strtoull(text, &end, 10);
+    guint64 count = g_ascii_strtoull(parts[0], &end, 10), delay = 0;
+    char *unit = parts[1];
 
-    if (end == text || *end != 'x' || count < 1 || count > 4096 ||
+    if (unit) {
+        delay = g_ascii_strtoull(parts[1], &unit, 10);
+    }
+    if (end == parts[0] || *end != 'x' || count < 1 || count > 4096 ||
         !parse_size("devices", end + 1, 1, &plan->device_size, NULL) ||
-        plan->device_size > 1u << 30) {
-        return usage(error, "devices", text, "NxSIZE, such as 4x64M, at most 4096x1G");
+        plan->device_size > 1u << 30 ||
+        (unit && (unit == parts[1] || !g_str_equal(unit, "ms") || delay > 60 * 1000))) {
+        return usage(error, "devices", text,
+                     "NxSIZE[,job-delay=MILLISECONDSms], such as 4x64M or 4x64M,job-delay=20ms, at "
+                     "most 4096x1G and 60000ms");
     }
     plan->devices = (unsigned)count;
+    plan->device_delay_ms = (unsigned)delay;
     return true;
 }
 
@@ -110,6 +120,8 @@ static bool check(const Texts *t, BenchOptions *o, GError **error)
     o->raw = t->raw;
     o->channels = t->channels ? g_strsplit(t->channels, ",", -1) : NULL;
     o->registrations = t->registration ? g_strsplit(t->registration, ",", -1) : NULL;
+    o->workers = t->workers ? g_strsplit(t->workers, ",", -1) : NULL;
+    o->device_ways = t->ways ? g_strsplit(t->ways, ",", -1) : NULL;
     return true;
 }
 
@@ -122,6 +134,8 @@ static void free_texts(Texts *t)
     g_free(t->pattern);
     g_free(t->channels);
     g_free(t->registration);
+    g_free(t->workers);
+    g_free(t->ways);
     g_free(t->rate);
 }
 
@@ -155,7 +169,12 @@ bool bench_options_parse(int *argc, char ***argv, BenchOptions *o, GError **erro
         {"untouched", 0, 0, G_OPTION_ARG_INT, &t.untouched, "Pages never touched (0)", "PERCENT"},
         {"writers", 0, 0, G_OPTION_ARG_INT, &t.writers, "Threads that write meanwhile (0)", "N"},
         {"idle", 0, 0, G_OPTION_ARG_INT, &t.idle, "Leave the session idle first (0)", "SECONDS"},
-        {"devices", 0, 0, G_OPTION_ARG_STRING, &t.devices, "Device state at the end", "NxSIZE"},
+        {"devices", 0, 0, G_OPTION_ARG_STRING, &t.devices,
+         "Device state at the end, and how long a device takes to load", "NxSIZE[,job-delay=Nms]"},
+        {"device-ways", 0, 0, G_OPTION_ARG_STRING, &t.ways,
+         "How it goes: channels, stream, or both in turn", "WAY[,WAY]"},
+        {"device-workers", 0, 0, G_OPTION_ARG_STRING, &t.workers,
+         "Save jobs at a time; a list sweeps", "N[,N...]"},
         {"stream", 0, 0, G_OPTION_ARG_STRING, &t.stream, "Stream bytes at the end (0)", "SIZE"},
         {"rate", 0, 0, G_OPTION_ARG_STRING, &t.rate, "Bytes per second at most (0: no limit)",
          "SIZE"},
@@ -201,6 +220,8 @@ void bench_options_clear(BenchOptions *o)
     g_free(o->vs);
     g_strfreev(o->channels);
     g_strfreev(o->registrations);
+    g_strfreev(o->workers);
+    g_strfreev(o->device_ways);
     g_free(o->json);
     g_free(o->plot);
     g_free(o->progress);

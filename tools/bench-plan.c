@@ -35,6 +35,8 @@ char *bench_plan_encode(const BenchPlan *plan)
     NUMBER(stream);
     NUMBER(devices);
     NUMBER(device_size);
+    NUMBER(device_delay_ms);
+    NUMBER(devices_by_stream);
     NUMBER(populate);
     NUMBER(verify);
 #undef NUMBER
@@ -61,7 +63,7 @@ static bool take(JsonObject *object, const char *name, uint64_t most, uint64_t *
 bool bench_plan_decode(const char *text, gssize size, BenchPlan *plan, GError **error)
 {
     g_autoptr(JsonParser) parser = json_parser_new();
-    uint64_t devices, populate, verify;
+    uint64_t devices, delay, by_stream, populate, verify;
     JsonNode *root;
     JsonObject *object;
 
@@ -79,6 +81,8 @@ bool bench_plan_decode(const char *text, gssize size, BenchPlan *plan, GError **
         !take(object, "stream", 1ull << 40, &plan->stream, error) ||
         !take(object, "devices", 4096, &devices, error) ||
         !take(object, "device_size", 1u << 30, &plan->device_size, error) ||
+        !take(object, "device_delay_ms", 60 * 1000, &delay, error) ||
+        !take(object, "devices_by_stream", 1, &by_stream, error) ||
         !take(object, "populate", 1, &populate, error) ||
         !take(object, "verify", 1, &verify, error)) {
         return false;
@@ -88,6 +92,8 @@ bool bench_plan_decode(const char *text, gssize size, BenchPlan *plan, GError **
         return false;
     }
     plan->devices = (unsigned)devices;
+    plan->device_delay_ms = (unsigned)delay;
+    plan->devices_by_stream = by_stream;
     plan->populate = populate;
     plan->verify = verify;
     return true;

@@ -31,7 +31,19 @@ static const char *verdict(const BenchRow *row)
     return row->verified < 0 ? "-" : row->verified ? "yes" : "NO";
 }
 
-void bench_print_table(const BenchRow *rows, unsigned count)
+/* One more line for rows with device state. */
+static void print_devices(const BenchRow *r, const BenchPlan *plan)
+{
+    if (plan->devices) {
+        g_print(
+            "%-26s     %u devices of %.1f MiB by %s, %u save jobs at a time: switchover %.1f ms\n",
+            "", plan->devices, (double)plan->device_size / (1 << 20),
+            r->devices_by_stream ? "the stream" : "the channels", r->workers,
+            r->switchover_seconds * 1e3);
+    }
+}
+
+void bench_print_table(const BenchPlan *plan, const BenchRow *rows, unsigned count)
 {
     g_print("\n%-26s %3s %-8s %8s %8s %6s %8s %9s %8s %8s %8s %8s %8s %9s %8s\n", "uri", "ch",
             "reg", "MiB/s", "Gb/s", "ratio", "bulk s", "rounds s", "dirty/s", "flush ms", "setup s",
@@ -55,6 +67,7 @@ void bench_print_table(const BenchRow *rows, unsigned count)
                 r->stats.evictions, (double)r->source_own / (1 << 20),
                 (double)r->destination_own / (1 << 20), r->raw / (1 << 20),
                 r->raw_page / (1 << 20));
+        print_devices(r, plan);
     }
     g_print("(MiB/s counts guest RAM saved, dirty/s that of the rounds after the first; CPU in "
             "seconds per GiB; ratio to raw writes of 1 MiB)\n");
@@ -104,6 +117,10 @@ static void add_row(JsonBuilder *b, const BenchRow *r, const char *pattern)
     add_number(b, "rounds_throughput_bytes_per_second", rounds_throughput(r));
     add_number(b, "final_flush_seconds", r->flush_seconds);
     add_number(b, "complete_seconds", r->complete_seconds);
+    add_number(b, "switchover_seconds", r->switchover_seconds);
+    add_integer(b, "device_bytes", r->stats.device_bytes);
+    add_text(b, "device_way", r->devices_by_stream ? "stream" : "channels");
+    add_integer(b, "device_workers", r->workers);
     add_number(b, "registration_seconds", (double)r->stats.registration_ns / 1e9);
     add_integer(b, "registrations", r->stats.registrations);
     add_integer(b, "evictions", r->stats.evictions);

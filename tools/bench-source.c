@@ -119,24 +119,6 @@ static bool dirty_rounds(Run *run)
     return true;
 }
 
-static bool send_devices(Run *run, GError **error)
-{
-    g_autofree uint8_t *state = NULL;
-
-    if (!run->plan->devices) {
-        return true;
-    }
-    state = g_malloc(run->plan->device_size);
-    memset(state, 0x5a, run->plan->device_size);
-    for (unsigned i = 0; i < run->plan->devices; i++) {
-        if (!vmf_session_send_device(run->session, "bench", i, 0, state, run->plan->device_size,
-                                     error)) {
-            return false;
-        }
-    }
-    return true;
-}
-
 static void put_stream(Run *run)
 {
     g_autofree uint8_t *bytes = g_malloc0(1 << 18);
@@ -149,29 +131,33 @@ static void put_stream(Run *run)
     }
 }
 
-/* Everything behind the guest's stop. */
-static bool switch_over(Run *run, GError **error)
+/* Device state by parallel jobs goes beside the last RAM; in the stream it goes behind it. */
+static bool send_state(Run *run, GError **error)
 {
-    g_autoptr(VmfFile) back = vmf_file_get_return_path(run->file, error);
-    BenchRow *row = run->row;
-    double began = now(), cpu = bench_cpu_seconds();
-    uint64_t report[BENCH_REPORT_WORDS], hash = 0;
+    const BenchPlan *plan = run->plan;
+    VmfDevices *devices =
+        plan->devices && !plan->devices_by_stream ? vmf_session_get_devices(run->session) : NULL;
 
-    if (!back) {
+    if (devices && !vmf_devices_start(devices, error)) {
         return false;
     }
-    save_dirty(run, 2 + run->plan->rounds);
-    if (!vmf_flush_ram_pages(run->file, VMF_FLUSH_FINAL) || !send_devices(run, error)) {
+    save_dirty(run, 2 + plan->rounds);
+    if (!vmf_flush_ram_pages(run->file, VMF_FLUSH_FINAL)) {
         return vmf_file_check(run->file, error);
     }
-    put_stream(run);
-    row->flush_seconds = now() - began;
-    row->source_cpu += bench_cpu_seconds() - cpu;
-    vmf_session_get_stats(run->session, &row->stats);
-    vmf_put_be32(run->file, BENCH_END_OF_ROUNDS);
-    if (!vmf_file_flush(run->file, error)) {
-        return false;
+    if (plan->devices_by_stream) {
+        bench_devices_put(run->file, plan);
     }
+    put_stream(run);
+    return !devices || vmf_devices_finish(devices, error);
+}
+
+/* What the destination says of its side. */
+static bool read_report(Run *run, VmfFile *back, GError **error)
+{
+    uint64_t report[BENCH_REPORT_WORDS], hash = 0;
+    BenchRow *row = run->row;
+
     if (run->plan->verify) {
         hash = bench_memory_hash(run->memory);
     }
@@ -185,6 +171,34 @@ static bool switch_over(Run *run, GError **error)
     row->destination_cpu = (double)report[1] / 1e6;
     row->destination_own = report[2];
     row->destination_extra = report[3];
+    return true;
+}
+
+/* Everything behind the guest's stop. */
+static bool switch_over(Run *run, GError **error)
+{
+    g_autoptr(VmfFile) back = vmf_file_get_return_path(run->file, error);
+    BenchRow *row = run->row;
+    double began = now(), cpu = bench_cpu_seconds();
+
+    if (!back || !send_state(run, error)) {
+        return false;
+    }
+    row->flush_seconds = now() - began;
+    row->source_cpu += bench_cpu_seconds() - cpu;
+    vmf_session_get_stats(run->session, &row->stats);
+    vmf_put_be32(run->file, BENCH_END_OF_ROUNDS);
+    if (!vmf_file_flush(run->file, error)) {
+        return false;
+    }
+    /* It says when it has loaded everything, before it looks at its RAM. */
+    if (vmf_get_be32(back) != BENCH_LOADED) {
+        return vmf_file_check(back, error);
+    }
+    row->switchover_seconds = now() - began;
+    if (!read_report(run, back, error)) {
+        return false;
+    }
     began = now();
     if (!vmf_session_complete(run->session, error)) {
         return false;
@@ -281,7 +295,7 @@ bool bench_run(const VmfUri *uri, const BenchOptions *options, const BenchPlan *
         row->setup_seconds = now() - began;
         run.file = vmf_session_get_file(run.session);
         vmf_session_get_stats(run.session, &row->stats);
-        ok = migrate(&run, error);
+        ok = bench_devices_add(run.session, plan, error) && migrate(&run, error);
         row->seconds = row->bulk_seconds + row->rounds_seconds + row->flush_seconds;
         row->source_own = row->stats.own_bytes;
         row->source_extra = bench_peak_resident() - MIN(bench_peak_resident(), plan->ram);

@@ -14,8 +14,9 @@ typedef struct BenchPlan {
     uint64_t ram, page_size, stream;
     unsigned zero_percent, untouched_percent, dirty_percent, rounds, writers, idle_seconds;
     BenchPattern pattern;
-    unsigned devices;
+    unsigned devices, device_delay_ms;
     uint64_t device_size;
+    bool devices_by_stream; /* one after the other, in the stream */
     uint64_t seed;
     bool populate, verify;
 } BenchPlan;
@@ -23,7 +24,8 @@ typedef struct BenchPlan {
 typedef struct BenchOptions {
     BenchPlan plan;
     char *listen, *uri, *vs;
-    char **channels, **registrations; /* lists to sweep; NULL: one run with what the URI says */
+    /* Lists to sweep; NULL: one run with what the URI, or the plan, says. */
+    char **channels, **registrations, **workers, **device_ways;
     unsigned runs, serve;
     bool raw;
     uint64_t rate;
@@ -33,11 +35,14 @@ typedef struct BenchOptions {
 /* What one run measured. */
 typedef struct BenchRow {
     const char *uri; /* of the options */
+    unsigned workers;
+    bool devices_by_stream;
     unsigned run;
     VmfStats stats;
     double setup_seconds, bulk_seconds, rounds_seconds, flush_seconds, complete_seconds;
     double seconds; /* from the first page to the last flush, without what the guest did between */
-    uint64_t dirty_bytes; /* saved in the rounds after the bulk */
+    uint64_t dirty_bytes;      /* saved in the rounds after the bulk */
+    double switchover_seconds; /* from the guest's stop to LOADED, without verifying */
     double source_cpu, destination_cpu, source_idle_cpu;
     double raw, raw_page;                     /* bytes per second; 0: not measured */
     uint64_t source_own, destination_own;     /* bytes of the transport's own memory */
@@ -48,6 +53,13 @@ typedef struct BenchRow {
 /* --- bench-options.c --- */
 bool bench_options_parse(int *argc, char ***argv, BenchOptions *options, GError **error);
 void bench_options_clear(BenchOptions *options);
+
+/* --- bench-devices.c --- */
+/* Registers the plan's devices, on either side, if it has any for the channels. */
+bool bench_devices_add(VmfSession *session, const BenchPlan *plan, GError **error);
+/* The same state as stream bytes, and the same jobs one after the other. */
+void bench_devices_put(VmfFile *file, const BenchPlan *plan);
+bool bench_devices_take(VmfFile *file, const BenchPlan *plan);
 
 /* --- bench-plan.c --- */
 char *bench_plan_encode(const BenchPlan *plan);
@@ -83,11 +95,12 @@ bool bench_run(const VmfUri *uri, const BenchOptions *options, const BenchPlan *
 bool bench_listen(const BenchOptions *options, GError **error);
 
 /* What the destination reports at the end of a run, as be64s on the return path. */
-#define BENCH_REPORT_WORDS 4 /* hash, CPU in microseconds, own bytes, extra resident bytes */
+#define BENCH_REPORT_WORDS 4     /* hash, CPU in microseconds, own bytes, extra resident bytes */
+#define BENCH_LOADED 0x4c4f4144u /* "LOAD" on the return path, before the report */
 #define BENCH_END_OF_ROUNDS 0x454e4421u /* "END!" in the stream: now hash and report */
 
 /* --- bench-report.c --- */
-void bench_print_table(const BenchRow *rows, unsigned count);
+void bench_print_table(const BenchPlan *plan, const BenchRow *rows, unsigned count);
 bool bench_write_json(const char *file, const char *uri, const char *pattern, const BenchRow *rows,
                       unsigned count, GError **error);
 /* When progress was shown last, and what had been sent then. */

@@ -45,18 +45,38 @@ static bool set_registration(VmfUri *uri, const char *value, GError **error)
     return !has_option(uri, "registration") || vmf_uri_set(uri, "registration", value, error);
 }
 
-static bool run_one(const BenchOptions *o, const char *text, const char *channels,
-                    const char *registration, unsigned run, GArray *rows, GError **error)
+/* What a row of a sweep has of each list; NULL: nothing is said. */
+typedef struct Choice {
+    const char *channels, *registration, *workers, *way;
+} Choice;
+
+static bool apply(const Choice *choice, VmfUri *uri, BenchPlan *plan, GError **error)
+{
+    if (choice->way && !g_str_equal(choice->way, "stream") &&
+        !g_str_equal(choice->way, "channels")) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID,
+                    "--device-ways %s: channels, stream, or both", choice->way);
+        return false;
+    }
+    plan->devices_by_stream = choice->way && g_str_equal(choice->way, "stream");
+    return (!choice->channels || vmf_uri_set(uri, "channels", choice->channels, error)) &&
+           (!choice->workers || vmf_uri_set(uri, "device-workers", choice->workers, error)) &&
+           (!choice->registration || set_registration(uri, choice->registration, error));
+}
+
+static bool run_one(const BenchOptions *o, const char *text, const Choice *choice, unsigned run,
+                    GArray *rows, GError **error)
 {
     g_autoptr(VmfUri) uri = vmf_uri_parse(text, error);
     BenchPlan plan = o->plan;
     BenchRow row = {.uri = text, .run = run};
 
-    if (!uri || (channels && !vmf_uri_set(uri, "channels", channels, error)) ||
-        (registration && !set_registration(uri, registration, error))) {
+    if (!uri || !apply(choice, uri, &plan, error)) {
         return false;
     }
     plan.seed += run;
+    row.workers = (unsigned)vmf_uri_get_uint(uri, "device-workers");
+    row.devices_by_stream = plan.devices_by_stream;
     if (!bench_run(uri, o, &plan, &row, error)) {
         return false;
     }
@@ -64,28 +84,44 @@ static bool run_one(const BenchOptions *o, const char *text, const char *channel
     return true;
 }
 
-/* Every combination, the two URIs in turn, so that a drift of the machine hits both alike. */
+/* The two URIs in turn, so that a drift of the machine hits both alike. */
+static bool run_both(const BenchOptions *o, const Choice *choice, unsigned run, GArray *rows,
+                     GError **error)
+{
+    return run_one(o, o->uri, choice, run, rows, error) &&
+           (!o->vs || run_one(o, o->vs, choice, run, rows, error));
+}
+
+/* Every combination of the lists from the i-th on. */
+static bool sweep_lists(const BenchOptions *o, Choice *choice, unsigned i, unsigned run,
+                        GArray *rows, GError **error)
+{
+    char *const *lists[] = {o->registrations, o->channels, o->workers, o->device_ways};
+    const char **chosen[] = {&choice->registration, &choice->channels, &choice->workers,
+                             &choice->way};
+
+    if (i == G_N_ELEMENTS(lists)) {
+        return run_both(o, choice, run, rows, error);
+    }
+    if (!lists[i]) {
+        return sweep_lists(o, choice, i + 1, run, rows, error);
+    }
+    for (char *const *value = lists[i]; *value; value++) {
+        *chosen[i] = *value;
+        if (!sweep_lists(o, choice, i + 1, run, rows, error)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static bool sweep(const BenchOptions *o, GArray *rows, GError **error)
 {
-    char *none[] = {NULL, NULL};
-    char **channels = o->channels ? o->channels : none;
-    char **registrations = o->registrations ? o->registrations : none;
-
     for (unsigned run = 1; run <= o->runs; run++) {
-        for (unsigned r = 0; r == 0 || registrations[r]; r++) {
-            for (unsigned c = 0; c == 0 || channels[c]; c++) {
-                if (!run_one(o, o->uri, channels[c], registrations[r], run, rows, error) ||
-                    (o->vs &&
-                     !run_one(o, o->vs, channels[c], registrations[r], run, rows, error))) {
-                    return false;
-                }
-                if (!channels[c]) {
-                    break;
-                }
-            }
-            if (!registrations[r]) {
-                break;
-            }
+        Choice choice = {0};
+
+        if (!sweep_lists(o, &choice, 0, run, rows, error)) {
+            return false;
         }
     }
     return true;
@@ -97,7 +133,7 @@ static bool report_rows(const BenchOptions *o, GArray *rows, GError **error)
     const char *pattern = bench_pattern_name(o->plan.pattern);
 
     if (!o->json || !g_str_equal(o->json, "-")) {
-        bench_print_table(row, rows->len);
+        bench_print_table(&o->plan, row, rows->len);
     }
     if (o->json && !bench_write_json(o->json, o->uri, pattern, row, rows->len, error)) {
         return false;

@@ -163,6 +163,37 @@ size_t message_block_decode(const uint8_t *data, size_t size, MessageBlock *bloc
     return size - vmf_reader_left(&r);
 }
 
+size_t message_device_encode(const MessageDevice *device, uint8_t out[MESSAGE_DEVICE_MAX])
+{
+    VmfWriter w = vmf_writer(out, MESSAGE_DEVICE_MAX);
+    size_t length = strlen(device->idstr);
+
+    vmf_write_be32(&w, device->instance_id);
+    vmf_write_u8(&w, (uint8_t)length);
+    vmf_write_bytes(&w, device->idstr, length);
+    g_assert(!w.bad);
+    return vmf_writer_size(&w);
+}
+
+size_t message_device_decode(const uint8_t *data, size_t size, MessageDevice *device,
+                             GError **error)
+{
+    VmfReader r = vmf_reader(data, size);
+    size_t length;
+    const uint8_t *idstr;
+
+    device->instance_id = vmf_read_be32(&r);
+    length = vmf_read_u8(&r);
+    idstr = vmf_read_bytes(&r, length);
+    if (r.bad || length == 0 || memchr(idstr, '\0', length)) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL, "damaged list of devices");
+        return 0;
+    }
+    memcpy(device->idstr, idstr, length);
+    device->idstr[length] = '\0';
+    return size - vmf_reader_left(&r);
+}
+
 char *message_error_text(const uint8_t *data, size_t size)
 {
     char *text = g_utf8_make_valid((const char *)data, (gssize)MIN(size, 1024));

@@ -37,7 +37,10 @@
     X(13, GO_SEEN, MESSAGE_FROM_DESTINATION, 0, 0)                                                 \
     X(14, BYE, MESSAGE_FROM_SOURCE, 0, 0)                                                          \
     X(15, SETTLE, MESSAGE_FROM_SOURCE, 0, 0)                                                       \
-    X(16, SETTLED, MESSAGE_FROM_DESTINATION, 0, 0)
+    X(16, SETTLED, MESSAGE_FROM_DESTINATION, 0, 0)                                                 \
+    X(17, DEVICE_WINDOW, MESSAGE_FROM_DESTINATION, 4, 4)                                           \
+    X(18, SWITCHOVER_START, MESSAGE_FROM_SOURCE, 0, 0xffffffff)                                    \
+    X(19, DEVICE_CREDIT, MESSAGE_FROM_DESTINATION, 0, 0)
 
 typedef enum {
 #define X(number, name, from, shortest, longest) MESSAGE_##name = number,
@@ -45,7 +48,7 @@ typedef enum {
 #undef X
 } MessageType;
 
-#define MESSAGE_BLOCKS_MORE 1 /* flag of BLOCKS: another one follows */
+#define MESSAGE_MORE 1 /* flag of BLOCKS and SWITCHOVER_START: another one follows */
 
 typedef struct MessageHeader {
     uint32_t length;
@@ -90,6 +93,17 @@ typedef struct MessageBlock {
 size_t message_block_encode(const MessageBlock *block, uint8_t out[MESSAGE_BLOCK_MAX]);
 /* Takes one entry off the front; 0 with *error when it is damaged. */
 size_t message_block_decode(const uint8_t *data, size_t size, MessageBlock *block, GError **error);
+
+/* One entry of SWITCHOVER_START: u32 instance, u8 length of the name, name. */
+typedef struct MessageDevice {
+    char idstr[256];
+    uint32_t instance_id;
+} MessageDevice;
+#define MESSAGE_DEVICE_MAX (4 + 1 + 255)
+size_t message_device_encode(const MessageDevice *device, uint8_t out[MESSAGE_DEVICE_MAX]);
+/* Takes one entry off the front; 0 with *error when it is damaged. */
+size_t message_device_decode(const uint8_t *data, size_t size, MessageDevice *device,
+                             GError **error);
 
 /* Text of ERROR: valid UTF-8 without control characters, cut to a fair length; caller frees. */
 char *message_error_text(const uint8_t *data, size_t size);

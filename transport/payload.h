@@ -17,9 +17,9 @@ typedef struct PayloadRange {
     uint64_t offset;
 } PayloadRange;
 
-/* Set by the channel when a payload's work is over, for a client that waits. */
+/* For a client that waits: how many payloads that point here are not done. */
 typedef struct PayloadDone {
-    bool done; /* under the session's lock */
+    unsigned left; /* under the session's lock */
     double seconds;
 } PayloadDone;
 
@@ -32,8 +32,9 @@ typedef struct Payload {
             PayloadRange ranges[PAYLOAD_RANGES];
         } ram;
         struct {
-            const VmfDeviceHeader *header;
-            const void *data;
+            const VmfDeviceHeader *header; /* of the buffer */
+            const uint8_t *data;           /* the whole of it */
+            uint64_t offset, size;         /* of this piece */
             PayloadDone *done;
         } device;
         struct {

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "devices.h"
 #include "session.h"
 
 /* --- source --- */
@@ -57,9 +58,12 @@ static bool send_sync(SessionChannel *channel, const Payload *payload, GError **
 static bool send_device(SessionChannel *channel, const Payload *payload, GError **error)
 {
     VmfSession *s = channel->session;
+    VmfDeviceHeader header = *payload->device.header;
 
-    if (!s->ops->send_device(s->conn, channel->number, payload->device.header, payload->device.data,
-                             error) ||
+    header.offset = payload->device.offset;
+    header.size = payload->device.size;
+    if (!s->ops->send_device(s->conn, channel->number, &header,
+                             payload->device.data + header.offset, error) ||
         !s->ops->kick(s->conn, channel->number, error)) {
         return false;
     }
@@ -227,8 +231,8 @@ static void post_message(VmfConn *conn, unsigned type, const void *data, size_t 
 
 const VmfConnHost session_host = {
     .sync_seen = sync_seen,
-    .device_begin = session_device_begin,
-    .device_done = session_device_done,
+    .device_begin = device_begin,
+    .device_done = device_done,
     .zero_range = zero_range,
     .ram_range = ram_range,
     .post_message = post_message,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* session-complete.c -- handing the VM over: LOADED, GO, and who owns it when that fails */
 
+#include "devices.h"
 #include "session.h"
 
 /* Waits for a flag that the control thread sets; false when the session failed first. */
@@ -39,12 +40,18 @@ static bool complete_source(VmfSession *s, GError **error)
 {
     bool seen, sent;
 
+    if (s->devices && !devices_are_saved(s->devices, error)) {
+        return false;
+    }
     if (!vmf_flush_ram_pages(s->file, VMF_FLUSH_FINAL)) {
         return session_failed(s) ? session_report(s, error) : vmf_file_check(s->file, error);
     }
     session_end_stream(s);
     if (!await(s, &s->loaded)) {
         return session_report(s, error);
+    }
+    if (s->devices && s->devices->began) {
+        s->switchover_ns = (uint64_t)(g_get_monotonic_time() - s->devices->began) * 1000;
     }
     session_post(s, MESSAGE_GO, 0, 0, NULL, 0);
     seen = await(s, &s->go_seen);
@@ -90,12 +97,12 @@ static bool all_was_read(VmfSession *s, GError **error)
         return session_report(s, error);
     }
     unread += vmf_file_buffered(s->file);
-    if (!ended || unread || !g_queue_is_empty(&s->arrived)) {
+    if (!ended || unread) {
         session_fail(s,
                      g_error_new(VMF_ERROR, VMF_ERROR_INVALID,
                                  "the migration was completed with %" G_GUINT64_FORMAT
-                                 " stream bytes and %u device buffers unread",
-                                 unread, g_queue_get_length(&s->arrived)),
+                                 " stream bytes unread",
+                                 unread),
                      false);
         return session_report(s, error);
     }
@@ -129,6 +136,9 @@ bool vmf_session_revoke(VmfSession *s, GError **error)
 
 static bool complete_destination(VmfSession *s, GError **error)
 {
+    if (s->devices && !devices_are_loaded(s->devices, error)) {
+        return false;
+    }
     /* After the revocation nobody else can write into the VM's memory. */
     if (!all_was_read(s, error) || !vmf_session_revoke(s, error)) {
         return false;

@@ -264,6 +264,19 @@ static bool run(VmfSession *s, GError **error)
     }
 }
 
+/* Room to send may come by what the peer has sent; nobody wants to read that any more. */
+static bool drop_received(VmfSession *s)
+{
+    const uint8_t *message;
+    VmfControlResult result;
+    size_t size;
+
+    do {
+        result = s->ops->control_receive(s->conn, &message, &size, NULL);
+    } while (result == VMF_CONTROL_DONE);
+    return result == VMF_CONTROL_AGAIN;
+}
+
 static void say_last_words(VmfSession *s)
 {
     gint64 deadline = g_get_monotonic_time() + LAST_WORDS_US;
@@ -284,7 +297,7 @@ static void say_last_words(VmfSession *s)
     header.length = (uint32_t)MIN(strlen(reason->message), 1024);
     do {
         result = send_message(s, &header, reason->message, NULL);
-    } while (result == VMF_CONTROL_AGAIN && g_get_monotonic_time() < deadline &&
+    } while (result == VMF_CONTROL_AGAIN && g_get_monotonic_time() < deadline && drop_received(s) &&
              s->ops->control_wait(s->conn, -1, true, 50, NULL));
 }
 

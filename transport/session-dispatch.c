@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "devices.h"
 #include "session.h"
 
 static bool out_of_place(const MessageHeader *header, GError **error)
@@ -50,7 +51,7 @@ static bool handle_blocks(VmfSession *s, const MessageHeader *header, const uint
         }
         g_array_append_val(s->peer_blocks, block);
     }
-    if (!(header->flags & MESSAGE_BLOCKS_MORE) || left) {
+    if (!(header->flags & MESSAGE_MORE) || left) {
         g_mutex_lock(&s->lock);
         s->blocks_complete = true;
         g_cond_broadcast(&s->changed);
@@ -222,6 +223,12 @@ bool session_dispatch(VmfSession *s, const uint8_t *message, size_t size, GError
         return handle_credit(s, &header, error);
     case MESSAGE_STREAM_END:
         return handle_stream_end(s, &header, error);
+    case MESSAGE_DEVICE_WINDOW:
+        return devices_handle_window(s, &header, payload, error);
+    case MESSAGE_SWITCHOVER_START:
+        return devices_handle_switchover(s, &header, payload, error);
+    case MESSAGE_DEVICE_CREDIT:
+        return devices_handle_credit(s, &header, error);
     case MESSAGE_LOADED: /* only after all was sent */
         return set_flag(s, &header, &s->loaded, s->out_end_sent, error);
     case MESSAGE_GO: /* only after LOADED was sent */

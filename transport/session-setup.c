@@ -211,7 +211,7 @@ static void post_blocks(VmfSession *s)
             g_strlcpy(entry.name, block->name, sizeof(entry.name));
             g_byte_array_append(list, bytes, (guint)message_block_encode(&entry, bytes));
         }
-        session_post(s, MESSAGE_BLOCKS, next < count ? MESSAGE_BLOCKS_MORE : 0, first, list->data,
+        session_post(s, MESSAGE_BLOCKS, next < count ? MESSAGE_MORE : 0, first, list->data,
                      list->len);
     } while (next < count);
 }

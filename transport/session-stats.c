@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "devices.h"
 #include "session.h"
 
 static uint64_t load(const uint64_t *counter)
@@ -38,9 +39,11 @@ void vmf_session_get_stats(VmfSession *s, VmfStats *out)
     g_mutex_lock(&s->lock);
     stats.stream_bytes = s->stream_bytes;
     stats.device_bytes = load(&s->device_bytes);
+    stats.switchover_ns = load(&s->switchover_ns);
     stats.syncs = s->role == VMF_ROLE_SOURCE ? s->sync_number : session_seen_locked(s);
     stats.own_bytes = (s->out_ring.data ? STREAM_RING : 0) + (s->in_ring.data ? STREAM_RING : 0);
     g_mutex_unlock(&s->lock);
+    stats.own_bytes += s->devices ? s->devices->memory_bytes : 0;
     stats.own_bytes += s->conn->own_bytes + vmf_ram_scan_own_bytes(s->scan) + sizeof(*s) +
                        s->channel_count * (sizeof(SessionChannel) + 3 * sizeof(Payload));
     stats.setup_ns = s->setup_ns;

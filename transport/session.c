@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* session.c -- making, failing and ending a session */
 
+#include "devices.h"
 #include "session.h"
 
 #include <errno.h>
@@ -122,6 +123,12 @@ static void adopt(VmfSession *s, VmfConn *conn, const VmfTransport *ops, const V
     conn->max_inflight = vmf_uri_get_uint(uri, "max-inflight");
     s->connect_timeout_us = (gint64)vmf_uri_get_uint(uri, "connect-timeout") * 1000;
     s->zero_detect = vmf_uri_get_bool(uri, "zero-detect");
+    s->device_options.workers = (unsigned)vmf_uri_get_uint(uri, "device-workers");
+    s->device_options.bytes = vmf_uri_get_uint(uri, "device-queue");
+    s->device_options.buffers = (unsigned)vmf_uri_get_uint(uri, "device-buffers");
+    s->device_options.all_bytes = vmf_uri_get_uint(uri, "devices-queue");
+    s->device_options.all_buffers = (unsigned)vmf_uri_get_uint(uri, "devices-buffers");
+    s->device_options.timeout_us = (gint64)vmf_uri_get_uint(uri, "device-timeout") * 1000;
 }
 
 static void on_user_cancel(GCancellable *cancellable, gpointer session)
@@ -287,7 +294,6 @@ static void free_ring_buffers(VmfSession *s)
 {
     OutMessage *message;
     Payload *payload;
-    VmfDeviceBuffer *buffer;
 
     stream_clear(&s->in_ring);
     stream_clear(&s->out_ring);
@@ -297,9 +303,6 @@ static void free_ring_buffers(VmfSession *s)
     }
     while ((payload = g_queue_pop_head(&s->free_payloads))) {
         g_free(payload);
-    }
-    while ((buffer = g_queue_pop_head(&s->arrived))) {
-        vmf_device_buffer_free(buffer);
     }
 }
 
@@ -332,6 +335,7 @@ void vmf_session_free(VmfSession *s)
     session_stop_control(s);
     g_cancellable_cancel(s->cancel);
     session_join_channels(s);
+    devices_free(s->devices);
     vmf_file_free(s->file);
     allocated = s->channels ? s->conn->channels : 0;
     if (s->conn) {
@@ -339,7 +343,6 @@ void vmf_session_free(VmfSession *s)
     }
     for (unsigned i = 0; i < allocated; i++) {
         mailbox_clear(&s->channels[i].mailbox);
-        vmf_device_buffer_free(s->channels[i].arriving);
         g_free(s->channels[i].own);
         g_free(s->channels[i].fill);
     }

@@ -4,6 +4,7 @@
 #ifndef VMF_SESSION_INTERNAL_H
 #define VMF_SESSION_INTERNAL_H
 
+#include <vmferry/device.h>
 #include <vmferry/transport.h>
 
 #include "message.h"
@@ -23,10 +24,11 @@ typedef struct SessionChannel {
     Payload *fill; /* the session thread's: RAM ranges being gathered */
 
     /* Under the session's lock. */
-    bool over;                 /* the thread has ended: it reads no client's memory any more */
-    uint64_t sync_sent;        /* source: the latest sync that went out (and drained, if asked) */
-    uint64_t sync_seen;        /* destination */
-    VmfDeviceBuffer *arriving; /* destination; the channel's thread only */
+    bool over;          /* the thread has ended: it reads no client's memory any more */
+    uint64_t sync_sent; /* source: the latest sync that went out (and drained, if asked) */
+    uint64_t sync_seen; /* destination */
+    struct DeviceArrival *arriving; /* destination; the channel's thread only */
+    uint64_t arriving_bytes;
 } SessionChannel;
 
 /* A small control message on its way out. */
@@ -92,12 +94,19 @@ struct VmfSession {
     uint64_t last_flush_ns;
 
     /* Device state. */
+    VmfDevices *devices;    /* NULL: none */
     bool device_since_sync; /* atomic: something was sent over the channels */
     unsigned next_channel;  /* atomic */
     GQueue free_payloads;   /* for clients that send device state; under lock */
-    GQueue arrived;         /* destination: VmfDeviceBuffer */
-    uint64_t arrived_bytes; /* queued or being received */
     uint64_t device_bytes;
+    uint64_t window_bytes;   /* source: what the destination keeps for each device */
+    uint32_t window_buffers; /* 0: it has not said yet */
+    struct {
+        unsigned workers, buffers, all_buffers;
+        uint64_t bytes, all_bytes;
+        gint64 timeout_us;
+    } device_options;
+    uint64_t switchover_ns;
     uint64_t final_sync; /* destination: named by STREAM_END */
     bool revoked;        /* destination: the channels have ended, no sync comes any more */
     uint64_t setup_ns;
@@ -161,16 +170,20 @@ bool session_start_channels(VmfSession *s, GError **error);
 void session_join_channels(VmfSession *s);
 extern const VmfConnHost session_host;
 
-/* --- session-device.c --- */
-void *session_device_begin(VmfConn *conn, unsigned channel, const VmfDeviceHeader *header,
-                           GError **error);
-bool session_device_done(VmfConn *conn, unsigned channel, GError **error);
+/* --- session-client.c --- */
 /* A payload for a client, and back. */
 Payload *session_get_payload(VmfSession *s);
 void session_return_payload(VmfSession *s, Payload *payload);
-/* Waits for the channel to be done with a payload that points to `done'. */
-bool session_await_done(SessionChannel *channel, const PayloadDone *done, GError **error);
+/* Hands the payload to the channel, counting it in `done'; false when the channel has ended. */
+bool session_submit(VmfSession *s, SessionChannel *channel, Payload **payload, PayloadDone *done);
+/* The channel is through with a payload that points to `done'. */
 void session_done(VmfSession *s, PayloadDone *done);
+bool session_is_done(VmfSession *s, const PayloadDone *done);
+/*
+ * Waits until no channel works for `done' any more: at its end, or, when the
+ * session has failed, as soon as every channel has let go. false on failure.
+ */
+bool session_await_done(VmfSession *s, const PayloadDone *done, GError **error);
 
 static inline VmfSession *conn_session(VmfConn *conn)
 {

@@ -62,7 +62,8 @@ bool tcp_record_decode(const uint8_t in[TCP_RECORD_BYTES], TcpRecord *record, GE
     record->offset = vmf_read_be64(&r);
     record->length = vmf_read_be64(&r);
     if (type < TCP_RAM || type > TCP_DEVICE || (type != TCP_SYNC && record->length == 0) ||
-        (type == TCP_DEVICE && (record->block < 9 || record->block > TCP_DEVICE_HEADER_MAX))) {
+        (type == TCP_DEVICE &&
+         (record->block < TCP_DEVICE_HEADER_MIN || record->block > TCP_DEVICE_HEADER_MAX))) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL,
                     "bad record: type %u, block %u, length %" G_GUINT64_FORMAT, type, record->block,
                     record->length);
@@ -78,6 +79,10 @@ size_t tcp_device_encode(const VmfDeviceHeader *header, uint8_t out[TCP_DEVICE_H
 
     vmf_write_be32(&w, header->instance_id);
     vmf_write_be32(&w, header->index);
+    vmf_write_be32(&w, header->flags);
+    vmf_write_be64(&w, header->total);
+    vmf_write_be64(&w, header->offset);
+    vmf_write_be64(&w, header->place);
     vmf_write_bytes(&w, header->idstr, strlen(header->idstr));
     g_assert(!w.bad);
     return vmf_writer_size(&w);
@@ -91,6 +96,10 @@ bool tcp_device_decode(const uint8_t *in, size_t size, VmfDeviceHeader *header, 
     memset(header, 0, sizeof(*header));
     header->instance_id = vmf_read_be32(&r);
     header->index = vmf_read_be32(&r);
+    header->flags = vmf_read_be32(&r);
+    header->total = vmf_read_be64(&r);
+    header->offset = vmf_read_be64(&r);
+    header->place = vmf_read_be64(&r);
     length = vmf_reader_left(&r);
     if (r.bad || length == 0 || length >= sizeof(header->idstr) || memchr(r.at, '\0', length)) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL, "bad device header of %zu bytes", size);

@@ -53,7 +53,9 @@ void tcp_record_encode(const TcpRecord *record, uint8_t out[TCP_RECORD_BYTES]);
 bool tcp_record_decode(const uint8_t in[TCP_RECORD_BYTES], TcpRecord *record, GError **error);
 
 /* u32 instance, u32 index, then the name to the end. */
-#define TCP_DEVICE_HEADER_MAX (8 + 255)
+#define TCP_DEVICE_FIXED_BYTES 36 /* the header's, before the name */
+#define TCP_DEVICE_HEADER_MIN (TCP_DEVICE_FIXED_BYTES + 1)
+#define TCP_DEVICE_HEADER_MAX (TCP_DEVICE_FIXED_BYTES + 255)
 size_t tcp_device_encode(const VmfDeviceHeader *header, uint8_t out[TCP_DEVICE_HEADER_MAX]);
 bool tcp_device_decode(const uint8_t *in, size_t size, VmfDeviceHeader *header, GError **error);
 

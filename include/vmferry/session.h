@@ -17,8 +17,8 @@ G_BEGIN_DECLS
 /*
  * A session carries one VM one way. The source connects, the destination
  * accepts; both name their RAM blocks. Then the source writes guest RAM and
- * stream bytes through the session's file, and device state through
- * vmf_session_send_device(); the destination reads. At the end each side calls
+ * stream bytes through the session's file, and large device state as device.h
+ * says; the destination reads. At the end each side calls
  * vmf_session_complete(), which hands the VM over:
  *
  *   destination: every byte is in place and remote access to its RAM is gone -> LOADED
@@ -32,8 +32,8 @@ G_BEGIN_DECLS
  * has made sure that the destination does not.
  *
  * Threads: connect/accept, the file, complete and free belong to one thread at
- * a time (the session's own). vmf_session_cancel(), vmf_session_send_device(),
- * vmf_session_get_stats() and vmf_session_check() may be called from any.
+ * a time (the session's own). vmf_session_cancel(), vmf_session_get_stats() and
+ * vmf_session_check() may be called from any.
  * Every wait ends within the `timeout' option of a peer's death and at once on
  * vmf_session_cancel(). A session that failed or was cancelled is freed, and a
  * new one can be made in the same process.
@@ -108,34 +108,7 @@ VMF_API bool vmf_session_settle(VmfSession *session, GError **error);
  */
 VMF_API bool vmf_session_revoke(VmfSession *session, GError **error);
 
-/* --- device state over the channels --- */
-
-/*
- * Source: sends one buffer of a device's state, to be found on the destination
- * under (idstr, instance_id, index). Blocks while the channels are busy; the
- * data is the caller's again when it returns. Any thread. Up to 255 bytes of
- * idstr; size from 1 byte to 1 GiB.
- */
-VMF_API bool vmf_session_send_device(VmfSession *session, const char *idstr, uint32_t instance_id,
-                                     uint32_t index, const void *data, size_t size, GError **error);
-
-/* One received buffer. Free with vmf_device_buffer_free(). */
-typedef struct VmfDeviceBuffer {
-    char idstr[256];
-    uint32_t instance_id;
-    uint32_t index;
-    uint8_t *data;
-    size_t size;
-} VmfDeviceBuffer;
-
-/*
- * Destination: takes the next buffer that has arrived, in no particular order;
- * waits while there is none. NULL when the source has completed its channels
- * and nothing is left (*error unset), or on failure (*error set). At most
- * 64 MiB wait here; then the channels stop reading (back-pressure). Any thread.
- */
-VMF_API VmfDeviceBuffer *vmf_session_receive_device(VmfSession *session, GError **error);
-VMF_API void vmf_device_buffer_free(VmfDeviceBuffer *buffer);
+/* --- measuring --- */
 
 /*
  * Source, for benchmarks: every channel writes its part of the first RAM block
@@ -156,7 +129,7 @@ typedef struct VmfStats {
     uint64_t ram_written;      /* bytes sent as data, bridged gaps included */
     uint64_t zero_bytes;       /* found zero or never touched: not sent */
     uint64_t stream_bytes;     /* through the stream, this direction */
-    uint64_t device_bytes;     /* through vmf_session_send_device()/receive */
+    uint64_t device_bytes;     /* of device state, through the channels (see device.h) */
     uint64_t writes;           /* RDMA writes, or RAM records on a socket transport */
     uint64_t doorbells;        /* posts of a list of work requests, or sendmsg calls */
     uint64_t inflight_bytes;   /* now */
@@ -171,6 +144,7 @@ typedef struct VmfStats {
     char registration[16];     /* "pin-all", "chunk", "odp" or "none" */
     uint64_t chunk_size;       /* as negotiated; 0 where there are no chunks */
     uint64_t max_inflight;     /* as in force */
+    uint64_t switchover_ns;    /* source: from vmf_devices_start() to LOADED */
 } VmfStats;
 
 /* Fills *stats (up to stats->size bytes). Any thread; the figures are a moment's. */
@@ -178,7 +152,6 @@ VMF_API void vmf_session_get_stats(VmfSession *session, VmfStats *stats);
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(VmfSession, vmf_session_free)
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(VmfListener, vmf_listener_free)
-G_DEFINE_AUTOPTR_CLEANUP_FUNC(VmfDeviceBuffer, vmf_device_buffer_free)
 
 G_END_DECLS
 

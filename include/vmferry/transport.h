@@ -52,12 +52,16 @@ typedef enum {
     VMF_CONTROL_ERROR  /* *error is set */
 } VmfControlResult;
 
-/* Header of a piece of device state. */
+/* Header of a piece of device state. Transports carry it as it is; it is the engine's. */
 typedef struct VmfDeviceHeader {
     char idstr[256];
     uint32_t instance_id;
     uint32_t index;
-    uint64_t size; /* bytes of the whole buffer */
+    uint32_t flags;
+    uint64_t total;  /* bytes of the whole buffer */
+    uint64_t offset; /* of this piece in it */
+    uint64_t place;  /* of the buffer in the destination's memory for the device */
+    uint64_t size;   /* bytes of this piece */
 } VmfDeviceHeader;
 
 /*
@@ -68,7 +72,7 @@ typedef struct VmfConnHost {
     /* Channel `channel' delivered everything sent before its sync `number'. */
     bool (*sync_seen)(VmfConn *conn, unsigned channel, uint64_t number, GError **error);
     /*
-     * A device buffer begins on this channel: where to put its header->size
+     * A piece of a device buffer begins on this channel: where to put its header->size
      * bytes. May wait (back-pressure). NULL with *error set. Then device_done
      * when all bytes are there.
      */
@@ -224,7 +228,7 @@ typedef struct VmfTransport {
     /* Tells the destination that this range is zero. Ordered against send_ram of the same bytes. */
     bool (*send_zero)(VmfConn *conn, unsigned channel, unsigned block, uint64_t offset,
                       uint64_t length, GError **error);
-    /* Sends a device buffer; `data' is the caller's again when it returns. */
+    /* Sends a piece of a device buffer; `data' is the caller's again when it returns. */
     bool (*send_device)(VmfConn *conn, unsigned channel, const VmfDeviceHeader *header,
                         const void *data, GError **error);
     /*

@@ -4,6 +4,7 @@
 #ifndef VMFERRY_VMFERRY_H
 #define VMFERRY_VMFERRY_H
 
+#include <vmferry/device.h>
 #include <vmferry/error.h>
 #include <vmferry/file.h>
 #include <vmferry/ram.h>

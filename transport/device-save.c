@@ -1,0 +1,387 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* device-save.c -- the source's devices: save jobs on worker threads, buffers on their way */
+
+#include <string.h>
+
+#include <vmferry/bytes.h>
+
+#include "devices.h"
+#include "session.h"
+
+/* --- buffers that were put --- */
+
+/* Tells the owners of buffers that are not needed any more; all of them, in time, if `wait'. */
+static void release_done(Device *device, bool wait)
+{
+    VmfSession *s = device->set->session;
+    DeviceOutgoing *out;
+
+    while ((out = g_queue_peek_head(&device->outgoing)) &&
+           (wait || session_is_done(s, &out->done))) {
+        session_await_done(s, &out->done, NULL);
+        g_queue_pop_head(&device->outgoing);
+        if (out->release) {
+            out->release(out->release_data);
+        }
+        g_free(out);
+    }
+}
+
+void device_save_clear(Device *device)
+{
+    release_done(device, true);
+}
+
+static void must_have_room(Device *device, gint64 deadline, GError **error)
+{
+    VmfSession *s = device->set->session;
+
+    if (g_get_monotonic_time() >= deadline) {
+        device_error(device, error, VMF_ERROR_TIMEOUT,
+                     "its load job at the destination has taken nothing for %.1f s (the time-out "
+                     "is the option device-timeout=)",
+                     (double)s->device_options.timeout_us / 1e6);
+    }
+}
+
+/* Waits for a place in the destination's window. */
+static bool take_place(Device *device, DeviceOutgoing *out, GError **error)
+{
+    VmfSession *s = device->set->session;
+    gint64 deadline = g_get_monotonic_time() + s->device_options.timeout_us;
+    uint32_t given_back;
+    GError *late = NULL;
+
+    g_mutex_lock(&s->lock);
+    given_back = device->given_back;
+    while (!s->error && !late &&
+           !device_ring_take(&device->ring, out->header.total, &out->header.place)) {
+        g_cond_wait_until(&s->changed, &s->lock, deadline);
+        if (device->given_back != given_back) {
+            given_back = device->given_back;
+            deadline = g_get_monotonic_time() + s->device_options.timeout_us;
+        }
+        must_have_room(device, deadline, &late);
+    }
+    g_mutex_unlock(&s->lock);
+    if (late) {
+        g_propagate_error(error, late);
+        return false;
+    }
+    return !session_failed(s) || session_report(s, error);
+}
+
+/* Piece after piece over one channel after the other. */
+static bool send_pieces(Device *device, DeviceOutgoing *out, const void *data, GError **error)
+{
+    VmfSession *s = device->set->session;
+    Payload *payload = session_get_payload(s);
+    uint64_t offset = 0;
+    bool ok = true;
+
+    while (ok && offset < out->header.total) {
+        unsigned next = __atomic_fetch_add(&s->next_channel, 1, __ATOMIC_RELAXED);
+
+        payload->kind = PAYLOAD_DEVICE;
+        payload->device.header = &out->header;
+        payload->device.data = data;
+        payload->device.offset = offset;
+        payload->device.size = MIN(out->header.total - offset, DEVICE_PIECE);
+        payload->device.done = &out->done;
+        offset += payload->device.size;
+        ok = session_submit(s, &s->channels[next % s->channel_count], &payload, &out->done);
+    }
+    /* Either way the payload in hand now is an empty one. */
+    session_return_payload(s, payload);
+    if (!ok) {
+        return session_report(s, error);
+    }
+    __atomic_fetch_add(&s->device_bytes, out->header.total, __ATOMIC_RELAXED);
+    __atomic_store_n(&s->device_since_sync, true, __ATOMIC_RELEASE);
+    return true;
+}
+
+static DeviceOutgoing *outgoing_new(Device *device, uint64_t size)
+{
+    DeviceOutgoing *out = g_new0(DeviceOutgoing, 1);
+
+    g_strlcpy(out->header.idstr, device->idstr, sizeof(out->header.idstr));
+    out->header.instance_id = device->instance_id;
+    out->header.index = device->put;
+    out->header.total = size;
+    g_queue_push_tail(&device->outgoing, out);
+    return out;
+}
+
+bool vmf_device_put(VmfDeviceJob *job, const void *data, size_t size, GDestroyNotify release,
+                    void *release_data, GError **error)
+{
+    Device *device = job->device;
+    DeviceOutgoing *out;
+
+    release_done(device, false); /* before there is one that only seems to be done */
+    out = outgoing_new(device, size);
+    out->release = release;
+    out->release_data = release_data;
+    if (size == 0 || size > DEVICE_BUFFER_MAX) {
+        return device_error(device, error, VMF_ERROR_INVALID,
+                            "buffer %u has %zu bytes; 1 byte to 1 GiB is allowed", device->put,
+                            size);
+    }
+    if (!take_place(device, out, error) || !send_pieces(device, out, data, error)) {
+        return false;
+    }
+    device->put++;
+    return release || session_await_done(device->set->session, &out->done, error);
+}
+
+/* --- jobs --- */
+
+/* A byte in front, for there is always one, then what the device gave. */
+static bool send_config(Device *device, GBytes *config, GError **error)
+{
+    gsize size = 0;
+    const void *data = config ? g_bytes_get_data(config, &size) : NULL;
+    g_autofree uint8_t *bytes = NULL;
+    DeviceOutgoing *out;
+
+    if (size > DEVICE_CONFIG_MAX) {
+        return device_error(device, error, VMF_ERROR_INVALID,
+                            "its configuration has %zu bytes; 1 MiB is allowed", size);
+    }
+    bytes = g_malloc0(1 + size);
+    if (size) {
+        memcpy(bytes + 1, data, size);
+    }
+    out = outgoing_new(device, 1 + size);
+    out->header.flags = DEVICE_FLAG_CONFIG;
+    out->header.place = DEVICE_NO_PLACE;
+    bool ok = send_pieces(device, out, bytes, error);
+
+    release_done(device, true); /* also before `bytes' goes */
+    return ok && vmf_session_check(device->set->session, error);
+}
+
+static bool save(Device *device, GError **error)
+{
+    g_autoptr(GBytes) config = NULL;
+    GError *failure = NULL;
+    bool ok = !device->ops->save || device->ops->save(&device->job, device->opaque, error);
+
+    release_done(device, true);
+    if (!ok) {
+        return false;
+    }
+    if (device->ops->save_config) {
+        config = device->ops->save_config(device->opaque, &failure);
+    }
+    if (failure) {
+        g_propagate_error(error, failure);
+        return false;
+    }
+    return send_config(device, config, error);
+}
+
+static void save_main(void *data, void *opaque)
+{
+    Device *device = data;
+    VmfSession *s = device->set->session;
+    GError *error = NULL;
+
+    (void)opaque;
+    if (session_failed(s)) {
+        return;
+    }
+    if (!save(device, &error)) {
+        device_fail(device, "it cannot be saved", error);
+        return;
+    }
+    g_mutex_lock(&s->lock);
+    device->saved = true;
+    g_cond_broadcast(&s->changed);
+    g_mutex_unlock(&s->lock);
+}
+
+/* --- the set --- */
+
+static bool await_window(VmfSession *s, GError **error)
+{
+    gint64 deadline = g_get_monotonic_time() + s->device_options.timeout_us;
+    bool known;
+
+    g_mutex_lock(&s->lock);
+    while (!s->error && !s->window_buffers && g_cond_wait_until(&s->changed, &s->lock, deadline)) {
+    }
+    known = s->window_buffers != 0;
+    g_mutex_unlock(&s->lock);
+    if (session_failed(s)) {
+        return session_report(s, error);
+    }
+    if (!known) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_TIMEOUT,
+                    "the destination did not say within %.1f s that it expects devices",
+                    (double)s->device_options.timeout_us / 1e6);
+    }
+    return known;
+}
+
+static void announce(VmfDevices *devices)
+{
+    VmfSession *s = devices->session;
+    g_autoptr(GByteArray) list = g_byte_array_new();
+    const size_t room = s->conn->control_max - MESSAGE_HEADER_BYTES;
+    guint first = 0;
+
+    for (guint i = 0; i < devices->list->len; i++) {
+        const Device *device = devices->list->pdata[i];
+        MessageDevice entry = {.instance_id = device->instance_id};
+        uint8_t bytes[MESSAGE_DEVICE_MAX];
+
+        g_strlcpy(entry.idstr, device->idstr, sizeof(entry.idstr));
+        if (list->len + MESSAGE_DEVICE_MAX > room) {
+            session_post(s, MESSAGE_SWITCHOVER_START, MESSAGE_MORE, first, list->data, list->len);
+            g_byte_array_set_size(list, 0);
+            first = i;
+        }
+        g_byte_array_append(list, bytes, (guint)message_device_encode(&entry, bytes));
+    }
+    session_post(s, MESSAGE_SWITCHOVER_START, 0, first, list->data, list->len);
+}
+
+static bool check_start(VmfDevices *devices, GError **error)
+{
+    VmfSession *s = devices->session;
+
+    if (s->role != VMF_ROLE_SOURCE || devices->started) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID,
+                    "devices are started once, and by the source");
+        return false;
+    }
+    if (session_failed(s)) {
+        return session_report(s, error);
+    }
+    return true;
+}
+
+bool vmf_devices_start(VmfDevices *devices, GError **error)
+{
+    VmfSession *s = devices->session;
+    g_autoptr(GError) failure = NULL;
+    guint most = MIN(s->device_options.workers, MAX(devices->list->len, 1));
+
+    if (!check_start(devices, error) || !await_window(s, error)) {
+        return false;
+    }
+    devices->workers = g_thread_pool_new(save_main, devices, (gint)most, TRUE, &failure);
+    if (!devices->workers || failure) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_FAILED, "cannot start threads for devices: %s",
+                    failure->message);
+        return false;
+    }
+    g_mutex_lock(&s->lock);
+    for (guint i = 0; i < devices->list->len; i++) {
+        Device *device = devices->list->pdata[i];
+
+        device_ring_init(&device->ring, s->window_bytes, s->window_buffers);
+    }
+    devices->started = true;
+    g_mutex_unlock(&s->lock);
+    devices->began = g_get_monotonic_time();
+    announce(devices);
+    for (guint i = 0; i < devices->list->len; i++) {
+        g_thread_pool_push(devices->workers, devices->list->pdata[i], NULL);
+    }
+    return true;
+}
+
+static Device *find_unsaved_locked(VmfDevices *devices)
+{
+    for (guint i = 0; i < devices->list->len; i++) {
+        Device *device = devices->list->pdata[i];
+
+        if (!device->saved) {
+            return device;
+        }
+    }
+    return NULL;
+}
+
+bool vmf_devices_finish(VmfDevices *devices, GError **error)
+{
+    VmfSession *s = devices->session;
+
+    if (!devices->workers) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID, "the devices were not started");
+        return false;
+    }
+    g_mutex_lock(&s->lock);
+    while (!s->error && find_unsaved_locked(devices)) {
+        g_cond_wait(&s->changed, &s->lock);
+    }
+    g_mutex_unlock(&s->lock);
+    return vmf_session_check(s, error);
+}
+
+bool devices_are_saved(VmfDevices *devices, GError **error)
+{
+    VmfSession *s = devices->session;
+    Device *device;
+
+    g_mutex_lock(&s->lock);
+    device = find_unsaved_locked(devices);
+    g_mutex_unlock(&s->lock);
+    return !device || device_error(device, error, VMF_ERROR_INVALID,
+                                   "the migration was completed before it was saved "
+                                   "(vmf_devices_finish() tells when)");
+}
+
+/* --- what the destination says --- */
+
+bool devices_handle_window(VmfSession *s, const MessageHeader *header, const uint8_t *payload,
+                           GError **error)
+{
+    VmfReader r = vmf_reader(payload, header->length);
+    uint32_t buffers = vmf_read_be32(&r);
+    bool ok;
+
+    g_mutex_lock(&s->lock);
+    ok = !s->window_buffers && buffers;
+    if (ok) {
+        s->window_bytes = header->argument;
+        s->window_buffers = buffers;
+        g_cond_broadcast(&s->changed);
+    }
+    g_mutex_unlock(&s->lock);
+    if (!ok) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL,
+                    "DEVICE_WINDOW: a second one, or one for %u buffers", buffers);
+    }
+    return ok;
+}
+
+bool devices_handle_credit(VmfSession *s, const MessageHeader *header, GError **error)
+{
+    const uint32_t number = (uint32_t)(header->argument >> 32);
+    const uint32_t given_back = (uint32_t)header->argument;
+    Device *device = NULL;
+    bool ok = false;
+
+    g_mutex_lock(&s->lock);
+    if (s->devices && s->devices->started && number < s->devices->list->len) {
+        device = s->devices->list->pdata[number];
+        ok = given_back - device->given_back <= device->ring.count;
+        while (ok && device->given_back != given_back) {
+            device_ring_give(&device->ring);
+            device->given_back++;
+        }
+        g_cond_broadcast(&s->changed);
+    }
+    g_mutex_unlock(&s->lock);
+    if (!ok) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL,
+                    "DEVICE_CREDIT: device number %u, buffers up to %u: there is no such device, "
+                    "or so many are not on their way",
+                    number, given_back);
+    }
+    return ok;
+}

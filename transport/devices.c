@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* devices.c -- the devices of a session: registering, finding, errors, the end */
+
+#include "devices.h"
+
+#include <string.h>
+#include <sys/mman.h>
+
+#include "session.h"
+
+/* --- by name --- */
+
+static guint hash_name(gconstpointer key)
+{
+    const Device *device = key;
+
+    return g_str_hash(device->idstr) * 31 + device->instance_id;
+}
+
+static gboolean same_name(gconstpointer a, gconstpointer b)
+{
+    const Device *x = a, *y = b;
+
+    return x->instance_id == y->instance_id && g_str_equal(x->idstr, y->idstr);
+}
+
+Device *devices_find(VmfDevices *devices, const char *idstr, uint32_t instance_id)
+{
+    const Device key = {.idstr = (char *)idstr, .instance_id = instance_id};
+
+    return g_hash_table_lookup(devices->by_name, &key);
+}
+
+/* --- errors --- */
+
+bool device_error(const Device *device, GError **error, int code, const char *format, ...)
+{
+    g_autofree char *text = NULL;
+    va_list arguments;
+
+    va_start(arguments, format);
+    text = g_strdup_vprintf(format, arguments);
+    va_end(arguments);
+    g_set_error(error, VMF_ERROR, code, "device \"%s\" instance %u: %s", device->idstr,
+                device->instance_id, text);
+    return false;
+}
+
+void device_fail(Device *device, const char *what, GError *error)
+{
+    g_autofree char *name =
+        g_strdup_printf("device \"%s\" instance %u: ", device->idstr, device->instance_id);
+
+    if (!error) {
+        error = g_error_new(VMF_ERROR, VMF_ERROR_FAILED, "%s%s, and gave no reason", name, what);
+    } else if (!g_str_has_prefix(error->message, name)) {
+        g_prefix_error(&error, "%s%s: ", name, what);
+    }
+    session_fail(device->set->session, error, false);
+}
+
+bool vmf_device_job_check(const VmfDeviceJob *job, GError **error)
+{
+    return vmf_session_check(job->device->set->session, error);
+}
+
+/* --- the set --- */
+
+static void device_free(void *data)
+{
+    Device *device = data;
+
+    if (device->thread) {
+        g_thread_join(device->thread);
+    }
+    device_save_clear(device);
+    for (unsigned i = 0; device->arrivals && i < device->set->window_buffers; i++) {
+        g_free(device->arrivals[i].own);
+    }
+    g_free(device->arrivals);
+    g_free(device->config.own);
+    device_ring_clear(&device->ring);
+    g_free(device->idstr);
+    g_free(device);
+}
+
+VmfDevices *vmf_session_get_devices(VmfSession *s)
+{
+    VmfDevices *devices = s->devices;
+
+    if (!devices) {
+        devices = g_new0(VmfDevices, 1);
+        devices->session = s;
+        devices->list = g_ptr_array_new_with_free_func(device_free);
+        devices->announced = g_ptr_array_new();
+        devices->by_name = g_hash_table_new(hash_name, same_name);
+        /* The control thread looks for it. */
+        g_mutex_lock(&s->lock);
+        s->devices = devices;
+        g_mutex_unlock(&s->lock);
+    }
+    return devices;
+}
+
+bool vmf_devices_add(VmfDevices *devices, const char *idstr, uint32_t instance_id,
+                     const VmfDeviceOps *ops, void *opaque, GError **error)
+{
+    Device *device;
+
+    if (!*idstr || strlen(idstr) > 255 || ops->size < sizeof(*ops)) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID,
+                    "device \"%s\": a name has 1 to 255 bytes, and ops->size is set", idstr);
+        return false;
+    }
+    if (devices->started || devices_find(devices, idstr, instance_id)) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID, "device \"%s\" instance %u: %s", idstr,
+                    instance_id, devices->started ? "too late to add it" : "is there already");
+        return false;
+    }
+    device = g_new0(Device, 1);
+    device->set = devices;
+    device->idstr = g_strdup(idstr);
+    device->instance_id = instance_id;
+    device->ops = ops;
+    device->opaque = opaque;
+    device->job.device = device;
+    g_queue_init(&device->outgoing);
+    g_ptr_array_add(devices->list, device);
+    g_hash_table_add(devices->by_name, device);
+    return true;
+}
+
+void devices_free(VmfDevices *devices)
+{
+    if (!devices) {
+        return;
+    }
+    if (devices->workers) {
+        g_thread_pool_free(devices->workers, FALSE, TRUE);
+    }
+    g_hash_table_unref(devices->by_name);
+    g_ptr_array_unref(devices->announced);
+    g_ptr_array_unref(devices->list);
+    if (devices->memory) {
+        munmap(devices->memory, devices->memory_bytes);
+    }
+    g_queue_clear(&devices->ready);
+    g_free(devices);
+}

@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* devices.h -- the inside of a session's devices, shared by the device*.c files */
+
+#ifndef VMF_DEVICES_H
+#define VMF_DEVICES_H
+
+#include <vmferry/device.h>
+
+#include "message.h"
+#include "payload.h"
+
+/* A buffer goes over the channels in pieces of this size, so that none holds RAM up for long. */
+#define DEVICE_PIECE (1u << 20)
+#define DEVICE_BUFFER_MAX (1ull << 30)
+#define DEVICE_CONFIG_MAX (1u << 20)
+
+/* VmfDeviceHeader.flags: the configuration; its index is the number of buffers before it. */
+#define DEVICE_FLAG_CONFIG 1u
+/* VmfDeviceHeader.place: larger than the window, so in memory of its own, and alone. */
+#define DEVICE_NO_PLACE UINT64_MAX
+/* Places in a window are multiples of this. */
+#define DEVICE_ALIGN 64u
+
+/*
+ * Flow control. For each device the destination keeps a window of memory, into
+ * which the source places its buffers, in a ring: they are given back in the
+ * order of their index. So a buffer is never sent that has no place to go, no
+ * channel ever waits for a device, and no device for another. A buffer larger
+ * than the window goes alone.
+ */
+typedef struct DeviceSpan {
+    uint64_t place, size; /* size 0: not in the window */
+} DeviceSpan;
+
+/* Places that are taken, oldest first. */
+typedef struct DeviceRing {
+    uint64_t bytes;
+    unsigned most;
+    DeviceSpan *spans;
+    unsigned first, count;
+} DeviceRing;
+
+void device_ring_init(DeviceRing *ring, uint64_t bytes, unsigned most);
+void device_ring_clear(DeviceRing *ring);
+/* A place for that many bytes, DEVICE_NO_PLACE for a buffer that goes alone; false: none now. */
+bool device_ring_take(DeviceRing *ring, uint64_t size, uint64_t *place);
+/* Gives the oldest back. */
+void device_ring_give(DeviceRing *ring);
+
+/* Source: a buffer on its way, until its owner has been told. */
+typedef struct DeviceOutgoing {
+    VmfDeviceHeader header;
+    PayloadDone done;
+    GDestroyNotify release;
+    void *release_data;
+} DeviceOutgoing;
+
+/* Destination: a buffer that arrives, or waits. */
+typedef struct DeviceArrival {
+    struct Device *device;
+    uint32_t index;
+    bool used, config;
+    uint64_t place, total, received;
+    uint8_t *data;
+    uint8_t *own; /* data, if it is not in the window */
+    uint8_t pieces[DEVICE_BUFFER_MAX / DEVICE_PIECE / 8];
+} DeviceArrival;
+
+struct VmfDeviceJob {
+    struct Device *device;
+};
+
+typedef struct Device {
+    VmfDevices *set;
+    char *idstr;
+    uint32_t instance_id;
+    const VmfDeviceOps *ops;
+    void *opaque;
+    VmfDeviceJob job;
+
+    /* Source: the job's own thread. */
+    GQueue outgoing; /* DeviceOutgoing */
+    uint32_t put;    /* buffers so far */
+    /* Source, under the session's lock. */
+    DeviceRing ring;
+    uint32_t given_back;
+    bool saved;
+
+    /* Destination, under the session's lock. */
+    unsigned number; /* the source's */
+    bool announced;
+    uint8_t *memory;
+    DeviceArrival *arrivals; /* window_buffers of them */
+    DeviceArrival config;
+    bool config_here;
+    uint32_t next; /* index of the buffer that the job gets next */
+    DeviceArrival *lent;
+    bool ended; /* the job was told that there are no more */
+    bool ready, loaded;
+    GThread *thread;
+} Device;
+
+struct VmfDevices {
+    VmfSession *session;
+    GPtrArray *list; /* Device: the source's order counts on the wire */
+    GHashTable *by_name;
+    bool started; /* nothing can be added any more */
+
+    /* Source. */
+    GThreadPool *workers;
+    gint64 began;
+
+    /* Destination. */
+    uint64_t window_bytes;
+    uint32_t window_buffers;
+    uint8_t *memory;
+    size_t memory_bytes;
+    GPtrArray *announced; /* Device, by number; under the lock */
+    bool switchover;
+    GQueue ready;
+    unsigned loaded;
+};
+
+/* --- devices.c --- */
+void devices_free(VmfDevices *devices);
+Device *devices_find(VmfDevices *devices, const char *idstr, uint32_t instance_id);
+/* Makes `error' the session's, with the device's name. Takes it; NULL: the job gave no reason. */
+void device_fail(Device *device, const char *what, GError *error);
+/* Sets *error, with the device's name in front. */
+bool device_error(const Device *device, GError **error, int code, const char *format, ...)
+    G_GNUC_PRINTF(4, 5);
+
+/* --- device-save.c --- */
+bool devices_are_saved(VmfDevices *devices, GError **error);
+/* Releases what was put but not released yet. */
+void device_save_clear(Device *device);
+bool devices_handle_window(VmfSession *s, const MessageHeader *header, const uint8_t *payload,
+                           GError **error);
+bool devices_handle_credit(VmfSession *s, const MessageHeader *header, GError **error);
+
+/* --- device-arrive.c: what channels do on the destination --- */
+void *device_begin(VmfConn *conn, unsigned channel, const VmfDeviceHeader *header, GError **error);
+bool device_done(VmfConn *conn, unsigned channel, GError **error);
+/* The caller holds the lock. */
+DeviceArrival *device_find_arrival(Device *device, uint32_t index);
+
+/* --- device-load.c --- */
+bool devices_are_loaded(VmfDevices *devices, GError **error);
+bool devices_handle_switchover(VmfSession *s, const MessageHeader *header, const uint8_t *payload,
+                               GError **error);
+
+#endif
