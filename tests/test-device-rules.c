@@ -283,6 +283,65 @@ static void refuses__more_behind_the_configuration(void **state)
     taken(r, 1);
 }
 
+static void *complete(void *opaque)
+{
+    Rules *r = opaque;
+    GError *error = NULL;
+
+    vmf_session_complete(r->pair.source, &error);
+    return error;
+}
+
+static void announce(Rules *r)
+{
+    MessageDevice entry = {.idstr = "nic", .instance_id = 2};
+    uint8_t bytes[MESSAGE_DEVICE_MAX];
+    MessageHeader header = {.length = (uint32_t)message_device_encode(&entry, bytes)};
+
+    assert_true(devices_handle_switchover(r->pair.destination, &header, bytes, NULL));
+}
+
+/* Everything has come, and the device lacks something: both sides name it. */
+static void lacks(Rules *r, const char *text)
+{
+    g_autoptr(GError) here = NULL;
+    g_autoptr(GError) there = NULL;
+    GThread *thread = g_thread_new("complete", complete, r);
+
+    assert_false(vmf_devices_load(vmf_session_get_devices(r->pair.destination), &here));
+    there = g_thread_join(thread);
+    assert_non_null(strstr(here->message, text));
+    assert_non_null(strstr(here->message, "device \"nic\" instance 2"));
+    assert_non_null(strstr(there->message, text));
+}
+
+static void refuses__an_end_with_a_buffer_missing(void **state)
+{
+    Rules *r = *state;
+
+    announce(r);
+    r->header.index = 1;
+    taken(r, 0);
+    r->header.index = 3;
+    r->header.place = DEVICE_NO_PLACE;
+    r->header.flags = DEVICE_FLAG_CONFIG;
+    taken(r, 1);
+    lacks(r, "buffer 0 of 3 is missing");
+}
+
+static void refuses__an_end_without_the_device(void **state)
+{
+    Rules *r = *state;
+
+    announce(r);
+    lacks(r, "without having saved it");
+}
+
+static void refuses__an_end_without_a_switchover(void **state)
+{
+    lacks(*state, "without a switchover");
+}
+
 int main(void)
 {
 #define RULE(name) cmocka_unit_test_setup_teardown(name, rules_setup, rules_teardown)
@@ -296,6 +355,9 @@ int main(void)
         RULE(refuses__twice_the_same),
         RULE(refuses__more_than_was_announced),
         RULE(refuses__more_behind_the_configuration),
+        RULE(refuses__an_end_with_a_buffer_missing),
+        RULE(refuses__an_end_without_the_device),
+        RULE(refuses__an_end_without_a_switchover),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -283,7 +283,7 @@ static void one_by_chance(guint32 seed)
     for (unsigned i = 0; i < rig.count; i++) {
         draw(random, &devices[i]);
     }
-    if (faulty && rig.count) {
+    if (faulty && rig.count && g_rand_boolean(random)) {
         devices[g_rand_int_range(random, 0, (gint32)rig.count)].fault =
             (RigFault)g_rand_int_range(random, FAULT_SAVE, FAULT_COUNT);
     } else if (faulty) {

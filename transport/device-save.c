@@ -32,7 +32,7 @@ void device_save_clear(Device *device)
     release_done(device, true);
 }
 
-static void must_have_room(Device *device, gint64 deadline, GError **error)
+static void check_deadline(Device *device, gint64 deadline, GError **error)
 {
     VmfSession *s = device->set->session;
 
@@ -61,7 +61,7 @@ static bool take_place(Device *device, DeviceOutgoing *out, GError **error)
             given_back = device->given_back;
             deadline = g_get_monotonic_time() + s->device_options.timeout_us;
         }
-        must_have_room(device, deadline, &late);
+        check_deadline(device, deadline, &late);
     }
     g_mutex_unlock(&s->lock);
     if (late) {
