@@ -10,7 +10,8 @@ BUILD=$WORK/no-rdma
 PREFIX=$WORK/prefix
 
 build_without() {
-    [ -d "$BUILD" ] || meson setup "$BUILD" "$HERE/.." -Drdma=disabled -Dtests=disabled --prefix "$PREFIX" --libdir lib || return 1
+    rm -rf "$BUILD" # it may be another checkout's
+    meson setup "$BUILD" "$HERE/.." -Drdma=disabled -Dtests=disabled --prefix "$PREFIX" --libdir lib || return 1
     ninja -C "$BUILD" && rm -rf "$PREFIX" && meson install -C "$BUILD" --no-rebuild
 }
 
