@@ -264,8 +264,9 @@ static bool run(VmfSession *s, GError **error)
     }
 }
 
-/* Room to send may come by what the peer has sent; nobody wants to read that any more. */
-static bool drop_received(VmfSession *s)
+/* Reads what has come, which nobody wants any more: room to send may come by it. false at the end.
+ */
+static bool drop_received(VmfSession *s, gint64 deadline)
 {
     const uint8_t *message;
     VmfControlResult result;
@@ -273,8 +274,8 @@ static bool drop_received(VmfSession *s)
 
     do {
         result = s->ops->control_receive(s->conn, &message, &size, NULL);
-    } while (result == VMF_CONTROL_DONE);
-    return result == VMF_CONTROL_AGAIN;
+    } while (result == VMF_CONTROL_DONE && g_get_monotonic_time() < deadline);
+    return result == VMF_CONTROL_DONE || result == VMF_CONTROL_AGAIN;
 }
 
 static void say_last_words(VmfSession *s)
@@ -297,8 +298,8 @@ static void say_last_words(VmfSession *s)
     header.length = (uint32_t)MIN(strlen(reason->message), 1024);
     do {
         result = send_message(s, &header, reason->message, NULL);
-    } while (result == VMF_CONTROL_AGAIN && g_get_monotonic_time() < deadline && drop_received(s) &&
-             s->ops->control_wait(s->conn, -1, true, 50, NULL));
+    } while (result == VMF_CONTROL_AGAIN && g_get_monotonic_time() < deadline &&
+             drop_received(s, deadline) && s->ops->control_wait(s->conn, -1, true, 50, NULL));
 }
 
 /*
@@ -308,18 +309,9 @@ static void say_last_words(VmfSession *s)
 static void await_close(VmfSession *s)
 {
     gint64 deadline = g_get_monotonic_time() + LAST_WORDS_US;
-    const uint8_t *message;
-    VmfControlResult result;
-    size_t size;
 
-    while (g_get_monotonic_time() < deadline) {
-        result = s->ops->control_receive(s->conn, &message, &size, NULL);
-        if (result == VMF_CONTROL_EOF || result == VMF_CONTROL_ERROR) {
-            return;
-        }
-        if (result == VMF_CONTROL_AGAIN && !s->ops->control_wait(s->conn, -1, false, 50, NULL)) {
-            return;
-        }
+    while (g_get_monotonic_time() < deadline && drop_received(s, deadline) &&
+           s->ops->control_wait(s->conn, -1, false, 50, NULL)) {
     }
 }
 
