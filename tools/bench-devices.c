@@ -97,7 +97,7 @@ bool bench_devices_add(VmfSession *session, const BenchPlan *plan, GError **erro
                                      .load_config = load_config};
     VmfDevices *devices;
 
-    if (!plan->devices || plan->devices_by_stream) {
+    if (!bench_devices_parallel(plan)) {
         return true;
     }
     devices = vmf_session_get_devices(session);

@@ -45,7 +45,7 @@ static bool skip_stream(VmfFile *file, uint64_t size)
 
 static bool expect_devices(VmfSession *session, const BenchPlan *plan, GError **error)
 {
-    return !plan->devices || plan->devices_by_stream ||
+    return !bench_devices_parallel(plan) ||
            (bench_devices_add(session, plan, error) &&
             vmf_devices_expect(vmf_session_get_devices(session), error));
 }
@@ -57,7 +57,7 @@ static bool read_state(VmfSession *session, const BenchPlan *plan, GError **erro
 
     return (!plan->devices_by_stream || bench_devices_take(file, plan)) &&
            skip_stream(file, plan->stream) && vmf_get_be32(file) == BENCH_END_OF_ROUNDS &&
-           (!plan->devices || plan->devices_by_stream ||
+           (!bench_devices_parallel(plan) ||
             vmf_devices_load(vmf_session_get_devices(session), error));
 }
 

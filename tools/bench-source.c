@@ -136,7 +136,7 @@ static bool send_state(Run *run, GError **error)
 {
     const BenchPlan *plan = run->plan;
     VmfDevices *devices =
-        plan->devices && !plan->devices_by_stream ? vmf_session_get_devices(run->session) : NULL;
+        bench_devices_parallel(plan) ? vmf_session_get_devices(run->session) : NULL;
 
     if (devices && !vmf_devices_start(devices, error)) {
         return false;

@@ -55,6 +55,10 @@ bool bench_options_parse(int *argc, char ***argv, BenchOptions *options, GError 
 void bench_options_clear(BenchOptions *options);
 
 /* --- bench-devices.c --- */
+static inline bool bench_devices_parallel(const BenchPlan *plan)
+{
+    return plan->devices && !plan->devices_by_stream;
+}
 /* Registers the plan's devices, on either side, if it has any for the channels. */
 bool bench_devices_add(VmfSession *session, const BenchPlan *plan, GError **error);
 /* The same state as stream bytes, and the same jobs one after the other. */

@@ -7,6 +7,11 @@
 #include "devices.h"
 #include "session.h"
 
+VmfDevices *devices_expecting_locked(VmfSession *s)
+{
+    return s->devices && s->devices->started ? s->devices : NULL;
+}
+
 DeviceArrival *device_find_arrival(Device *device, uint32_t index)
 {
     for (unsigned i = 0; i < device->set->window_buffers; i++) {
@@ -156,10 +161,10 @@ static DeviceArrival *begin_locked(VmfSession *s, const VmfDeviceHeader *header,
 {
     const uint64_t piece = header->offset / DEVICE_PIECE;
     DeviceArrival *a;
-    Device *device =
-        s->devices ? devices_find(s->devices, header->idstr, header->instance_id) : NULL;
+    VmfDevices *devices = devices_expecting_locked(s);
+    Device *device = devices ? devices_find(devices, header->idstr, header->instance_id) : NULL;
 
-    if (!device || !device->arrivals) {
+    if (!device) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL,
                     "device \"%s\" instance %u is not known here: the source has it, the "
                     "destination has not registered it",

@@ -97,7 +97,7 @@ static void *load_main(void *opaque)
         return NULL;
     }
     g_mutex_lock(&s->lock);
-    device->ready = true;
+    device->stage = DEVICE_READY;
     g_queue_push_tail(&device->set->ready, device);
     g_cond_broadcast(&s->changed);
     g_mutex_unlock(&s->lock);
@@ -106,36 +106,34 @@ static void *load_main(void *opaque)
 
 /* --- SWITCHOVER_START --- */
 
-static bool announce_device(VmfDevices *devices, const MessageDevice *entry, GError **error)
+/* The caller holds the lock. */
+static bool announce_locked(VmfDevices *devices, const MessageDevice *entry, GError **error)
 {
     Device *device = devices ? devices_find(devices, entry->idstr, entry->instance_id) : NULL;
 
-    if (!device || !device->arrivals || device->announced) {
+    if (!device || device->stage != DEVICE_NEW) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_MISMATCH,
-                    device && device->announced
-                        ? "device \"%s\" instance %u: the source has it twice"
-                        : "device \"%s\" instance %u: the source has it, this side has not "
-                          "registered it",
+                    device ? "device \"%s\" instance %u: the source has it twice"
+                           : "device \"%s\" instance %u: the source has it, this side has not "
+                             "registered it",
                     entry->idstr, entry->instance_id);
         return false;
     }
-    device->announced = true;
-    device->number = devices->announced->len;
-    g_ptr_array_add(devices->announced, device);
+    device->stage = DEVICE_ANNOUNCED;
+    device->number = devices->announced++;
     return true;
 }
 
 static bool start_jobs(VmfDevices *devices, GError **error)
 {
-    for (guint i = 0; i < devices->list->len; i++) {
-        Device *device = devices->list->pdata[i];
+    Device *missing;
 
-        if (!device->announced) {
-            g_set_error(error, VMF_ERROR, VMF_ERROR_MISMATCH,
-                        "device \"%s\" instance %u: this side has it, the source has not",
-                        device->idstr, device->instance_id);
-            return false;
-        }
+    g_mutex_lock(&devices->session->lock);
+    missing = devices_first_before_locked(devices, DEVICE_ANNOUNCED);
+    g_mutex_unlock(&devices->session->lock);
+    if (missing) {
+        return device_error(missing, error, VMF_ERROR_MISMATCH,
+                            "this side has it, the source has not");
     }
     for (guint i = 0; i < devices->list->len; i++) {
         Device *device = devices->list->pdata[i];
@@ -157,9 +155,9 @@ bool devices_handle_switchover(VmfSession *s, const MessageHeader *header, const
     VmfDevices *devices;
 
     g_mutex_lock(&s->lock);
-    devices = s->devices; /* complete, and unchanged, since it told the source its window */
+    devices = devices_expecting_locked(s);
     g_mutex_unlock(&s->lock);
-    if (devices && (devices->switchover || header->argument != devices->announced->len)) {
+    if (devices && (devices->switchover || header->argument != devices->announced)) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL,
                     "SWITCHOVER_START: a second one, or its parts are out of order");
         return false;
@@ -167,8 +165,12 @@ bool devices_handle_switchover(VmfSession *s, const MessageHeader *header, const
     while (left) {
         MessageDevice entry;
         size_t taken = message_device_decode(payload, left, &entry, error);
+        bool ok;
 
-        if (!taken || !announce_device(devices, &entry, error)) {
+        g_mutex_lock(&s->lock);
+        ok = taken && announce_locked(devices, &entry, error);
+        g_mutex_unlock(&s->lock);
+        if (!ok) {
             return false;
         }
         payload += taken;
@@ -237,7 +239,9 @@ bool vmf_devices_expect(VmfDevices *devices, GError **error)
     if (!map_windows(devices, error)) {
         return false;
     }
+    g_mutex_lock(&s->lock);
     devices->started = true;
+    g_mutex_unlock(&s->lock);
     vmf_write_be32(&w, devices->window_buffers);
     session_post(s, MESSAGE_DEVICE_WINDOW, 0, devices->window_bytes, payload, sizeof(payload));
     return vmf_session_check(s, error);
@@ -254,9 +258,9 @@ static bool all_here_locked(const VmfSession *s)
 /* What a device lacks when nothing more can come; the caller holds the lock. */
 static bool lacks_locked(Device *device, GError **error)
 {
-    if (!device->announced || !device->config_here) {
+    if (device->stage == DEVICE_NEW || !device->config_here) {
         device_error(device, error, VMF_ERROR_PROTOCOL, "the source has completed without %s",
-                     device->announced ? "having saved it" : "a switchover");
+                     device->stage != DEVICE_NEW ? "having saved it" : "a switchover");
         return true;
     }
     for (uint32_t index = device->next; index < device->config.index; index++) {
@@ -282,18 +286,6 @@ static GError *find_lack_locked(VmfDevices *devices)
     return error;
 }
 
-static Device *find_unready_locked(VmfDevices *devices)
-{
-    for (guint i = 0; i < devices->list->len; i++) {
-        Device *device = devices->list->pdata[i];
-
-        if (!device->ready) {
-            return device;
-        }
-    }
-    return NULL;
-}
-
 /* A number that changes whenever something arrives, or a job takes something. */
 static uint64_t progress_locked(const VmfDevices *devices)
 {
@@ -312,6 +304,7 @@ static void await_progress_locked(VmfDevices *devices, uint64_t *progress, gint6
                                   GError **late)
 {
     VmfSession *s = devices->session;
+    Device *unready;
 
     if (*progress != progress_locked(devices)) {
         *progress = progress_locked(devices);
@@ -319,15 +312,16 @@ static void await_progress_locked(VmfDevices *devices, uint64_t *progress, gint6
     }
     if (!devices->switchover) { /* the VM runs, as long as it likes */
         g_cond_wait(&s->changed, &s->lock);
-    } else if (!g_cond_wait_until(&s->changed, &s->lock, *deadline)) {
-        device_error(find_unready_locked(devices), late, VMF_ERROR_TIMEOUT,
+    } else if (!g_cond_wait_until(&s->changed, &s->lock, *deadline) &&
+               (unready = devices_first_before_locked(devices, DEVICE_READY))) {
+        device_error(unready, late, VMF_ERROR_TIMEOUT,
                      "not loaded, and no device has taken or got anything for %.1f s (the time-out "
                      "is the option device-timeout=)",
                      (double)s->device_options.timeout_us / 1e6);
     }
 }
 
-/* The next device that is ready; NULL with the session failed, or *lack set. */
+/* The next device that is ready; NULL if all are loaded, the session failed, or *lack is set. */
 static Device *await_ready(VmfDevices *devices, GError **lack)
 {
     VmfSession *s = devices->session;
@@ -336,7 +330,8 @@ static Device *await_ready(VmfDevices *devices, GError **lack)
     gint64 deadline = 0;
 
     g_mutex_lock(&s->lock);
-    while (!s->error && !*lack && !(device = g_queue_pop_head(&devices->ready))) {
+    while (!s->error && !*lack && devices_first_before_locked(devices, DEVICE_DONE) &&
+           !(device = g_queue_pop_head(&devices->ready))) {
         if (all_here_locked(s)) {
             *lack = find_lack_locked(devices);
         }
@@ -350,6 +345,7 @@ static Device *await_ready(VmfDevices *devices, GError **lack)
 
 static bool load_config(Device *device, GError **error)
 {
+    VmfSession *s = device->set->session;
     GError *failure = NULL;
     bool ok = !device->ops->load_config ||
               device->ops->load_config(device->config.data + 1, device->config.total - 1,
@@ -357,10 +353,12 @@ static bool load_config(Device *device, GError **error)
 
     if (!ok) {
         device_fail(device, "its configuration cannot be loaded", failure);
-        return session_report(device->set->session, error);
+        return session_report(s, error);
     }
     g_clear_pointer(&device->config.own, g_free);
-    device->loaded = true;
+    g_mutex_lock(&s->lock);
+    device->stage = DEVICE_DONE;
+    g_mutex_unlock(&s->lock);
     return true;
 }
 
@@ -373,7 +371,7 @@ bool vmf_devices_load(VmfDevices *devices, GError **error)
                     "devices are loaded by the destination, after vmf_devices_expect()");
         return false;
     }
-    while (devices->loaded < devices->list->len) {
+    for (;;) {
         GError *lack = NULL;
         Device *device = await_ready(devices, &lack);
 
@@ -381,26 +379,10 @@ bool vmf_devices_load(VmfDevices *devices, GError **error)
             session_fail(s, lack, false);
         }
         if (!device) {
-            return session_report(s, error);
+            return vmf_session_check(s, error);
         }
         if (!load_config(device, error)) {
             return false;
         }
-        devices->loaded++;
     }
-    return vmf_session_check(s, error);
-}
-
-bool devices_are_loaded(VmfDevices *devices, GError **error)
-{
-    for (guint i = 0; i < devices->list->len; i++) {
-        const Device *device = devices->list->pdata[i];
-
-        if (!device->loaded) {
-            return device_error(device, error, VMF_ERROR_INVALID,
-                                "the migration was completed before it was loaded "
-                                "(vmf_devices_load() does that)");
-        }
-    }
-    return true;
 }

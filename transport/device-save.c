@@ -10,8 +10,7 @@
 
 /* --- buffers that were put --- */
 
-/* Tells the owners of buffers that are not needed any more; all of them, in time, if `wait'. */
-static void release_done(Device *device, bool wait)
+void device_release(Device *device, bool wait)
 {
     VmfSession *s = device->set->session;
     DeviceOutgoing *out;
@@ -27,48 +26,31 @@ static void release_done(Device *device, bool wait)
     }
 }
 
-void device_save_clear(Device *device)
-{
-    release_done(device, true);
-}
-
-static void check_deadline(Device *device, gint64 deadline, GError **error)
-{
-    VmfSession *s = device->set->session;
-
-    if (g_get_monotonic_time() >= deadline) {
-        device_error(device, error, VMF_ERROR_TIMEOUT,
-                     "its load job at the destination has taken nothing for %.1f s (the time-out "
-                     "is the option device-timeout=)",
-                     (double)s->device_options.timeout_us / 1e6);
-    }
-}
-
 /* Waits for a place in the destination's window. */
 static bool take_place(Device *device, DeviceOutgoing *out, GError **error)
 {
     VmfSession *s = device->set->session;
-    gint64 deadline = g_get_monotonic_time() + s->device_options.timeout_us;
-    uint32_t given_back;
-    GError *late = NULL;
+    gint64 deadline = 0;
+    uint32_t given_back = 0;
+    bool taken, late = false;
 
     g_mutex_lock(&s->lock);
-    given_back = device->given_back;
-    while (!s->error && !late &&
-           !device_ring_take(&device->ring, out->header.total, &out->header.place)) {
-        g_cond_wait_until(&s->changed, &s->lock, deadline);
-        if (device->given_back != given_back) {
+    while (!(taken = device_ring_take(&device->ring, out->header.total, &out->header.place)) &&
+           !s->error && !late) {
+        if (!deadline || given_back != device->given_back) {
             given_back = device->given_back;
             deadline = g_get_monotonic_time() + s->device_options.timeout_us;
         }
-        check_deadline(device, deadline, &late);
+        late = !g_cond_wait_until(&s->changed, &s->lock, deadline);
     }
     g_mutex_unlock(&s->lock);
-    if (late) {
-        g_propagate_error(error, late);
-        return false;
+    if (session_failed(s)) {
+        return session_report(s, error);
     }
-    return !session_failed(s) || session_report(s, error);
+    return taken || device_error(device, error, VMF_ERROR_TIMEOUT,
+                                 "its load job at the destination has taken nothing for %.1f s "
+                                 "(the time-out is the option device-timeout=)",
+                                 (double)s->device_options.timeout_us / 1e6);
 }
 
 /* Piece after piece over one channel after the other. */
@@ -119,7 +101,7 @@ bool vmf_device_put(VmfDeviceJob *job, const void *data, size_t size, GDestroyNo
     Device *device = job->device;
     DeviceOutgoing *out;
 
-    release_done(device, false); /* before there is one that only seems to be done */
+    device_release(device, false); /* before there is one that only seems to be done */
     out = outgoing_new(device, size);
     out->release = release;
     out->release_data = release_data;
@@ -144,6 +126,7 @@ static bool send_config(Device *device, GBytes *config, GError **error)
     const void *data = config ? g_bytes_get_data(config, &size) : NULL;
     g_autofree uint8_t *bytes = NULL;
     DeviceOutgoing *out;
+    bool ok;
 
     if (size > DEVICE_CONFIG_MAX) {
         return device_error(device, error, VMF_ERROR_INVALID,
@@ -156,9 +139,8 @@ static bool send_config(Device *device, GBytes *config, GError **error)
     out = outgoing_new(device, 1 + size);
     out->header.flags = DEVICE_FLAG_CONFIG;
     out->header.place = DEVICE_NO_PLACE;
-    bool ok = send_pieces(device, out, bytes, error);
-
-    release_done(device, true); /* also before `bytes' goes */
+    ok = send_pieces(device, out, bytes, error);
+    device_release(device, true); /* also before `bytes' goes */
     return ok && vmf_session_check(device->set->session, error);
 }
 
@@ -168,7 +150,7 @@ static bool save(Device *device, GError **error)
     GError *failure = NULL;
     bool ok = !device->ops->save || device->ops->save(&device->job, device->opaque, error);
 
-    release_done(device, true);
+    device_release(device, true);
     if (!ok) {
         return false;
     }
@@ -197,7 +179,7 @@ static void save_main(void *data, void *opaque)
         return;
     }
     g_mutex_lock(&s->lock);
-    device->saved = true;
+    device->stage = DEVICE_DONE;
     g_cond_broadcast(&s->changed);
     g_mutex_unlock(&s->lock);
 }
@@ -286,24 +268,11 @@ bool vmf_devices_start(VmfDevices *devices, GError **error)
     }
     devices->started = true;
     g_mutex_unlock(&s->lock);
-    devices->began = g_get_monotonic_time();
     announce(devices);
     for (guint i = 0; i < devices->list->len; i++) {
         g_thread_pool_push(devices->workers, devices->list->pdata[i], NULL);
     }
     return true;
-}
-
-static Device *find_unsaved_locked(VmfDevices *devices)
-{
-    for (guint i = 0; i < devices->list->len; i++) {
-        Device *device = devices->list->pdata[i];
-
-        if (!device->saved) {
-            return device;
-        }
-    }
-    return NULL;
 }
 
 bool vmf_devices_finish(VmfDevices *devices, GError **error)
@@ -315,24 +284,11 @@ bool vmf_devices_finish(VmfDevices *devices, GError **error)
         return false;
     }
     g_mutex_lock(&s->lock);
-    while (!s->error && find_unsaved_locked(devices)) {
+    while (!s->error && devices_first_before_locked(devices, DEVICE_DONE)) {
         g_cond_wait(&s->changed, &s->lock);
     }
     g_mutex_unlock(&s->lock);
     return vmf_session_check(s, error);
-}
-
-bool devices_are_saved(VmfDevices *devices, GError **error)
-{
-    VmfSession *s = devices->session;
-    Device *device;
-
-    g_mutex_lock(&s->lock);
-    device = find_unsaved_locked(devices);
-    g_mutex_unlock(&s->lock);
-    return !device || device_error(device, error, VMF_ERROR_INVALID,
-                                   "the migration was completed before it was saved "
-                                   "(vmf_devices_finish() tells when)");
 }
 
 /* --- what the destination says --- */

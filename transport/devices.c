@@ -31,6 +31,35 @@ Device *devices_find(VmfDevices *devices, const char *idstr, uint32_t instance_i
     return g_hash_table_lookup(devices->by_name, &key);
 }
 
+/* --- how far they are --- */
+
+Device *devices_first_before_locked(VmfDevices *devices, DeviceStage stage)
+{
+    for (guint i = 0; i < devices->list->len; i++) {
+        Device *device = devices->list->pdata[i];
+
+        if (device->stage < stage) {
+            return device;
+        }
+    }
+    return NULL;
+}
+
+bool devices_are_done(VmfDevices *devices, GError **error)
+{
+    VmfSession *s = devices->session;
+    Device *device;
+
+    g_mutex_lock(&s->lock);
+    device = devices_first_before_locked(devices, DEVICE_DONE);
+    g_mutex_unlock(&s->lock);
+    return !device ||
+           device_error(device, error, VMF_ERROR_INVALID,
+                        "the migration was completed before it was %s",
+                        s->role == VMF_ROLE_SOURCE ? "saved (vmf_devices_finish() tells when)"
+                                                   : "loaded (vmf_devices_load() does that)");
+}
+
 /* --- errors --- */
 
 bool device_error(const Device *device, GError **error, int code, const char *format, ...)
@@ -73,7 +102,7 @@ static void device_free(void *data)
     if (device->thread) {
         g_thread_join(device->thread);
     }
-    device_save_clear(device);
+    device_release(device, true);
     for (unsigned i = 0; device->arrivals && i < device->set->window_buffers; i++) {
         g_free(device->arrivals[i].own);
     }
@@ -92,7 +121,6 @@ VmfDevices *vmf_session_get_devices(VmfSession *s)
         devices = g_new0(VmfDevices, 1);
         devices->session = s;
         devices->list = g_ptr_array_new_with_free_func(device_free);
-        devices->announced = g_ptr_array_new();
         devices->by_name = g_hash_table_new(hash_name, same_name);
         /* The control thread looks for it. */
         g_mutex_lock(&s->lock);
@@ -139,7 +167,6 @@ void devices_free(VmfDevices *devices)
         g_thread_pool_free(devices->workers, FALSE, TRUE);
     }
     g_hash_table_unref(devices->by_name);
-    g_ptr_array_unref(devices->announced);
     g_ptr_array_unref(devices->list);
     if (devices->memory) {
         munmap(devices->memory, devices->memory_bytes);

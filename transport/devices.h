@@ -66,6 +66,14 @@ typedef struct DeviceArrival {
     uint8_t pieces[DEVICE_BUFFER_MAX / DEVICE_PIECE / 8];
 } DeviceArrival;
 
+/* How far a device is, on either side. */
+typedef enum {
+    DEVICE_NEW,
+    DEVICE_ANNOUNCED, /* destination: the source has it, too */
+    DEVICE_READY,     /* destination: its load job has succeeded */
+    DEVICE_DONE       /* saved and sent, or loaded */
+} DeviceStage;
+
 struct VmfDeviceJob {
     struct Device *device;
 };
@@ -77,6 +85,7 @@ typedef struct Device {
     const VmfDeviceOps *ops;
     void *opaque;
     VmfDeviceJob job;
+    DeviceStage stage; /* under the session's lock */
 
     /* Source: the job's own thread. */
     GQueue outgoing; /* DeviceOutgoing */
@@ -84,11 +93,9 @@ typedef struct Device {
     /* Source, under the session's lock. */
     DeviceRing ring;
     uint32_t given_back;
-    bool saved;
 
     /* Destination, under the session's lock. */
     unsigned number; /* the source's */
-    bool announced;
     uint8_t *memory;
     DeviceArrival *arrivals; /* window_buffers of them */
     DeviceArrival config;
@@ -96,7 +103,6 @@ typedef struct Device {
     uint32_t next; /* index of the buffer that the job gets next */
     DeviceArrival *lent;
     bool ended; /* the job was told that there are no more */
-    bool ready, loaded;
     GThread *thread;
 } Device;
 
@@ -104,26 +110,28 @@ struct VmfDevices {
     VmfSession *session;
     GPtrArray *list; /* Device: the source's order counts on the wire */
     GHashTable *by_name;
-    bool started; /* nothing can be added any more */
+    bool started; /* under the session's lock; nothing can be added any more */
 
     /* Source. */
     GThreadPool *workers;
-    gint64 began;
 
     /* Destination. */
     uint64_t window_bytes;
     uint32_t window_buffers;
     uint8_t *memory;
     size_t memory_bytes;
-    GPtrArray *announced; /* Device, by number; under the lock */
+    unsigned announced; /* by the source so far; its control thread counts */
     bool switchover;
     GQueue ready;
-    unsigned loaded;
 };
 
 /* --- devices.c --- */
 void devices_free(VmfDevices *devices);
 Device *devices_find(VmfDevices *devices, const char *idstr, uint32_t instance_id);
+/* The first device that is not as far as that, or NULL. The caller holds the lock. */
+Device *devices_first_before_locked(VmfDevices *devices, DeviceStage stage);
+/* Whether all are saved, or loaded; else an error that names one that is not. */
+bool devices_are_done(VmfDevices *devices, GError **error);
 /* Makes `error' the session's, with the device's name. Takes it; NULL: the job gave no reason. */
 void device_fail(Device *device, const char *what, GError *error);
 /* Sets *error, with the device's name in front. */
@@ -131,21 +139,24 @@ bool device_error(const Device *device, GError **error, int code, const char *fo
     G_GNUC_PRINTF(4, 5);
 
 /* --- device-save.c --- */
-bool devices_are_saved(VmfDevices *devices, GError **error);
-/* Releases what was put but not released yet. */
-void device_save_clear(Device *device);
+/* Tells the owners of buffers that are not needed any more; all of them, in time, if `wait'. */
+void device_release(Device *device, bool wait);
 bool devices_handle_window(VmfSession *s, const MessageHeader *header, const uint8_t *payload,
                            GError **error);
 bool devices_handle_credit(VmfSession *s, const MessageHeader *header, GError **error);
 
 /* --- device-arrive.c: what channels do on the destination --- */
+/*
+ * The devices once the destination expects them: from then on nothing is added,
+ * and what the peer sends may look at them. NULL before. The caller holds the lock.
+ */
+VmfDevices *devices_expecting_locked(VmfSession *s);
 void *device_begin(VmfConn *conn, unsigned channel, const VmfDeviceHeader *header, GError **error);
 bool device_done(VmfConn *conn, unsigned channel, GError **error);
 /* The caller holds the lock. */
 DeviceArrival *device_find_arrival(Device *device, uint32_t index);
 
 /* --- device-load.c --- */
-bool devices_are_loaded(VmfDevices *devices, GError **error);
 bool devices_handle_switchover(VmfSession *s, const MessageHeader *header, const uint8_t *payload,
                                GError **error);
 

@@ -40,7 +40,7 @@ static bool complete_source(VmfSession *s, GError **error)
 {
     bool seen, sent;
 
-    if (s->devices && !devices_are_saved(s->devices, error)) {
+    if (s->devices && !devices_are_done(s->devices, error)) {
         return false;
     }
     if (!vmf_flush_ram_pages(s->file, VMF_FLUSH_FINAL)) {
@@ -49,9 +49,6 @@ static bool complete_source(VmfSession *s, GError **error)
     session_end_stream(s);
     if (!await(s, &s->loaded)) {
         return session_report(s, error);
-    }
-    if (s->devices && s->devices->began) {
-        s->switchover_ns = (uint64_t)(g_get_monotonic_time() - s->devices->began) * 1000;
     }
     session_post(s, MESSAGE_GO, 0, 0, NULL, 0);
     seen = await(s, &s->go_seen);
@@ -136,7 +133,7 @@ bool vmf_session_revoke(VmfSession *s, GError **error)
 
 static bool complete_destination(VmfSession *s, GError **error)
 {
-    if (s->devices && !devices_are_loaded(s->devices, error)) {
+    if (s->devices && !devices_are_done(s->devices, error)) {
         return false;
     }
     /* After the revocation nobody else can write into the VM's memory. */

@@ -184,12 +184,13 @@ static bool start_fills(VmfSession *s, GError **error)
 bool session_flush_ram(void *opaque, VmfFlush how, unsigned flags, GError **error)
 {
     VmfSession *s = opaque;
-    uint64_t began = now_ns();
+    uint64_t began;
 
+    (void)flags;
     if (how == VMF_FLUSH_START) {
         return start_fills(s, error);
     }
-    (void)flags; /* every flush drains: the end of a round pays its own tail */
+    began = now_ns(); /* every other flush drains: the end of a round pays its own tail */
     something_since_sync(s);
     if (!submit_sync(s, true, error) || !await_syncs(s, error)) {
         return false;

@@ -39,7 +39,6 @@ void vmf_session_get_stats(VmfSession *s, VmfStats *out)
     g_mutex_lock(&s->lock);
     stats.stream_bytes = s->stream_bytes;
     stats.device_bytes = load(&s->device_bytes);
-    stats.switchover_ns = load(&s->switchover_ns);
     stats.syncs = s->role == VMF_ROLE_SOURCE ? s->sync_number : session_seen_locked(s);
     stats.own_bytes = (s->out_ring.data ? STREAM_RING : 0) + (s->in_ring.data ? STREAM_RING : 0);
     g_mutex_unlock(&s->lock);

@@ -106,7 +106,6 @@ struct VmfSession {
         uint64_t bytes, all_bytes;
         gint64 timeout_us;
     } device_options;
-    uint64_t switchover_ns;
     uint64_t final_sync; /* destination: named by STREAM_END */
     bool revoked;        /* destination: the channels have ended, no sync comes any more */
     uint64_t setup_ns;

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* device.h -- device state in parallel: jobs that save and load it, in order, bounded, at
- * switchover */
+/* device.h -- device state in parallel: jobs that save and load it at switchover */
 
 #ifndef VMFERRY_DEVICE_H
 #define VMFERRY_DEVICE_H
@@ -41,8 +40,7 @@ typedef struct VmfDevices VmfDevices;
 /* A save or load job that runs. */
 typedef struct VmfDeviceJob VmfDeviceJob;
 
-/* What a device does. `opaque' is what vmf_devices_add() was given. NULL where it has nothing to
- * do. */
+/* What a device does; NULL where it does nothing. `opaque' is what vmf_devices_add() was given. */
 typedef struct VmfDeviceOps {
     size_t size; /* sizeof(VmfDeviceOps): members may be appended */
 
@@ -56,8 +54,7 @@ typedef struct VmfDeviceOps {
      * NULL: it has none (or failed, if *error is set).
      */
     GBytes *(*save_config)(void *opaque, GError **error);
-    /* Destination, on a thread of its own: takes all buffers with vmf_device_get(), up to the end.
-     */
+    /* Destination, on a thread of its own: takes all buffers with vmf_device_get(). */
     bool (*load)(VmfDeviceJob *job, void *opaque, GError **error);
     /*
      * Destination, in vmf_devices_load(), when this device's load has succeeded;

@@ -144,7 +144,6 @@ typedef struct VmfStats {
     char registration[16];     /* "pin-all", "chunk", "odp" or "none" */
     uint64_t chunk_size;       /* as negotiated; 0 where there are no chunks */
     uint64_t max_inflight;     /* as in force */
-    uint64_t switchover_ns;    /* source: from vmf_devices_start() to LOADED */
 } VmfStats;
 
 /* Fills *stats (up to stats->size bytes). Any thread; the figures are a moment's. */
