@@ -83,6 +83,12 @@ def reach_with_retries(vm_of, moment, start_destination, taken_over_by, options=
     raise Failure("the guest changes too little for a later round")
 
 
+def go_on(vm, moment):
+    """What was held before the switchover goes on."""
+    if moment == "stopped":
+        vm.qmp("migrate-continue", state="pre-switchover")
+
+
 def must_have_failed(vm, timeout=60):
     """The migration fails soon, says why, and the guest runs on."""
     info = vm.await_migration(timeout)

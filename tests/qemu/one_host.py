@@ -7,7 +7,7 @@ import sys
 import time
 
 from checks import Failure, Vm, check, finish, wanted
-from moments import MODES, fast_again, must_have_failed, reach_with_retries
+from moments import MODES, fast_again, go_on, must_have_failed, reach_with_retries
 
 QEMU, GUEST = sys.argv[1:3]
 ADDRESS = os.environ.get("LAB_ADDR", "127.0.0.1")
@@ -224,8 +224,7 @@ def reach(moment, options="", **capabilities):
 def destination_killed(moment, **capabilities):
     target = reach(moment, ",timeout=4s", **capabilities)
     target.kill()
-    if moment == "stopped":
-        guest.vm.qmp("migrate-continue", state="pre-switchover")
+    go_on(guest.vm, moment)
     must_have_failed(guest.vm)
     guest.move()
 

@@ -9,7 +9,7 @@ import sys
 import time
 
 from checks import Failure, Remote, Vm, check, finish, wanted
-from moments import MODES, must_have_failed, reach_with_retries
+from moments import MODES, go_on, must_have_failed, reach_with_retries
 
 QEMU, GUEST = sys.argv[1:3]
 HERE, THERE = "10.77.0.1", "10.77.0.2"
@@ -86,16 +86,11 @@ def begin(moment, **capabilities):
     return reach_with_retries(lambda: guest, moment, incoming_there, moved_there, ",timeout=4s", **capabilities)
 
 
-def go_on(moment):
-    if moment == "stopped":
-        guest.qmp("migrate-continue", state="pre-switchover")
-
-
 def link_cut(moment, **capabilities):
     target = begin(moment, **capabilities)
     ask("link", "cut")
     try:
-        go_on(moment)
+        go_on(guest, moment)
         must_have_failed(guest)
     finally:
         ask("link", "restore")
@@ -132,7 +127,7 @@ def host_killed(moment):
         else:
             begin(moment)
         ask("kill", "2")
-        go_on(moment)
+        go_on(guest, moment)
         must_have_failed(guest)
     finally:
         if moment == "set-up":

@@ -77,12 +77,11 @@ uint64_t interface_rounds(void)
  */
 static VmfUri *parse_address(const InetSocketAddress *address, Error **errp)
 {
-    const char *host = address->host + (g_str_has_prefix(address->host, "//") ? 2 : 0);
-    g_auto(GStrv) parts = g_strsplit(host, ",", 2);
-    const bool v6 = strchr(parts[0] ? parts[0] : "", ':') != NULL;
-    g_autofree char *host_port = g_strdup_printf(
-        "%s%s%s:%s%s%s", v6 ? "[" : "", parts[0] ? parts[0] : "", v6 ? "]" : "", address->port,
-        parts[0] && parts[1] ? "," : "", parts[0] && parts[1] ? parts[1] : "");
+    const char *host = address->host;
+    const int length = strcspn(host, ",");
+    const bool v6 = memchr(host, ':', length) != NULL;
+    g_autofree char *host_port = g_strdup_printf(v6 ? "[%.*s]:%s%s" : "%.*s:%s%s", length, host,
+                                                 address->port, host + length);
 
     return glue_parse_uri(host_port, errp);
 }

@@ -49,6 +49,7 @@
 #define TYPE_QIO_CHANNEL_VMFERRY "qio-channel-vmferry"
 OBJECT_DECLARE_SIMPLE_TYPE(QIOChannelVmferry, QIO_CHANNEL_VMFERRY)
 
+/* Where QEMU has a RAM block, and what vmferry calls it. */
 typedef struct Block {
     ram_addr_t start;
     const VmfRamBlock *ram;

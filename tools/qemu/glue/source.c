@@ -21,7 +21,8 @@
 
 /* --- RAM --- */
 
-static int source_failed(QIOChannelVmferry *rioc, QEMUFile *f, GError *error)
+/* What QEMU shows (a cancelled migration has no error), and the error for its file. */
+static Error *write_failed(QIOChannelVmferry *rioc, const GError *error)
 {
     MigrationState *s = migrate_get_current();
     Error *err = NULL;
@@ -31,7 +32,12 @@ static int source_failed(QIOChannelVmferry *rioc, QEMUFile *f, GError *error)
     if (s->state != MIGRATION_STATUS_CANCELLING) {
         migrate_set_error(s, err);
     }
-    qemu_file_set_error_obj(f, -EIO, err);
+    return err;
+}
+
+static int source_failed(QIOChannelVmferry *rioc, QEMUFile *f, GError *error)
+{
+    qemu_file_set_error_obj(f, -EIO, write_failed(rioc, error));
     g_error_free(error);
     return -EIO;
 }
@@ -150,20 +156,12 @@ static bool settle_if_last(QIOChannelVmferry *rioc, ssize_t size, size_t niov, G
 
 ssize_t source_write(QIOChannelVmferry *rioc, const struct iovec *iov, size_t niov, Error **errp)
 {
-    MigrationState *s = migrate_get_current();
     g_autoptr(GError) error = NULL;
     ssize_t done = channel_put(rioc->file, iov, niov, rioc->iterating && !rioc->last_stage, &error);
 
     if (done < 0 || !settle_if_last(rioc, done, niov, &error)) {
-        Error *err = NULL;
-
         done = -1;
-        rioc->write_failed = true;
-        error_setg(&err, "vmferry: %s", error->message);
-        if (s->state != MIGRATION_STATUS_CANCELLING) {
-            migrate_set_error(s, err);
-        }
-        error_propagate(errp, err);
+        error_propagate(errp, write_failed(rioc, error));
     }
     return done;
 }
