@@ -61,6 +61,9 @@ void rdma_conn_close(VmfConn *base)
         rdma_channel_free(g_steal_pointer(&conn->channels[i]));
     }
     chunks_clear(&conn->chunks);
+    if (conn->device_mr) {
+        ibv_dereg_mr(conn->device_mr);
+    }
     for (unsigned i = 0; conn->zero_marks && i < base->block_count; i++) {
         g_free(conn->zero_marks[i]);
     }
@@ -208,6 +211,7 @@ void rdma_channel_free(RdmaChannel *channel)
     }
     writer_clear(channel);
     endpoint_free(channel->ep);
+    device_clear(channel);
     destroy_id(channel->id);
     g_free(channel);
 }

@@ -30,6 +30,12 @@ static const VmfOptionSpec options[] = {
      .max = 1024 * 1024,
      .help = "longest clean gap between dirty pages that is written along to save a request; 0: "
              "none"},
+    {.name = "device-write",
+     .type = VMF_OPTION_BOOL,
+     .default_value = "on",
+     .help = "large device state is written right into its memory at the destination, without "
+             "copies; off (on either side): sent in messages, and remote access is to guest RAM "
+             "alone"},
     {.name = "poll-us",
      .type = VMF_OPTION_UINT,
      .default_value = "0",
@@ -69,6 +75,7 @@ static const VmfTransport transport = {
     .revoke = rdma_revoke,
     .close = rdma_conn_close,
     .raw_write = rdma_raw_write,
+    .device_memory = rdma_device_memory,
 };
 
 G_MODULE_EXPORT const VmfTransport *vmf_transport_entry(void);

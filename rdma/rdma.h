@@ -24,12 +24,21 @@ typedef struct RdmaOptions {
     uint64_t chunk_size; /* 0: chosen */
     uint64_t pin_budget; /* 0: from the memory-lock limit */
     uint64_t gap;
+    bool device_write;
     unsigned poll_us;
     unsigned connect_timeout_ms;
     unsigned timeout_ms;
 } RdmaOptions;
 
 typedef struct RdmaConn RdmaConn;
+
+/* Source: a piece of device state that is being written, and so registered. */
+#define DEVICE_PIECES 8
+typedef struct DevicePiece {
+    struct ibv_mr *mr;
+    uint64_t request; /* done when the endpoint has completed that many */
+    void *piece;      /* the engine's */
+} DevicePiece;
 
 /* A channel: one data queue pair and its one thread's state. */
 typedef struct RdmaChannel {
@@ -41,8 +50,10 @@ typedef struct RdmaChannel {
 
     /* Source. */
     Writer writer;
+    DevicePiece pieces[DEVICE_PIECES]; /* ring, oldest first */
+    unsigned piece_first, piece_count;
 
-    /* Destination: the device buffer that is arriving. */
+    /* Destination: the piece of device state that is arriving in messages. */
     uint8_t *device_at;
     uint64_t device_left;
 } RdmaChannel;
@@ -67,6 +78,8 @@ struct RdmaConn {
     uint8_t **zero_marks; /* source, a block each: pages that the destination was told are zero */
     int revoke_fd;        /* destination: wakes serve */
     int revoked;          /* atomic */
+    struct ibv_mr *device_mr; /* destination: memory that device state is written into, or NULL */
+    WireMemory device_remote; /* source: the same; bytes is 0 if there is none */
 
     /* What control_message brings to the source and ram_setup waits for. */
     GMutex setup_lock;
@@ -135,11 +148,24 @@ bool rdma_send_ram(VmfConn *conn, unsigned channel, unsigned block, uint64_t off
                    uint64_t length, GError **error);
 bool rdma_send_zero(VmfConn *conn, unsigned channel, unsigned block, uint64_t offset,
                     uint64_t length, GError **error);
-bool rdma_send_device(VmfConn *conn, unsigned channel, const VmfDeviceHeader *header,
-                      const void *data, GError **error);
 bool rdma_send_sync(VmfConn *conn, unsigned channel, uint64_t number, bool drain, GError **error);
 bool rdma_kick(VmfConn *conn, unsigned channel, GError **error);
 bool rdma_wait(VmfConn *conn, unsigned channel, int wake_fd, GError **error);
+
+/* --- device.c --- */
+bool rdma_send_device(VmfConn *conn, unsigned channel, const VmfDeviceHeader *header,
+                      const void *data, void *piece, GError **error);
+bool rdma_device_memory(VmfConn *conn, void *memory, size_t bytes, GError **error);
+/* Source: gives back the pieces that are written. The channel's thread. */
+void device_reap(RdmaChannel *channel);
+/* Source: the queue pair is gone. */
+void device_clear(RdmaChannel *channel);
+/* Source: a WIRE_PRIVATE_DEVICE_MEMORY came. */
+bool device_take_memory(RdmaConn *conn, const uint8_t *data, size_t size, GError **error);
+/* Destination: the three kinds of messages. */
+bool device_receive_first(RdmaChannel *channel, const EndpointMessage *message, GError **error);
+bool device_receive_more(RdmaChannel *channel, const EndpointMessage *message, GError **error);
+bool device_receive_written(RdmaChannel *channel, const EndpointMessage *message, GError **error);
 
 /* --- raw.c --- */
 bool rdma_raw_write(VmfConn *conn, unsigned channel, uint64_t message_size, uint64_t bytes,

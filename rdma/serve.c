@@ -110,56 +110,6 @@ static bool handle_register(RdmaChannel *channel, const EndpointMessage *message
     return endpoint_send(channel->ep, WIRE_REGISTER_RESULT, 0, size, error);
 }
 
-/* --- device state --- */
-
-static bool device_bytes(RdmaChannel *channel, const uint8_t *bytes, size_t size, GError **error)
-{
-    VmfConn *base = &channel->conn->base;
-
-    if (size > channel->device_left) {
-        return protocol_error(channel, error, "more bytes of device state than announced");
-    }
-    memcpy(channel->device_at, bytes, size);
-    channel->device_at += size;
-    channel->device_left -= size;
-    if (channel->device_left) {
-        return true;
-    }
-    channel->device_at = NULL;
-    return base->host->device_done(base, channel->number, error);
-}
-
-static bool handle_device_first(RdmaChannel *channel, const EndpointMessage *message,
-                                GError **error)
-{
-    VmfConn *base = &channel->conn->base;
-    VmfDeviceHeader header;
-    size_t taken;
-
-    if (channel->device_left) {
-        return protocol_error(channel, error, "device state begins inside other device state");
-    }
-    taken = wire_device_decode(message->body, message->size, &header, error);
-    if (!taken) {
-        g_prefix_error(error, "%s: ", channel->ep->name);
-        return false;
-    }
-    channel->device_at = base->host->device_begin(base, channel->number, &header, error);
-    if (!channel->device_at) {
-        return false;
-    }
-    channel->device_left = header.size;
-    return device_bytes(channel, message->body + taken, message->size - taken, error);
-}
-
-static bool handle_device_more(RdmaChannel *channel, const EndpointMessage *message, GError **error)
-{
-    if (!channel->device_left || !message->size) {
-        return protocol_error(channel, error, "device state that nothing announced");
-    }
-    return device_bytes(channel, message->body, message->size, error);
-}
-
 /* --- the loop --- */
 
 static bool handle(RdmaChannel *channel, const EndpointMessage *message, GError **error)
@@ -172,9 +122,11 @@ static bool handle(RdmaChannel *channel, const EndpointMessage *message, GError 
     case WIRE_REGISTER:
         return handle_register(channel, message, error);
     case WIRE_DEVICE_FIRST:
-        return handle_device_first(channel, message, error);
+        return device_receive_first(channel, message, error);
     case WIRE_DEVICE_MORE:
-        return handle_device_more(channel, message, error);
+        return device_receive_more(channel, message, error);
+    case WIRE_DEVICE_WRITTEN:
+        return device_receive_written(channel, message, error);
     case WIRE_NOP:
         return true;
     default:

@@ -40,6 +40,7 @@ bool rdma_options_from_uri(const VmfUri *uri, RdmaOptions *options, GError **err
                                                                  : RDMA_REGISTRATION_CHUNK;
     options->pin_budget = vmf_uri_get_uint(uri, "pin-budget");
     options->gap = vmf_uri_get_uint(uri, "gap");
+    options->device_write = vmf_uri_get_bool(uri, "device-write");
     options->poll_us = (unsigned)vmf_uri_get_uint(uri, "poll-us");
     options->connect_timeout_ms = (unsigned)vmf_uri_get_uint(uri, "connect-timeout");
     options->timeout_ms = (unsigned)vmf_uri_get_uint(uri, "timeout");
@@ -283,6 +284,9 @@ bool rdma_control_message(VmfConn *base, unsigned type, const uint8_t *data, siz
     VmfReader r = vmf_reader(data, size);
     bool ok;
 
+    if (base->role == VMF_ROLE_SOURCE && type == WIRE_PRIVATE_DEVICE_MEMORY) {
+        return device_take_memory(conn, data, size, error);
+    }
     if (base->role != VMF_ROLE_SOURCE ||
         (type != WIRE_PRIVATE_ADDRESSES && type != WIRE_PRIVATE_RKEYS)) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL,

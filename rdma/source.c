@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* source.c -- what a channel thread of the source calls: RAM, zero ranges, device state, sync */
+/* source.c -- what a channel thread of the source calls: RAM, zero ranges, sync */
 
 #include <errno.h>
 #include <poll.h>
@@ -201,6 +201,12 @@ bool rdma_kick(VmfConn *base, unsigned number, GError **error)
     return ok;
 }
 
+/* Whether the destination may take the queue pair down now, as it does at the end. */
+static bool channel_is_done(const RdmaChannel *channel)
+{
+    return g_atomic_int_get(&channel->conn->base.channels_done) && !channel->piece_count;
+}
+
 bool rdma_wait(VmfConn *base, unsigned number, int wake_fd, GError **error)
 {
     RdmaChannel *channel = rdma_conn(base)->channels[number];
@@ -210,14 +216,14 @@ bool rdma_wait(VmfConn *base, unsigned number, int wake_fd, GError **error)
         return false;
     }
     while (!woken) {
-        if (g_atomic_int_get(&base->channels_done)) {
+        if (channel_is_done(channel)) {
             struct pollfd fds[] = {{.fd = base->cancel_fd, .events = POLLIN},
                                    {.fd = wake_fd, .events = POLLIN}};
-            /* The destination may take the queue pair down now: look at it no more. */
+            /* Look at it no more. */
             return poll(fds, G_N_ELEMENTS(fds), -1) >= 0 || errno == EINTR;
         }
         if (!writer_sleep(channel, -1, wake_fd, &woken, error)) {
-            if (g_atomic_int_get(&base->channels_done)) {
+            if (channel_is_done(channel)) {
                 g_clear_error(error);
                 continue;
             }
@@ -227,7 +233,7 @@ bool rdma_wait(VmfConn *base, unsigned number, int wake_fd, GError **error)
     return true;
 }
 
-/* --- sync and device state --- */
+/* --- sync --- */
 
 bool rdma_send_sync(VmfConn *base, unsigned number, uint64_t sync, bool drain, GError **error)
 {
@@ -247,37 +253,5 @@ bool rdma_send_sync(VmfConn *base, unsigned number, uint64_t sync, bool drain, G
         return false;
     }
     count_inflight(channel);
-    return true;
-}
-
-bool rdma_send_device(VmfConn *base, unsigned number, const VmfDeviceHeader *header,
-                      const void *data, GError **error)
-{
-    RdmaChannel *channel = rdma_conn(base)->channels[number];
-    const size_t room = channel->ep->limits.send_bytes - WIRE_HEADER_BYTES;
-    const uint8_t *bytes = data;
-    uint64_t left = header->size;
-    unsigned kind = WIRE_DEVICE_FIRST;
-
-    while (left) {
-        size_t head = 0, part;
-        uint8_t *body;
-
-        if (!writer_await_send(channel, error)) {
-            return false;
-        }
-        body = endpoint_body(channel->ep);
-        if (kind == WIRE_DEVICE_FIRST) {
-            head = wire_device_encode(header, body, room);
-        }
-        part = MIN(left, room - head);
-        memcpy(body + head, bytes, part);
-        if (!endpoint_send(channel->ep, kind, 0, head + part, error)) {
-            return false;
-        }
-        kind = WIRE_DEVICE_MORE;
-        bytes += part;
-        left -= part;
-    }
     return true;
 }

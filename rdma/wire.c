@@ -98,7 +98,7 @@ bool wire_header_decode(const uint8_t *data, size_t size, WireHeader *header, GE
                     "a message of %zu bytes is shorter than its header", size);
         return false;
     }
-    if (header->kind < WIRE_ACK || header->kind > WIRE_NOP) {
+    if (header->kind < WIRE_ACK || header->kind > WIRE_DEVICE_WRITTEN) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL, "unknown message kind %u", header->kind);
         return false;
     }
@@ -245,6 +245,30 @@ size_t wire_device_decode(const uint8_t *body, size_t size, VmfDeviceHeader *hea
     memcpy(header->idstr, idstr, length);
     memset(header->idstr + length, 0, sizeof(header->idstr) - length);
     return size - vmf_reader_left(&r);
+}
+
+void wire_memory_encode(const WireMemory *memory, uint8_t out[WIRE_MEMORY_BYTES])
+{
+    VmfWriter w = vmf_writer(out, WIRE_MEMORY_BYTES);
+
+    vmf_write_be64(&w, memory->address);
+    vmf_write_be64(&w, memory->bytes);
+    vmf_write_be32(&w, memory->rkey);
+}
+
+bool wire_memory_decode(const uint8_t *data, size_t size, WireMemory *memory, GError **error)
+{
+    VmfReader r = vmf_reader(data, size);
+
+    memory->address = vmf_read_be64(&r);
+    memory->bytes = vmf_read_be64(&r);
+    memory->rkey = vmf_read_be32(&r);
+    if (!vmf_reader_done(&r) || !memory->bytes || memory->bytes > UINT64_MAX - memory->address) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL,
+                    "bad address of memory for device state, in a message of %zu bytes", size);
+        return false;
+    }
+    return true;
 }
 
 void wire_parameters_encode(const WireParameters *p, uint8_t out[WIRE_PARAMETERS_BYTES])

@@ -74,7 +74,8 @@ typedef enum {
     WIRE_REGISTER_RESULT = 6, /* m x (u32 errno or 0, u32 rkey) in the order asked */
     WIRE_DEVICE_FIRST = 7,    /* device header, then bytes */
     WIRE_DEVICE_MORE = 8,     /* bytes */
-    WIRE_NOP = 9              /* counted, for its WIRE_ACK_NOW */
+    WIRE_NOP = 9,             /* counted, for its WIRE_ACK_NOW */
+    WIRE_DEVICE_WRITTEN = 10  /* device header: the bytes were written before this */
 } WireMessageKind;
 
 typedef struct WireHeader {
@@ -145,5 +146,14 @@ bool wire_parameters_decode(const uint8_t *data, size_t size, WireParameters *p,
  */
 #define WIRE_PRIVATE_ADDRESSES (VMF_MESSAGE_PRIVATE + 1) /* u32 first block, n x u64 */
 #define WIRE_PRIVATE_RKEYS (VMF_MESSAGE_PRIVATE + 2)     /* u32 block, u32 first, n x u32 */
+/* The memory that device state may be written into: u64 address, u64 bytes, u32 rkey. */
+#define WIRE_PRIVATE_DEVICE_MEMORY (VMF_MESSAGE_PRIVATE + 3)
+#define WIRE_MEMORY_BYTES 20
+typedef struct WireMemory {
+    uint64_t address, bytes;
+    uint32_t rkey;
+} WireMemory;
+void wire_memory_encode(const WireMemory *memory, uint8_t out[WIRE_MEMORY_BYTES]);
+bool wire_memory_decode(const uint8_t *data, size_t size, WireMemory *memory, GError **error);
 
 #endif

@@ -41,11 +41,24 @@ static void count(uint64_t *counter, uint64_t delta)
     __atomic_store_n(counter, *counter + delta, __ATOMIC_RELAXED);
 }
 
+/*
+ * A completion for every quarter of the window keeps the queue from running
+ * dry; each one more wakes this thread once more, which costs. And some
+ * completion must always be on its way, or nothing would ever wake a thread
+ * that waits for room.
+ */
+bool writer_wants_signal(const RdmaChannel *channel, unsigned requests, uint64_t bytes)
+{
+    const Endpoint *ep = channel->ep;
+
+    return ep->open.bytes + bytes >= channel->writer.signal_at ||
+           ep->open.requests + requests >= WRITER_QUEUE / 8;
+}
+
 bool writer_post_list(RdmaChannel *channel, GError **error)
 {
     Writer *w = &channel->writer;
     Endpoint *ep = channel->ep;
-    bool signal;
 
     if (!w->listed) {
         return true;
@@ -53,16 +66,8 @@ bool writer_post_list(RdmaChannel *channel, GError **error)
     for (unsigned i = 0; i + 1 < w->listed; i++) {
         w->wr[i].next = &w->wr[i + 1];
     }
-    /*
-     * A completion for every quarter of the window keeps the queue from running
-     * dry; each one more wakes this thread once more, which costs. And some
-     * completion must always be on its way, or nothing would ever wake a thread
-     * that waits for room.
-     */
-    signal = ep->open.bytes + w->listed_bytes >= w->signal_at ||
-             ep->open.requests + w->listed >= WRITER_QUEUE / 8;
     if (!endpoint_post_writes(ep, &w->wr[0], &w->wr[w->listed - 1], w->listed, w->listed_bytes,
-                              signal, error)) {
+                              writer_wants_signal(channel, w->listed, w->listed_bytes), error)) {
         return false;
     }
     count(&channel->counters->ram_written, w->listed_bytes);
@@ -74,7 +79,7 @@ bool writer_post_list(RdmaChannel *channel, GError **error)
     return true;
 }
 
-static bool has_room(const RdmaChannel *channel, uint32_t length)
+bool writer_has_room(const RdmaChannel *channel, uint32_t length)
 {
     const Writer *w = &channel->writer;
 
@@ -82,7 +87,7 @@ static bool has_room(const RdmaChannel *channel, uint32_t length)
            endpoint_write_room(channel->ep) > w->listed;
 }
 
-/* Puts a write of a ready chunk on the list; the caller has checked has_room. */
+/* Puts a write of a ready chunk on the list; the caller has checked writer_has_room. */
 static bool list_write(RdmaChannel *channel, unsigned block, uint64_t offset, uint32_t length,
                        GError **error)
 {
@@ -130,7 +135,7 @@ static bool advance_pending(RdmaChannel *channel, GError **error)
                    registrar_want(channel, range->block,
                                   (uint32_t)(range->offset >> channel->conn->chunks.shift), error);
         }
-        if (chunk->state != CHUNK_READY || !has_room(channel, range->length)) {
+        if (chunk->state != CHUNK_READY || !writer_has_room(channel, range->length)) {
             break;
         }
         if (--chunk->pending == 0) {
@@ -198,6 +203,7 @@ bool writer_progress(RdmaChannel *channel, GError **error)
                     ep->name);
         return false;
     }
+    device_reap(channel);
     if (!endpoint_ack_if_due(ep, error) || !advance_pending(channel, error) ||
         !writer_post_list(channel, error)) {
         return false;
@@ -359,7 +365,7 @@ bool writer_add(RdmaChannel *channel, unsigned block, uint64_t offset, uint32_t 
     if (w->pending_count || chunk_at(channel, block, offset)->state != CHUNK_READY) {
         return make_pending(channel, block, offset, length, error);
     }
-    while (!has_room(channel, length)) {
+    while (!writer_has_room(channel, length)) {
         if (!writer_post_list(channel, error) || !writer_await_progress(channel, error)) {
             return false;
         }

@@ -68,6 +68,11 @@ typedef struct Writer {
     uint32_t zero_until; /* endpoint's count of sent messages right after the latest */
 } Writer;
 
+/* Whether a write of that many bytes may be posted, or listed, now. */
+bool writer_has_room(const struct RdmaChannel *channel, uint32_t length);
+/* Whether the last of some writes about to be posted must tell when it is complete. */
+bool writer_wants_signal(const struct RdmaChannel *channel, unsigned requests, uint64_t bytes);
+
 void writer_init(struct RdmaChannel *channel);
 void writer_clear(struct RdmaChannel *channel);
 

@@ -49,7 +49,7 @@ typedef struct Side {
 
 static bool save(VmfDeviceJob *job, void *opaque, GError **error)
 {
-    const uint8_t state[5000] = {1};
+    static const uint8_t state[300 * 1024] = {1};
 
     (void)opaque;
     return vmf_device_put(job, state, sizeof(state), NULL, NULL, error);

@@ -12,6 +12,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     WireResult results[WIRE_REGISTER_MAX];
     WireParameters parameters;
     VmfDeviceHeader device;
+    WireMemory memory;
     ssize_t ranges;
 
     (void)wire_hello_decode(data, size, &hello, NULL);
@@ -26,6 +27,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         (void)wire_results_decode(data, size, count, results, NULL);
     }
     (void)wire_parameters_decode(data, size, &parameters, NULL);
+    if (wire_memory_decode(data, size, &memory, NULL)) {
+        g_assert(memory.bytes && memory.address + memory.bytes > memory.address);
+    }
     if (wire_device_decode(data, size, &device, NULL)) {
         g_assert(strlen(device.idstr) > 0 && device.size > 0);
     }
@@ -42,5 +46,6 @@ const FuzzSeed fuzz_seeds[] = {
     FUZZ_SEED("\0\1\0\2\0\0\0\0\0\0\0\11\0\0\0\1\0\0\0\7\0\0\0\1\0\0\0\10"),
     FUZZ_SEED("\3nic\0\0\0\2\0\0\0\7\0\0\0\0\0\1\0\0"),
     FUZZ_SEED("\0\0\0\3\0\20\0\0\0\0\0\1\0\60\0\0"),
+    FUZZ_SEED("\0\0\177\0\0\0\20\0\0\0\0\0\4\0\0\0\253\0\315\1"),
     {0},
 };

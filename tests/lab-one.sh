@@ -135,7 +135,7 @@ result_as_documented() {
     timeout 100 "$VMFERRY" bench --listen "rdma:$LAB_ADDR:4997" >/tmp/listen.json 2>&1 &
     listener=$!
     await_listener /tmp/listen.json
-    timeout 100 "$VMFERRY" bench "rdma:$LAB_ADDR:4997" --channels 1,2 --raw --ram 16M --rounds 2 --devices 2x3M,job-delay=3ms \
+    timeout 100 "$VMFERRY" bench "rdma:$LAB_ADDR:4997" --channels 1,2 --raw --ram 16M --rounds 2 --devices 2x3M,job-delay=3ms,slow=1 \
         --device-ways channels,stream --verify --json /tmp/result.json --plot /tmp/result.svg || status=$?
     kill $listener
     wait $listener
@@ -160,6 +160,8 @@ fi
 check "whole sessions over rdma:, IPv4" session_suite "rdma:$LAB_ADDR:0"
 check "device state in parallel over rdma:" \
     env VMFERRY_TEST_URI="rdma:$LAB_ADDR:0" VMFERRY_TEST_RUNS=20 timeout 240 "$BUILD/tests/test-devices"
+check "device state in parallel over rdma:, by messages" \
+    env VMFERRY_TEST_URI="rdma:$LAB_ADDR:0,device-write=off" VMFERRY_TEST_RUNS=5 timeout 240 "$BUILD/tests/test-devices"
 check "whole sessions over rdma:, IPv6" session_suite "rdma:[$LAB_ADDR6]:0"
 sweep
 check "sizes that are no multiple of chunk or page" \

@@ -49,6 +49,12 @@ static bool device_done(VmfConn *conn, unsigned channel, GError **error)
     return true;
 }
 
+static void device_sent(VmfConn *conn, unsigned channel, void *piece)
+{
+    assert_null(side_of(conn)->device_sent[channel]);
+    side_of(conn)->device_sent[channel] = piece;
+}
+
 static void *ram_range(VmfConn *conn, unsigned block, uint64_t offset, uint64_t length,
                        GError **error)
 {
@@ -76,6 +82,7 @@ static const VmfConnHost host = {
     .sync_seen = sync_seen,
     .device_begin = device_begin,
     .device_done = device_done,
+    .device_sent = device_sent,
     .zero_range = zero_range,
     .ram_range = ram_range,
 };

@@ -28,6 +28,7 @@ typedef struct Side {
     VmfDeviceHeader device[SIDE_CHANNELS_MAX];
     uint8_t *device_bytes[SIDE_CHANNELS_MAX];
     unsigned devices_done[SIDE_CHANNELS_MAX];
+    const void *device_sent[SIDE_CHANNELS_MAX];
 
     GThread *serving[SIDE_CHANNELS_MAX];
     GError *errors[SIDE_CHANNELS_MAX];

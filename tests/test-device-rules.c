@@ -111,6 +111,36 @@ static void window__is_used_to_the_end_and_from_the_beginning(void **state)
     device_ring_clear(&ring);
 }
 
+static void lay_out(VmfSession *session, const char *const names[3])
+{
+    static const VmfDeviceOps ops = {.size = sizeof(ops)};
+    VmfDevices *devices = vmf_session_get_devices(session);
+
+    for (unsigned i = 0; i < 3; i++) {
+        assert_true(vmf_devices_add(devices, names[i], i % 2, &ops, NULL, NULL));
+    }
+    assert_int_equal(devices_lay_out(devices, 100), 3 * 128);
+}
+
+static void windows__lie_alike_on_both_sides(void **state)
+{
+    Pair pair;
+
+    (void)state;
+    pair_init(&pair, 4096, true, ",channels=1");
+    pair_connect(&pair);
+    lay_out(pair.source, (const char *const[3]){"nic", "gpu", "gpu"});
+    lay_out(pair.destination, (const char *const[3]){"gpu", "gpu", "nic"});
+    for (unsigned i = 0; i < 2; i++) {
+        VmfDevices *devices = vmf_session_get_devices(i ? pair.destination : pair.source);
+
+        assert_int_equal(devices_find(devices, "gpu", 0)->window, 0);
+        assert_int_equal(devices_find(devices, "gpu", 1)->window, 128);
+        assert_int_equal(devices_find(devices, "nic", 0)->window, 256);
+    }
+    pair_clear(&pair);
+}
+
 /* --- what may arrive --- */
 
 typedef struct Rules {
@@ -348,6 +378,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(window__never_gives_a_place_twice_and_never_stays_full),
         cmocka_unit_test(window__is_used_to_the_end_and_from_the_beginning),
+        cmocka_unit_test(windows__lie_alike_on_both_sides),
         RULE(refuses__what_is_not_known),
         RULE(refuses__bad_sizes),
         RULE(refuses__places_that_are_not_free),

@@ -120,7 +120,7 @@ static void header__matches_its_vector(void **state)
     assert_false(wire_header_decode(vector, 7, &back, NULL));
     out[1] = 0;
     assert_false(wire_header_decode(out, sizeof(out), &back, NULL));
-    out[1] = 10;
+    out[1] = 11;
     assert_false(wire_header_decode(out, sizeof(out), &back, NULL));
 }
 
@@ -244,6 +244,29 @@ static void parameters__match_their_vector(void **state)
     assert_false(wire_parameters_decode(out, sizeof(out), &back, NULL));
 }
 
+static void memory__matches_its_vector_and_checks_its_end(void **state)
+{
+    const uint8_t vector[WIRE_MEMORY_BYTES] = {0, 0, 0x7f, 0, 0, 0, 0x10, 0, 0,    0,
+                                               0, 0, 4,    0, 0, 0, 0xab, 0, 0xcd, 1};
+    WireMemory memory = {.address = 0x7f0000001000, .bytes = 0x4000000, .rkey = 0xab00cd01}, back;
+    uint8_t out[WIRE_MEMORY_BYTES];
+
+    (void)state;
+    wire_memory_encode(&memory, out);
+    assert_memory_equal(out, vector, sizeof(out));
+    assert_true(wire_memory_decode(vector, sizeof(vector), &back, NULL));
+    assert_int_equal(back.address, memory.address);
+    assert_int_equal(back.bytes, memory.bytes);
+    assert_int_equal(back.rkey, memory.rkey);
+    assert_false(wire_memory_decode(vector, sizeof(vector) - 1, &back, NULL));
+    memory.bytes = 0;
+    wire_memory_encode(&memory, out);
+    assert_false(wire_memory_decode(out, sizeof(out), &back, NULL));
+    memory = (WireMemory){.address = UINT64_MAX - 10, .bytes = 11};
+    wire_memory_encode(&memory, out);
+    assert_false(wire_memory_decode(out, sizeof(out), &back, NULL));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -257,6 +280,7 @@ int main(void)
         cmocka_unit_test(results__match_their_vector),
         cmocka_unit_test(device__round_trips_and_refuses_bad_headers),
         cmocka_unit_test(parameters__match_their_vector),
+        cmocka_unit_test(memory__matches_its_vector_and_checks_its_end),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -85,7 +85,8 @@ static void source__gathers_in_order_until_kicked(void **state)
     assert_true(tcp_send_ram(conn, 0, 0, 0, 1, NULL));
     assert_int_equal(unread(rig.channel), 0);
     assert_true(tcp_kick(conn, 0, NULL));
-    assert_true(tcp_send_device(conn, 0, &header, device, NULL));
+    assert_true(tcp_send_device(conn, 0, &header, device, &back, NULL));
+    assert_ptr_equal(rig.side.device_sent[0], &back);
     assert_true(tcp_send_sync(conn, 0, 9, false, NULL));
     expect_record(&rig, TCP_RAM, 4096, 4096);
     peer_receive(rig.channel, bytes, 4096);

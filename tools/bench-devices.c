@@ -31,11 +31,23 @@ static void keep(void *data)
 
 /* --- jobs --- */
 
+typedef struct BenchDevice {
+    BenchDevices *set;
+    bool slow;
+} BenchDevice;
+
+struct BenchDevices {
+    const BenchPlan *plan;
+    BenchDevice *list;
+    gint64 began; /* atomic; 0: no load job has begun */
+    gint64 others_loaded;
+};
+
 static bool save(VmfDeviceJob *job, void *opaque, GError **error)
 {
-    const BenchPlan *plan = opaque;
+    const BenchDevice *device = opaque;
 
-    for (uint64_t left = plan->device_size; left;) {
+    for (uint64_t left = device->set->plan->device_size; left;) {
         size_t part = MIN(left, BUFFER_BYTES);
 
         if (!vmf_device_put(job, some_state(), part, keep, NULL, error)) {
@@ -48,12 +60,18 @@ static bool save(VmfDeviceJob *job, void *opaque, GError **error)
 
 static bool load(VmfDeviceJob *job, void *opaque, GError **error)
 {
-    const BenchPlan *plan = opaque;
+    BenchDevice *device = opaque;
+    BenchDevices *set = device->set;
+    gint64 nobody = 0;
     uint64_t bytes = 0;
     const void *data;
     size_t size;
 
-    g_usleep((gulong)plan->device_delay_ms * 1000);
+    __atomic_compare_exchange_n(&set->began, &nobody, g_get_monotonic_time(), false,
+                                __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+    if (device->slow) {
+        g_usleep((gulong)set->plan->device_delay_ms * 1000);
+    }
     do {
         if (!vmf_device_get(job, &data, &size, error)) {
             return false;
@@ -64,7 +82,7 @@ static bool load(VmfDeviceJob *job, void *opaque, GError **error)
         }
         bytes += size;
     } while (data);
-    if (bytes != plan->device_size) {
+    if (bytes != set->plan->device_size) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_FAILED, "%" G_GUINT64_FORMAT " bytes came", bytes);
         return false;
     }
@@ -80,7 +98,11 @@ static GBytes *save_config(void *opaque, GError **error)
 
 static bool load_config(const void *config, size_t size, void *opaque, GError **error)
 {
-    (void)opaque;
+    BenchDevice *device = opaque;
+
+    if (!device->slow) {
+        device->set->others_loaded = g_get_monotonic_time();
+    }
     if (size == 13 && memcmp(config, "configuration", 13) == 0) {
         return true;
     }
@@ -88,25 +110,46 @@ static bool load_config(const void *config, size_t size, void *opaque, GError **
     return false;
 }
 
-bool bench_devices_add(VmfSession *session, const BenchPlan *plan, GError **error)
+BenchDevices *bench_devices_new(const BenchPlan *plan)
+{
+    BenchDevices *devices = g_new0(BenchDevices, 1);
+
+    devices->plan = plan;
+    devices->list = g_new0(BenchDevice, MAX(plan->devices, 1));
+    for (unsigned i = 0; i < plan->devices; i++) {
+        devices->list[i] = (BenchDevice){.set = devices, .slow = i < plan->devices_slow};
+    }
+    return devices;
+}
+
+void bench_devices_free(BenchDevices *devices)
+{
+    if (devices) {
+        g_free(devices->list);
+        g_free(devices);
+    }
+}
+
+bool bench_devices_add(BenchDevices *devices, VmfSession *session, GError **error)
 {
     static const VmfDeviceOps ops = {.size = sizeof(ops),
                                      .save = save,
                                      .save_config = save_config,
                                      .load = load,
                                      .load_config = load_config};
-    VmfDevices *devices;
 
-    if (!bench_devices_parallel(plan)) {
-        return true;
-    }
-    devices = vmf_session_get_devices(session);
-    for (unsigned i = 0; i < plan->devices; i++) {
-        if (!vmf_devices_add(devices, "bench", i, &ops, (void *)plan, error)) {
+    for (unsigned i = 0; bench_devices_parallel(devices->plan) && i < devices->plan->devices; i++) {
+        if (!vmf_devices_add(vmf_session_get_devices(session), "bench", i, &ops, &devices->list[i],
+                             error)) {
             return false;
         }
     }
     return true;
+}
+
+uint64_t bench_devices_others_us(const BenchDevices *devices)
+{
+    return devices->others_loaded ? (uint64_t)(devices->others_loaded - devices->began) : 0;
 }
 
 /* --- in the stream --- */
@@ -128,7 +171,7 @@ bool bench_devices_take(VmfFile *file, const BenchPlan *plan)
     g_autofree uint8_t *buffer = g_malloc(BUFFER_BYTES);
 
     for (unsigned i = 0; i < plan->devices; i++) {
-        g_usleep((gulong)plan->device_delay_ms * 1000);
+        g_usleep(i < plan->devices_slow ? (gulong)plan->device_delay_ms * 1000 : 0);
         for (uint64_t left = plan->device_size; left;) {
             size_t part = MIN(left, BUFFER_BYTES);
 

@@ -43,10 +43,11 @@ static bool skip_stream(VmfFile *file, uint64_t size)
     return true;
 }
 
-static bool expect_devices(VmfSession *session, const BenchPlan *plan, GError **error)
+static bool expect_devices(VmfSession *session, const BenchPlan *plan, BenchDevices *devices,
+                           GError **error)
 {
     return !bench_devices_parallel(plan) ||
-           (bench_devices_add(session, plan, error) &&
+           (bench_devices_add(devices, session, error) &&
             vmf_devices_expect(vmf_session_get_devices(session), error));
 }
 
@@ -80,7 +81,7 @@ static void end_badly(VmfSession *session, GError **error)
 
 /* Reads everything, reports, hands over. */
 static bool serve_run(VmfSession *session, const BenchPlan *plan, const BenchMemory *memory,
-                      double cpu_before, GError **error)
+                      BenchDevices *devices, double cpu_before, GError **error)
 {
     VmfFile *file = vmf_session_get_file(session);
     g_autoptr(VmfFile) back = vmf_file_get_return_path(file, error);
@@ -88,7 +89,7 @@ static bool serve_run(VmfSession *session, const BenchPlan *plan, const BenchMem
     double cpu;
     bool ok;
 
-    ok = back && expect_devices(session, plan, error) && read_state(session, plan, error);
+    ok = back && expect_devices(session, plan, devices, error) && read_state(session, plan, error);
     if (ok) {
         cpu = bench_cpu_seconds() - cpu_before;
         vmf_session_get_stats(session, &stats);
@@ -98,6 +99,7 @@ static bool serve_run(VmfSession *session, const BenchPlan *plan, const BenchMem
         vmf_put_be64(back, (uint64_t)(cpu * 1e6));
         vmf_put_be64(back, stats.own_bytes);
         vmf_put_be64(back, bench_peak_resident() - MIN(bench_peak_resident(), plan->ram));
+        vmf_put_be64(back, bench_devices_others_us(devices));
         vmf_file_flush(back, NULL);
         ok = vmf_file_at_end(file);
     }
@@ -110,6 +112,7 @@ static bool serve_run(VmfSession *session, const BenchPlan *plan, const BenchMem
 static bool serve_one(VmfListener *listener, GError **error)
 {
     g_autoptr(VmfRamBlocks) blocks = vmf_ram_blocks_new();
+    g_autoptr(BenchDevices) devices = NULL;
     g_autoptr(VmfSession) session = NULL;
     BenchMemory memory = {0};
     BenchPlan plan = {0};
@@ -119,11 +122,12 @@ static bool serve_one(VmfListener *listener, GError **error)
     if (!receive_plan(listener, &plan, error) || !bench_memory_init(&memory, &plan, error)) {
         return false;
     }
+    devices = bench_devices_new(&plan);
     cpu = bench_cpu_seconds();
     ok = vmf_ram_blocks_add(blocks, "bench.ram", memory.ram, memory.size,
                             (uint32_t)memory.page_size, error) &&
          (session = vmf_session_accept(listener, blocks, NULL, error)) &&
-         serve_run(session, &plan, &memory, cpu, error);
+         serve_run(session, &plan, &memory, devices, cpu, error);
     if (!ok && session && error && *error) {
         g_printerr("vmferry: the migration failed: %s\n", (*error)->message);
     }

@@ -45,26 +45,39 @@ static bool parse_size(const char *option, const char *text, uint64_t least, uin
     return true;
 }
 
+/* A number up to `most'; *end is what follows it. */
+static bool take_number(const char *text, guint64 most, guint64 *value, char **end)
+{
+    *value = g_ascii_strtoull(text, end, 10);
+    return *end != text && g_ascii_isdigit(*text) && *value <= most;
+}
+
 static bool parse_devices(const char *text, BenchPlan *plan, GError **error)
 {
-    g_auto(GStrv) parts = g_strsplit(text, ",job-delay=", 2);
-    char *end;
-    guint64 count = g_ascii_strtoull(parts[0], &end, 10), delay = 0;
-    char *unit = parts[1];
+    g_auto(GStrv) parts = g_strsplit(text, ",", 0);
+    guint64 count = 0, delay = 0, slow = 0;
+    char *size;
+    bool ok = take_number(parts[0] ? parts[0] : "", 4096, &count, &size) && count && *size == 'x' &&
+              parse_size("devices", size + 1, 1, &plan->device_size, NULL) &&
+              plan->device_size <= 1u << 30;
 
-    if (unit) {
-        delay = g_ascii_strtoull(parts[1], &unit, 10);
+    slow = count;
+    for (unsigned i = 1; ok && parts[i]; i++) {
+        char *unit = "";
+
+        ok = g_str_has_prefix(parts[i], "job-delay=")
+                 ? take_number(parts[i] + 10, 60 * 1000, &delay, &unit) && g_str_equal(unit, "ms")
+                 : g_str_has_prefix(parts[i], "slow=") &&
+                       take_number(parts[i] + 5, count, &slow, &unit) && !*unit;
     }
-    if (end == parts[0] || *end != 'x' || count < 1 || count > 4096 ||
-        !parse_size("devices", end + 1, 1, &plan->device_size, NULL) ||
-        plan->device_size > 1u << 30 ||
-        (unit && (unit == parts[1] || !g_str_equal(unit, "ms") || delay > 60 * 1000))) {
+    if (!ok) {
         return usage(error, "devices", text,
-                     "NxSIZE[,job-delay=MILLISECONDSms], such as 4x64M or 4x64M,job-delay=20ms, at "
-                     "most 4096x1G and 60000ms");
+                     "NxSIZE[,job-delay=MILLISECONDSms[,slow=HOW-MANY]], such as 4x64M or "
+                     "4x64M,job-delay=20ms,slow=1, at most 4096x1G and 60000ms");
     }
     plan->devices = (unsigned)count;
     plan->device_delay_ms = (unsigned)delay;
+    plan->devices_slow = delay ? (unsigned)slow : 0;
     return true;
 }
 
@@ -170,7 +183,8 @@ bool bench_options_parse(int *argc, char ***argv, BenchOptions *o, GError **erro
         {"writers", 0, 0, G_OPTION_ARG_INT, &t.writers, "Threads that write meanwhile (0)", "N"},
         {"idle", 0, 0, G_OPTION_ARG_INT, &t.idle, "Leave the session idle first (0)", "SECONDS"},
         {"devices", 0, 0, G_OPTION_ARG_STRING, &t.devices,
-         "Device state at the end, and how long a device takes to load", "NxSIZE[,job-delay=Nms]"},
+         "Device state at the end, and how long a device, or so many of them, take to load",
+         "NxSIZE[,job-delay=Nms[,slow=N]]"},
         {"device-ways", 0, 0, G_OPTION_ARG_STRING, &t.ways,
          "How it goes: channels, stream, or both in turn", "WAY[,WAY]"},
         {"device-workers", 0, 0, G_OPTION_ARG_STRING, &t.workers,

@@ -36,6 +36,7 @@ char *bench_plan_encode(const BenchPlan *plan)
     NUMBER(devices);
     NUMBER(device_size);
     NUMBER(device_delay_ms);
+    NUMBER(devices_slow);
     NUMBER(devices_by_stream);
     NUMBER(populate);
     NUMBER(verify);
@@ -63,7 +64,7 @@ static bool take(JsonObject *object, const char *name, uint64_t most, uint64_t *
 bool bench_plan_decode(const char *text, gssize size, BenchPlan *plan, GError **error)
 {
     g_autoptr(JsonParser) parser = json_parser_new();
-    uint64_t devices, delay, by_stream, populate, verify;
+    uint64_t devices, slow, delay, by_stream, populate, verify;
     JsonNode *root;
     JsonObject *object;
 
@@ -82,6 +83,7 @@ bool bench_plan_decode(const char *text, gssize size, BenchPlan *plan, GError **
         !take(object, "devices", 4096, &devices, error) ||
         !take(object, "device_size", 1u << 30, &plan->device_size, error) ||
         !take(object, "device_delay_ms", 60 * 1000, &delay, error) ||
+        !take(object, "devices_slow", devices, &slow, error) ||
         !take(object, "devices_by_stream", 1, &by_stream, error) ||
         !take(object, "populate", 1, &populate, error) ||
         !take(object, "verify", 1, &verify, error)) {
@@ -93,6 +95,7 @@ bool bench_plan_decode(const char *text, gssize size, BenchPlan *plan, GError **
     }
     plan->devices = (unsigned)devices;
     plan->device_delay_ms = (unsigned)delay;
+    plan->devices_slow = (unsigned)slow;
     plan->devices_by_stream = by_stream;
     plan->populate = populate;
     plan->verify = verify;

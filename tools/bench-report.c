@@ -41,6 +41,10 @@ static void print_devices(const BenchRow *r, const BenchPlan *plan)
             r->devices_by_stream ? "the stream" : "the channels", r->workers,
             r->switchover_seconds * 1e3);
     }
+    if (plan->devices_slow && plan->devices_slow < plan->devices && !r->devices_by_stream) {
+        g_print("%-26s     %u of them slow to load by %u ms; the others loaded after %.1f ms\n", "",
+                plan->devices_slow, plan->device_delay_ms, r->others_loaded_seconds * 1e3);
+    }
 }
 
 void bench_print_table(const BenchPlan *plan, const BenchRow *rows, unsigned count)
@@ -118,6 +122,7 @@ static void add_row(JsonBuilder *b, const BenchRow *r, const char *pattern)
     add_number(b, "final_flush_seconds", r->flush_seconds);
     add_number(b, "complete_seconds", r->complete_seconds);
     add_number(b, "switchover_seconds", r->switchover_seconds);
+    add_number(b, "others_loaded_seconds", r->others_loaded_seconds);
     add_integer(b, "device_bytes", r->stats.device_bytes);
     add_text(b, "device_way", r->devices_by_stream ? "stream" : "channels");
     add_integer(b, "device_workers", r->workers);

@@ -131,7 +131,10 @@ static void put_stream(Run *run)
     }
 }
 
-/* Device state by parallel jobs goes beside the last RAM; in the stream it goes behind it. */
+/*
+ * Device state by parallel jobs goes beside the last RAM; in the stream it goes behind it. The
+ * stream's end lets the destination load devices that are ready, so it waits for none of them.
+ */
 static bool send_state(Run *run, GError **error)
 {
     const BenchPlan *plan = run->plan;
@@ -149,7 +152,8 @@ static bool send_state(Run *run, GError **error)
         bench_devices_put(run->file, plan);
     }
     put_stream(run);
-    return !devices || vmf_devices_finish(devices, error);
+    vmf_put_be32(run->file, BENCH_END_OF_ROUNDS);
+    return vmf_file_flush(run->file, error) && (!devices || vmf_devices_finish(devices, error));
 }
 
 /* What the destination says of its side. */
@@ -171,6 +175,7 @@ static bool read_report(Run *run, VmfFile *back, GError **error)
     row->destination_cpu = (double)report[1] / 1e6;
     row->destination_own = report[2];
     row->destination_extra = report[3];
+    row->others_loaded_seconds = (double)report[4] / 1e6;
     return true;
 }
 
@@ -187,10 +192,6 @@ static bool switch_over(Run *run, GError **error)
     row->flush_seconds = now() - began;
     row->source_cpu += bench_cpu_seconds() - cpu;
     vmf_session_get_stats(run->session, &row->stats);
-    vmf_put_be32(run->file, BENCH_END_OF_ROUNDS);
-    if (!vmf_file_flush(run->file, error)) {
-        return false;
-    }
     /* It says when it has loaded everything, before it looks at its RAM. */
     if (vmf_get_be32(back) != BENCH_LOADED) {
         return vmf_file_check(back, error);
@@ -276,6 +277,7 @@ bool bench_run(const VmfUri *uri, const BenchOptions *options, const BenchPlan *
                GError **error)
 {
     g_autoptr(VmfRamBlocks) blocks = vmf_ram_blocks_new();
+    g_autoptr(BenchDevices) devices = bench_devices_new(plan);
     BenchMemory memory = {0};
     Run run = {.options = options, .plan = plan, .memory = &memory, .row = row};
     double began;
@@ -295,7 +297,7 @@ bool bench_run(const VmfUri *uri, const BenchOptions *options, const BenchPlan *
         row->setup_seconds = now() - began;
         run.file = vmf_session_get_file(run.session);
         vmf_session_get_stats(run.session, &row->stats);
-        ok = bench_devices_add(run.session, plan, error) && migrate(&run, error);
+        ok = bench_devices_add(devices, run.session, error) && migrate(&run, error);
         row->seconds = row->bulk_seconds + row->rounds_seconds + row->flush_seconds;
         row->source_own = row->stats.own_bytes;
         row->source_extra = bench_peak_resident() - MIN(bench_peak_resident(), plan->ram);

@@ -15,6 +15,7 @@ typedef struct BenchPlan {
     unsigned zero_percent, untouched_percent, dirty_percent, rounds, writers, idle_seconds;
     BenchPattern pattern;
     unsigned devices, device_delay_ms;
+    unsigned devices_slow; /* that many of them take the delay */
     uint64_t device_size;
     bool devices_by_stream; /* one after the other, in the stream */
     uint64_t seed;
@@ -41,8 +42,10 @@ typedef struct BenchRow {
     VmfStats stats;
     double setup_seconds, bulk_seconds, rounds_seconds, flush_seconds, complete_seconds;
     double seconds; /* from the first page to the last flush, without what the guest did between */
-    uint64_t dirty_bytes;      /* saved in the rounds after the bulk */
-    double switchover_seconds; /* from the guest's stop to LOADED, without verifying */
+    uint64_t dirty_bytes;         /* saved in the rounds after the bulk */
+    double switchover_seconds;    /* from the guest's stop to LOADED, without verifying */
+    double others_loaded_seconds; /* at the destination, from the first load job's beginning until
+                                     the devices without a delay are loaded; 0: not measured */
     double source_cpu, destination_cpu, source_idle_cpu;
     double raw, raw_page;                     /* bytes per second; 0: not measured */
     uint64_t source_own, destination_own;     /* bytes of the transport's own memory */
@@ -59,8 +62,15 @@ static inline bool bench_devices_parallel(const BenchPlan *plan)
 {
     return plan->devices && !plan->devices_by_stream;
 }
-/* Registers the plan's devices, on either side, if it has any for the channels. */
-bool bench_devices_add(VmfSession *session, const BenchPlan *plan, GError **error);
+/* The plan's devices for the channels, on either side; it must outlive the session. */
+typedef struct BenchDevices BenchDevices;
+BenchDevices *bench_devices_new(const BenchPlan *plan);
+void bench_devices_free(BenchDevices *devices);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(BenchDevices, bench_devices_free)
+/* Registers them, if there are any. */
+bool bench_devices_add(BenchDevices *devices, VmfSession *session, GError **error);
+/* BenchRow.others_loaded_seconds, in microseconds. When all are loaded. */
+uint64_t bench_devices_others_us(const BenchDevices *devices);
 /* The same state as stream bytes, and the same jobs one after the other. */
 void bench_devices_put(VmfFile *file, const BenchPlan *plan);
 bool bench_devices_take(VmfFile *file, const BenchPlan *plan);
@@ -99,8 +109,10 @@ bool bench_run(const VmfUri *uri, const BenchOptions *options, const BenchPlan *
 bool bench_listen(const BenchOptions *options, GError **error);
 
 /* What the destination reports at the end of a run, as be64s on the return path. */
-#define BENCH_REPORT_WORDS 4     /* hash, CPU in microseconds, own bytes, extra resident bytes */
-#define BENCH_LOADED 0x4c4f4144u /* "LOAD" on the return path, before the report */
+/* Hash, CPU in microseconds, own bytes, extra resident bytes, others_loaded_seconds in
+ * microseconds. */
+#define BENCH_REPORT_WORDS 5
+#define BENCH_LOADED 0x4c4f4144u        /* "LOAD" on the return path, before the report */
 #define BENCH_END_OF_ROUNDS 0x454e4421u /* "END!" in the stream: now hash and report */
 
 /* --- bench-report.c --- */

@@ -52,8 +52,9 @@ static bool check_piece(const Device *device, const VmfDeviceHeader *header, GEr
 static bool check_place(const Device *device, const VmfDeviceHeader *header, GError **error)
 {
     const uint64_t window = device->set->window_bytes;
+    const uint64_t inside = header->place - device->window; /* huge, if in front of it */
 
-    if (header->place > window || header->total > window - header->place) {
+    if (inside > window || header->total > window - inside) {
         return device_error(device, error, VMF_ERROR_PROTOCOL,
                             "buffer %u lies outside the window of %" G_GUINT64_FORMAT " bytes",
                             header->index, window);
@@ -122,7 +123,7 @@ static DeviceArrival *new_buffer(Device *device, const VmfDeviceHeader *header, 
     }
     start_arrival(device, a, header);
     if (header->place != DEVICE_NO_PLACE) {
-        a->data = device->memory + header->place;
+        a->data = device->set->memory + header->place;
     } else if (!own_memory(device, a, error)) {
         a->used = false;
         return NULL;

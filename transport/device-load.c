@@ -193,10 +193,10 @@ bool devices_handle_switchover(VmfSession *s, const MessageHeader *header, const
 
 static bool map_windows(VmfDevices *devices, GError **error)
 {
-    const uint64_t each = (devices->window_bytes + DEVICE_ALIGN - 1) / DEVICE_ALIGN * DEVICE_ALIGN;
+    VmfSession *s = devices->session;
     uint8_t *memory;
 
-    devices->memory_bytes = (size_t)each * devices->list->len;
+    devices->memory_bytes = (size_t)devices_lay_out(devices, devices->window_bytes);
     if (!devices->memory_bytes) {
         return true;
     }
@@ -213,10 +213,10 @@ static bool map_windows(VmfDevices *devices, GError **error)
     for (guint i = 0; i < devices->list->len; i++) {
         Device *device = devices->list->pdata[i];
 
-        device->memory = memory + i * each;
         device->arrivals = g_new0(DeviceArrival, devices->window_buffers);
     }
-    return true;
+    return !VMF_TRANSPORT_HAS(s->ops, device_memory) ||
+           s->ops->device_memory(s->conn, memory, devices->memory_bytes, error);
 }
 
 bool vmf_devices_expect(VmfDevices *devices, GError **error)

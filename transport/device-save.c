@@ -47,6 +47,9 @@ static bool take_place(Device *device, DeviceOutgoing *out, GError **error)
     if (session_failed(s)) {
         return session_report(s, error);
     }
+    if (out->header.place != DEVICE_NO_PLACE) {
+        out->header.place += device->window;
+    }
     return taken || device_error(device, error, VMF_ERROR_TIMEOUT,
                                  "its load job at the destination has taken nothing for %.1f s "
                                  "(the time-out is the option device-timeout=)",
@@ -266,6 +269,7 @@ bool vmf_devices_start(VmfDevices *devices, GError **error)
 
         device_ring_init(&device->ring, s->window_bytes, s->window_buffers);
     }
+    devices_lay_out(devices, s->window_bytes);
     devices->started = true;
     g_mutex_unlock(&s->lock);
     announce(devices);

@@ -31,6 +31,28 @@ Device *devices_find(VmfDevices *devices, const char *idstr, uint32_t instance_i
     return g_hash_table_lookup(devices->by_name, &key);
 }
 
+static gint by_name(gconstpointer a, gconstpointer b)
+{
+    const Device *x = *(Device *const *)a, *y = *(Device *const *)b;
+    const int order = strcmp(x->idstr, y->idstr);
+
+    return order ? order : (x->instance_id > y->instance_id) - (x->instance_id < y->instance_id);
+}
+
+uint64_t devices_lay_out(VmfDevices *devices, uint64_t window_bytes)
+{
+    const uint64_t each = (window_bytes + DEVICE_ALIGN - 1) / DEVICE_ALIGN * DEVICE_ALIGN;
+    g_autoptr(GPtrArray) sorted = g_ptr_array_new(); /* owns none of them */
+
+    /* Both sides may have added them in orders of their own. */
+    g_ptr_array_extend(sorted, devices->list, NULL, NULL);
+    g_ptr_array_sort(sorted, by_name);
+    for (guint i = 0; i < sorted->len; i++) {
+        ((Device *)sorted->pdata[i])->window = i * each;
+    }
+    return sorted->len * each;
+}
+
 /* --- how far they are --- */
 
 Device *devices_first_before_locked(VmfDevices *devices, DeviceStage stage)

@@ -16,9 +16,9 @@
 
 /* VmfDeviceHeader.flags: the configuration; its index is the number of buffers before it. */
 #define DEVICE_FLAG_CONFIG 1u
-/* VmfDeviceHeader.place: larger than the window, so in memory of its own, and alone. */
-#define DEVICE_NO_PLACE UINT64_MAX
-/* Places in a window are multiples of this. */
+/* A place in a window, or this: larger than the window, so in memory of its own, and alone. */
+#define DEVICE_NO_PLACE VMF_DEVICE_NO_PLACE
+/* Places in a window, and windows, begin at multiples of this. */
 #define DEVICE_ALIGN 64u
 
 /*
@@ -86,6 +86,7 @@ typedef struct Device {
     void *opaque;
     VmfDeviceJob job;
     DeviceStage stage; /* under the session's lock */
+    uint64_t window;   /* where its window begins in the destination's memory */
 
     /* Source: the job's own thread. */
     GQueue outgoing; /* DeviceOutgoing */
@@ -95,8 +96,7 @@ typedef struct Device {
     uint32_t given_back;
 
     /* Destination, under the session's lock. */
-    unsigned number; /* the source's */
-    uint8_t *memory;
+    unsigned number;         /* the source's */
     DeviceArrival *arrivals; /* window_buffers of them */
     DeviceArrival config;
     bool config_here;
@@ -132,6 +132,8 @@ Device *devices_find(VmfDevices *devices, const char *idstr, uint32_t instance_i
 Device *devices_first_before_locked(VmfDevices *devices, DeviceStage stage);
 /* Whether all are saved, or loaded; else an error that names one that is not. */
 bool devices_are_done(VmfDevices *devices, GError **error);
+/* Says where each device's window begins, the same on both sides; returns the bytes of all. */
+uint64_t devices_lay_out(VmfDevices *devices, uint64_t window_bytes);
 /* Makes `error' the session's, with the device's name. Takes it; NULL: the job gave no reason. */
 void device_fail(Device *device, const char *what, GError *error);
 /* Sets *error, with the device's name in front. */

@@ -62,13 +62,9 @@ static bool send_device(SessionChannel *channel, const Payload *payload, GError 
 
     header.offset = payload->device.offset;
     header.size = payload->device.size;
-    if (!s->ops->send_device(s->conn, channel->number, &header,
-                             payload->device.data + header.offset, error) ||
-        !s->ops->kick(s->conn, channel->number, error)) {
-        return false;
-    }
-    session_done(s, payload->device.done);
-    return true;
+    return s->ops->send_device(s->conn, channel->number, &header,
+                               payload->device.data + header.offset, payload->device.done, error) &&
+           s->ops->kick(s->conn, channel->number, error);
 }
 
 static bool send_raw(SessionChannel *channel, const Payload *payload, GError **error)
@@ -223,6 +219,12 @@ static bool zero_range(VmfConn *conn, unsigned block, uint64_t offset, uint64_t 
     return true;
 }
 
+static void device_sent(VmfConn *conn, unsigned number, void *piece)
+{
+    (void)number;
+    session_done(conn_session(conn), piece);
+}
+
 static void post_message(VmfConn *conn, unsigned type, const void *data, size_t size)
 {
     g_assert(type >= VMF_MESSAGE_PRIVATE && size + MESSAGE_HEADER_BYTES <= conn->control_max);
@@ -233,6 +235,7 @@ const VmfConnHost session_host = {
     .sync_seen = sync_seen,
     .device_begin = device_begin,
     .device_done = device_done,
+    .device_sent = device_sent,
     .zero_range = zero_range,
     .ram_range = ram_range,
     .post_message = post_message,

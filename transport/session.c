@@ -335,12 +335,12 @@ void vmf_session_free(VmfSession *s)
     session_stop_control(s);
     g_cancellable_cancel(s->cancel);
     session_join_channels(s);
-    devices_free(s->devices);
     vmf_file_free(s->file);
     allocated = s->channels ? s->conn->channels : 0;
     if (s->conn) {
         s->ops->close(s->conn);
     }
+    devices_free(s->devices); /* the peer might have written into their memory until now */
     for (unsigned i = 0; i < allocated; i++) {
         mailbox_clear(&s->channels[i].mailbox);
         g_free(s->channels[i].own);

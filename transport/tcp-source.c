@@ -192,7 +192,7 @@ bool tcp_send_sync(VmfConn *base, unsigned number, uint64_t sync, bool drain, GE
 }
 
 bool tcp_send_device(VmfConn *base, unsigned number, const VmfDeviceHeader *header,
-                     const void *data, GError **error)
+                     const void *data, void *piece, GError **error)
 {
     TcpChannel *channel = tcp_conn(base)->channels[number];
     uint8_t device[TCP_DEVICE_HEADER_MAX], bytes[TCP_RECORD_BYTES];
@@ -204,7 +204,11 @@ bool tcp_send_device(VmfConn *base, unsigned number, const VmfDeviceHeader *head
     iov[0] = (struct iovec){.iov_base = bytes, .iov_len = sizeof(bytes)};
     iov[1] = (struct iovec){.iov_base = device, .iov_len = record.block};
     iov[2] = (struct iovec){.iov_base = (void *)data, .iov_len = header->size};
-    return flush(channel, error) && send_all(channel, iov, G_N_ELEMENTS(iov), error);
+    if (!flush(channel, error) || !send_all(channel, iov, G_N_ELEMENTS(iov), error)) {
+        return false;
+    }
+    base->host->device_sent(base, number, piece);
+    return true;
 }
 
 bool tcp_kick(VmfConn *base, unsigned number, GError **error)

@@ -108,7 +108,7 @@ bool tcp_send_ram(VmfConn *conn, unsigned channel, unsigned block, uint64_t offs
 bool tcp_send_zero(VmfConn *conn, unsigned channel, unsigned block, uint64_t offset,
                    uint64_t length, GError **error);
 bool tcp_send_device(VmfConn *conn, unsigned channel, const VmfDeviceHeader *header,
-                     const void *data, GError **error);
+                     const void *data, void *piece, GError **error);
 bool tcp_send_sync(VmfConn *conn, unsigned channel, uint64_t number, bool drain, GError **error);
 bool tcp_kick(VmfConn *conn, unsigned channel, GError **error);
 bool tcp_channel_wait(VmfConn *conn, unsigned channel, int wake_fd, GError **error);

@@ -52,6 +52,9 @@ typedef enum {
     VMF_CONTROL_ERROR  /* *error is set */
 } VmfControlResult;
 
+/* VmfDeviceHeader.place: in memory of its own, outside device_memory. */
+#define VMF_DEVICE_NO_PLACE UINT64_MAX
+
 /* Header of a piece of device state. Transports carry it as it is; it is the engine's. */
 typedef struct VmfDeviceHeader {
     char idstr[256];
@@ -60,7 +63,7 @@ typedef struct VmfDeviceHeader {
     uint32_t flags;
     uint64_t total;  /* bytes of the whole buffer */
     uint64_t offset; /* of this piece in it */
-    uint64_t place;  /* of the buffer in the destination's memory for the device */
+    uint64_t place;  /* of the buffer in the destination's device_memory */
     uint64_t size;   /* bytes of this piece */
 } VmfDeviceHeader;
 
@@ -79,6 +82,9 @@ typedef struct VmfConnHost {
     void *(*device_begin)(VmfConn *conn, unsigned channel, const VmfDeviceHeader *header,
                           GError **error);
     bool (*device_done)(VmfConn *conn, unsigned channel, GError **error);
+    /* Source, on the channel's thread: the piece that send_device was given is not read any more.
+     */
+    void (*device_sent)(VmfConn *conn, unsigned channel, void *piece);
     /*
      * Zeroes this range of local RAM, without making memory resident that is
      * not. Checks its bounds. Destination only.
@@ -228,9 +234,12 @@ typedef struct VmfTransport {
     /* Tells the destination that this range is zero. Ordered against send_ram of the same bytes. */
     bool (*send_zero)(VmfConn *conn, unsigned channel, unsigned block, uint64_t offset,
                       uint64_t length, GError **error);
-    /* Sends a piece of a device buffer; `data' is the caller's again when it returns. */
+    /*
+     * Sends a piece of a device buffer; `data' is read until host->device_sent is called with
+     * `piece', now or later, or the channel's thread has ended. `header' is valid during the call.
+     */
     bool (*send_device)(VmfConn *conn, unsigned channel, const VmfDeviceHeader *header,
-                        const void *data, GError **error);
+                        const void *data, void *piece, GError **error);
     /*
      * Sends sync `number' behind all that was queued before on this channel.
      * With `drain' it returns only when all RAM queued before has been written.
@@ -268,6 +277,13 @@ typedef struct VmfTransport {
      */
     bool (*raw_write)(VmfConn *conn, unsigned channel, uint64_t message_size, uint64_t bytes,
                       double *seconds, GError **error);
+    /*
+     * Destination: the memory that pieces of device state with a place will be put into, before
+     * the source is told that it may send any. Stays there until close has returned. The
+     * transport may let the source write right into it; device_begin is called all the same, for
+     * each piece, once its bytes are there. NULL: they are received some other way.
+     */
+    bool (*device_memory)(VmfConn *conn, void *memory, size_t bytes, GError **error);
 } VmfTransport;
 
 /* Whether a transport's table, as long as its plugin made it, has an optional member set. */
