@@ -47,6 +47,20 @@ int rdma_registration_handle(QEMUFile *f)
     return migrate_rdma() ? -EINVAL : 0;
 }
 
+static void remaining_exactly(void *opaque, uint64_t *must_precopy, uint64_t *can_postcopy)
+{
+    QIOChannelVmferry *rioc = opaque;
+    uint64_t limit = migrate_get_current()->threshold_size;
+
+    if (switchover_wants_another_slice(&rioc->switchover, *must_precopy + *can_postcopy, limit)) {
+        *must_precopy += limit;
+    }
+}
+
+const SaveVMHandlers interface_remaining = {
+    .state_pending_exact = remaining_exactly,
+};
+
 /* QEMU can yank any channel that can be shut down, and expects this one to be known for it. */
 void interface_connected(QIOChannelVmferry *rioc, QEMUFile *f)
 {

@@ -120,6 +120,9 @@ static void vmferry_finalize(Object *obj)
     if (rioc->dirty_log.name) {
         memory_listener_unregister(&rioc->dirty_log);
     }
+    if (rioc->asked_what_remains) {
+        unregister_savevm(NULL, TYPE_QIO_CHANNEL_VMFERRY, rioc);
+    }
     if (rioc->vm_change) {
         qemu_del_vm_change_state_handler(rioc->vm_change);
     }
@@ -177,6 +180,10 @@ QIOChannelVmferry *channel_new(VmfSession *session, GArray *blocks, bool outgoin
     if (!rioc->back) {
         object_unref(OBJECT(rioc));
         return NULL;
+    }
+    if (outgoing) {
+        rioc->asked_what_remains =
+            register_savevm_live(TYPE_QIO_CHANNEL_VMFERRY, 0, 1, &interface_remaining, rioc) == 0;
     }
     return rioc;
 }

@@ -11,6 +11,7 @@
  *   destination.c  the stream, holding back its newest byte, accepting
  *   blocks.c       QEMU's RAM blocks as vmferry's
  *   start.c        URI and capabilities
+ *   switchover.c   when the VM is stopped
  *   ending.c       sessions are ended behind QEMU's back, which must not wait
  *   hooks.c        what QEMU 7.2 calls: QEMUFileHooks
  *   calls.c        what QEMU 10 calls: functions by name
@@ -40,6 +41,7 @@
 #include "migration/qemu-file.h"
 #include "migration/ram.h"
 #include "migration/rdma.h"
+#include "migration/register.h"
 #include <vmferry/vmferry.h>
 
 /* What the source puts before QEMU's stream: this, then GREETING_* flags, as be32s. */
@@ -54,6 +56,13 @@ typedef struct Block {
     ram_addr_t start;
     const VmfRamBlock *ram;
 } Block;
+
+/* Zero at first. */
+typedef struct Switchover {
+    uint64_t least;        /* bytes that remained at the best moment so far */
+    unsigned slices;       /* sent although QEMU would have stopped the VM */
+    unsigned without_gain; /* of these, since the best moment */
+} Switchover;
 
 typedef enum { HAND_OVER_NOT_YET, HAND_OVER_RUNS, HAND_OVER_OWNER, HAND_OVER_FAILED } HandOver;
 
@@ -72,9 +81,11 @@ struct QIOChannelVmferry {
     uint64_t zero_seen, zero_refunded; /* pages */
     uint64_t zero_credit;              /* pages that the rate limit is to be told of */
     uint64_t round;
+    Switchover switchover;
     bool last_stage; /* the VM is stopped and its RAM is flushed */
     bool write_failed;
     MemoryListener dirty_log; /* registered if it has a name */
+    bool asked_what_remains;  /* registered for it */
 
     /* Destination. */
     uint8_t held; /* the newest byte */
@@ -125,6 +136,12 @@ ssize_t source_read(QIOChannelVmferry *rioc, uint8_t *to, size_t size, Error **e
 /* Takes the URI; connects in a thread of its own and goes on in QEMU's main loop. */
 void source_start(MigrationState *s, VmfUri *uri, Error **errp);
 
+/*
+ * Asked when QEMU would stop the VM, with the bytes that remain and how many it
+ * would stop the VM for. If so, it is told that more than those remain.
+ */
+bool switchover_wants_another_slice(Switchover *so, uint64_t remaining, uint64_t limit);
+
 ssize_t destination_write(QIOChannelVmferry *rioc, const struct iovec *iov, size_t niov,
                           Error **errp);
 ssize_t destination_read(QIOChannelVmferry *rioc, uint8_t *to, size_t size);
@@ -140,6 +157,8 @@ bool glue_can_migrate(Error **errp);
 
 /* For a connection that is there, on either side, before QEMU has its file. */
 void interface_connected(QIOChannelVmferry *rioc, QEMUFile *f);
+/* What QEMU asks for what remains; kept by the channel as long as it lives. */
+extern const SaveVMHandlers interface_remaining;
 /* What a zero page is accounted with. */
 #define ZERO_PAGE_BYTES 8
 /*

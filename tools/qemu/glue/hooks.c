@@ -65,6 +65,21 @@ static const QEMUFileHooks source_hooks = {
     .save_page = hook_save_page,
 };
 
+static void hook_remaining(QEMUFile *f, void *opaque, uint64_t threshold_size,
+                           uint64_t *precopy_only, uint64_t *compatible, uint64_t *postcopy_only)
+{
+    QIOChannelVmferry *rioc = opaque;
+    uint64_t remaining = *precopy_only + *compatible + *postcopy_only;
+
+    if (switchover_wants_another_slice(&rioc->switchover, remaining, threshold_size)) {
+        *precopy_only += threshold_size;
+    }
+}
+
+const SaveVMHandlers interface_remaining = {
+    .save_live_pending = hook_remaining,
+};
+
 void interface_connected(QIOChannelVmferry *rioc, QEMUFile *f)
 {
     if (rioc->outgoing) {
