@@ -9,20 +9,24 @@
 #include <sys/sysinfo.h>
 #include <time.h>
 
-bool chunks_init(Chunks *chunks, const VmfConn *conn, struct ibv_pd *pd, uint64_t size, int access,
-                 GError **error)
+/* With pin-all a chunk is a sixteenth of RAM, but from this to CHUNK_SIZE_MAX. */
+#define PIN_ALL_CHUNK_MIN (64ull * 1024 * 1024)
+
+bool chunks_init(Chunks *chunks, const VmfRamBlock *const *blocks, unsigned block_count,
+                 struct ibv_pd *pd, uint64_t size, int access, GError **error)
 {
     uint64_t total = 0;
 
     g_assert(size && (size & (size - 1)) == 0);
     chunks->shift = (unsigned)__builtin_ctzll(size);
-    chunks->block_count = conn->block_count;
+    chunks->blocks = blocks;
+    chunks->block_count = block_count;
     chunks->pd = pd;
     chunks->access = access;
-    chunks->first = g_new0(uint32_t, conn->block_count + 1);
-    for (unsigned i = 0; i < conn->block_count; i++) {
+    chunks->first = g_new0(uint32_t, block_count + 1);
+    for (unsigned i = 0; i < block_count; i++) {
         chunks->first[i] = (uint32_t)total;
-        total += (conn->blocks[i]->length + size - 1) >> chunks->shift;
+        total += (blocks[i]->length + size - 1) >> chunks->shift;
         if (total >= CHUNK_NIL) {
             g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID,
                         "guest RAM has too many chunks of %" G_GUINT64_FORMAT
@@ -31,15 +35,15 @@ bool chunks_init(Chunks *chunks, const VmfConn *conn, struct ibv_pd *pd, uint64_
             return false;
         }
     }
-    chunks->first[conn->block_count] = (uint32_t)total;
+    chunks->first[block_count] = (uint32_t)total;
     chunks->chunks = VERBS_POINTER("chunk table", g_try_new0(Chunk, MAX(total, 1)));
-    chunks->remote = g_new0(uint64_t, MAX(conn->block_count, 1));
+    chunks->remote = g_new0(uint64_t, MAX(block_count, 1));
     if (!chunks->chunks) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_FAILED,
                     "no memory for a table of %" G_GUINT64_FORMAT " chunks", total);
         return false;
     }
-    chunks->own_bytes = total * sizeof(Chunk) + conn->block_count * 12ull;
+    chunks->own_bytes = total * sizeof(Chunk) + block_count * 12ull;
     return true;
 }
 
@@ -57,11 +61,11 @@ void chunks_clear(Chunks *chunks)
     g_clear_pointer(&chunks->remote, g_free);
 }
 
-uint64_t chunks_length(const Chunks *chunks, const VmfConn *conn, unsigned block, uint32_t index)
+uint64_t chunks_length(const Chunks *chunks, unsigned block, uint32_t index)
 {
     uint64_t start = (uint64_t)index << chunks->shift;
 
-    return MIN(conn->blocks[block]->length - start, 1ull << chunks->shift);
+    return MIN(chunks->blocks[block]->length - start, 1ull << chunks->shift);
 }
 
 unsigned chunks_block_of(const Chunks *chunks, uint32_t id)
@@ -93,12 +97,11 @@ static void count(uint64_t *counter, uint64_t delta)
     __atomic_store_n(counter, *counter + delta, __ATOMIC_RELAXED);
 }
 
-int chunks_register(Chunks *chunks, const VmfConn *conn, unsigned block, uint32_t index,
-                    VmfChannelCounters *counters)
+int chunks_register(Chunks *chunks, unsigned block, uint32_t index, VmfChannelCounters *counters)
 {
     Chunk *chunk = &chunks->chunks[chunks->first[block] + index];
-    uint64_t length = chunks_length(chunks, conn, block, index);
-    uint8_t *start = conn->blocks[block]->host + ((uint64_t)index << chunks->shift);
+    uint64_t length = chunks_length(chunks, block, index);
+    uint8_t *start = chunks->blocks[block]->host + ((uint64_t)index << chunks->shift);
     uint64_t begin = now_ns();
 
     chunk->mr =
@@ -112,8 +115,7 @@ int chunks_register(Chunks *chunks, const VmfConn *conn, unsigned block, uint32_
     return 0;
 }
 
-void chunks_unregister(Chunks *chunks, const VmfConn *conn, unsigned block, uint32_t index,
-                       VmfChannelCounters *counters)
+void chunks_unregister(Chunks *chunks, unsigned block, uint32_t index, VmfChannelCounters *counters)
 {
     Chunk *chunk = &chunks->chunks[chunks->first[block] + index];
 
@@ -123,14 +125,14 @@ void chunks_unregister(Chunks *chunks, const VmfConn *conn, unsigned block, uint
     ibv_dereg_mr(chunk->mr);
     chunk->mr = NULL;
     count(&counters->evictions, 1);
-    count(&counters->registered_bytes, -chunks_length(chunks, conn, block, index));
+    count(&counters->registered_bytes, -chunks_length(chunks, block, index));
 }
 
 /* --- pin-all --- */
 
 typedef struct PinJob {
     Chunks *chunks;
-    VmfConn *conn;
+    GCancellable *cancel;
     uint32_t next; /* atomic: the next chunk to register */
     int err;       /* atomic: the first failure */
     uint32_t failed;
@@ -149,7 +151,7 @@ static void *pin_worker(void *opaque)
     uint32_t total = job->chunks->first[job->chunks->block_count];
 
     while (!__atomic_load_n(&job->err, __ATOMIC_RELAXED) &&
-           !g_cancellable_is_cancelled(job->conn->cancel)) {
+           !g_cancellable_is_cancelled(job->cancel)) {
         uint32_t id = __atomic_fetch_add(&job->next, 1, __ATOMIC_RELAXED);
         unsigned block;
         int err, none = 0;
@@ -158,8 +160,8 @@ static void *pin_worker(void *opaque)
             break;
         }
         block = chunks_block_of(job->chunks, id);
-        err = chunks_register(job->chunks, job->conn, block, id - job->chunks->first[block],
-                              &worker->counters);
+        err =
+            chunks_register(job->chunks, block, id - job->chunks->first[block], &worker->counters);
         if (err && __atomic_compare_exchange_n(&job->err, &none, err, false, __ATOMIC_SEQ_CST,
                                                __ATOMIC_SEQ_CST)) {
             job->failed = id;
@@ -168,9 +170,31 @@ static void *pin_worker(void *opaque)
     return NULL;
 }
 
-bool chunks_register_all(Chunks *chunks, VmfConn *conn, GError **error)
+static uint64_t bytes_of(const VmfRamBlock *const *blocks, unsigned block_count)
 {
-    PinJob job = {.chunks = chunks, .conn = conn};
+    uint64_t bytes = 0;
+
+    for (unsigned i = 0; i < block_count; i++) {
+        bytes += blocks[i]->length;
+    }
+    return bytes;
+}
+
+uint64_t chunks_pin_all_size(const VmfRamBlock *const *blocks, unsigned block_count)
+{
+    const uint64_t bytes = bytes_of(blocks, block_count);
+    uint64_t size = PIN_ALL_CHUNK_MIN;
+
+    while (size < CHUNK_SIZE_MAX && size < bytes / 16) {
+        size *= 2;
+    }
+    return size;
+}
+
+bool chunks_register_all(Chunks *chunks, GCancellable *cancel, VmfChannelCounters *counters,
+                         GError **error)
+{
+    PinJob job = {.chunks = chunks, .cancel = cancel};
     uint32_t total = chunks->first[chunks->block_count];
     unsigned count_threads = (unsigned)CLAMP(get_nprocs(), 1, 8);
     PinWorker workers[8] = {0};
@@ -189,22 +213,18 @@ bool chunks_register_all(Chunks *chunks, VmfConn *conn, GError **error)
         if (workers[i].thread) {
             g_thread_join(workers[i].thread);
         }
-        count(&conn->counters[0].registrations, c->registrations);
-        count(&conn->counters[0].registered_bytes, c->registered_bytes);
-        count(&conn->counters[0].registration_ns, c->registration_ns);
+        count(&counters->registrations, c->registrations);
+        count(&counters->registered_bytes, c->registered_bytes);
+        count(&counters->registration_ns, c->registration_ns);
     }
     if (job.err) {
         unsigned block = chunks_block_of(chunks, job.failed);
-        uint64_t bytes = 0;
-        g_autofree char *what = g_strdup_printf("RAM block \"%s\"", conn->blocks[block]->name);
+        g_autofree char *what = g_strdup_printf("RAM block \"%s\"", chunks->blocks[block]->name);
 
-        for (unsigned i = 0; i < conn->block_count; i++) {
-            bytes += conn->blocks[i]->length;
-        }
-        memlock_error(error, job.err, bytes, what, false);
+        memlock_error(error, job.err, bytes_of(chunks->blocks, chunks->block_count), what, false);
         return false;
     }
-    if (g_cancellable_is_cancelled(conn->cancel)) {
+    if (g_cancellable_is_cancelled(cancel)) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_CANCELLED, "cancelled while pinning memory");
         return false;
     }

@@ -38,6 +38,7 @@ typedef struct Chunk {
 
 typedef struct Chunks {
     unsigned shift; /* log2 of the chunk size */
+    const VmfRamBlock *const *blocks;
     unsigned block_count;
     uint32_t *first; /* id of each block's first chunk; [block_count]: their number */
     Chunk *chunks;
@@ -47,8 +48,9 @@ typedef struct Chunks {
     uint64_t own_bytes;
 } Chunks;
 
-bool chunks_init(Chunks *chunks, const VmfConn *conn, struct ibv_pd *pd, uint64_t size, int access,
-                 GError **error);
+/* `blocks' must stay; registrations are made in `pd', for `access'. */
+bool chunks_init(Chunks *chunks, const VmfRamBlock *const *blocks, unsigned block_count,
+                 struct ibv_pd *pd, uint64_t size, int access, GError **error);
 /* Gives up every registration. */
 void chunks_clear(Chunks *chunks);
 
@@ -63,7 +65,7 @@ static inline uint32_t chunks_count(const Chunks *chunks, unsigned block)
 }
 
 /* Bytes of chunk `index' of a block. */
-uint64_t chunks_length(const Chunks *chunks, const VmfConn *conn, unsigned block, uint32_t index);
+uint64_t chunks_length(const Chunks *chunks, unsigned block, uint32_t index);
 /* The block that a chunk id belongs to (binary search: not for the hot path). */
 unsigned chunks_block_of(const Chunks *chunks, uint32_t id);
 
@@ -71,13 +73,15 @@ unsigned chunks_block_of(const Chunks *chunks, uint32_t id);
  * Registers a chunk locally; returns 0 or an errno. Adds to the counters,
  * which belong to the calling thread.
  */
-int chunks_register(Chunks *chunks, const VmfConn *conn, unsigned block, uint32_t index,
-                    VmfChannelCounters *counters);
-void chunks_unregister(Chunks *chunks, const VmfConn *conn, unsigned block, uint32_t index,
+int chunks_register(Chunks *chunks, unsigned block, uint32_t index, VmfChannelCounters *counters);
+void chunks_unregister(Chunks *chunks, unsigned block, uint32_t index,
                        VmfChannelCounters *counters);
 
-/* Registers everything with several threads (pin-all). */
-bool chunks_register_all(Chunks *chunks, VmfConn *conn, GError **error);
+/* The chunk size of pin-all, for RAM of that many bytes. */
+uint64_t chunks_pin_all_size(const VmfRamBlock *const *blocks, unsigned block_count);
+/* Registers everything with several threads (pin-all). Ends early on `cancel'. */
+bool chunks_register_all(Chunks *chunks, GCancellable *cancel, VmfChannelCounters *counters,
+                         GError **error);
 
 /* --- the memory-lock limit --- */
 

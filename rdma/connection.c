@@ -64,6 +64,7 @@ void rdma_conn_close(VmfConn *base)
     if (conn->device_mr) {
         ibv_dereg_mr(conn->device_mr);
     }
+    pinned_free(conn->pinned);
     for (unsigned i = 0; conn->zero_marks && i < base->block_count; i++) {
         g_free(conn->zero_marks[i]);
     }
@@ -187,7 +188,7 @@ RdmaChannel *rdma_channel_new(RdmaConn *conn, unsigned number, struct rdma_cm_id
     channel->number = number;
     channel->counters = &conn->base.counters[number];
     if (need_pd(conn, id, error)) {
-        channel->ep = endpoint_new(id, conn->pd, &limits, name, error);
+        channel->ep = endpoint_new(id, rdma_data_pd(conn), &limits, name, error);
     }
     if (!channel->ep) {
         rdma_channel_free(channel);

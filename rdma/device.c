@@ -60,9 +60,9 @@ static bool may_write(const RdmaConn *conn, const VmfDeviceHeader *header)
 static DevicePiece *register_piece(RdmaChannel *channel, const void *data, uint64_t size,
                                    void *piece)
 {
-    struct ibv_mr *mr =
-        VERBS_POINTER("ibv_reg_mr device piece", ibv_reg_mr(channel->conn->pd, (void *)data, size,
-                                                            0 /* reading needs no flag */));
+    struct ibv_mr *mr = VERBS_POINTER(
+        "ibv_reg_mr device piece",
+        ibv_reg_mr(rdma_data_pd(channel->conn), (void *)data, size, 0 /* reading needs no flag */));
     DevicePiece *entry =
         &channel->pieces[(channel->piece_first + channel->piece_count) % DEVICE_PIECES];
 
@@ -220,9 +220,9 @@ bool rdma_device_memory(VmfConn *base, void *memory, size_t bytes, GError **erro
     if (!may_register(conn)) {
         return true;
     }
-    conn->device_mr = VERBS_POINTER(
-        "ibv_reg_mr device memory",
-        ibv_reg_mr(conn->pd, memory, bytes, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE));
+    conn->device_mr = VERBS_POINTER("ibv_reg_mr device memory",
+                                    ibv_reg_mr(rdma_data_pd(conn), memory, bytes,
+                                               IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE));
     if (!conn->device_mr) {
         g_debug("device state will be copied, for its memory cannot be registered: %s",
                 g_strerror(errno));

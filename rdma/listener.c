@@ -24,6 +24,7 @@ typedef struct RdmaListener {
     struct rdma_cm_id *id;
     char *host;
     GPtrArray *waiting;
+    Pinned *pinned; /* the RAM of the session that comes next */
 
     /* The connection whose channels are awaited, while they are. */
     RdmaConn *opening;
@@ -139,6 +140,7 @@ void rdma_listener_free(VmfTransportListener *base)
         return;
     }
     g_ptr_array_unref(listener->waiting);
+    pinned_free(listener->pinned);
     if (listener->id) {
         rdma_destroy_id(listener->id);
     }
@@ -147,6 +149,36 @@ void rdma_listener_free(VmfTransportListener *base)
     }
     g_free(listener->host);
     g_free(listener);
+}
+
+/* The device that a source will come by, if that is known; NULL. */
+static struct ibv_context *device_of(const RdmaListener *listener)
+{
+    struct ibv_context **devices, *only = NULL;
+    int count = 0;
+
+    if (listener->id->verbs) { /* bound to an address of one */
+        return listener->id->verbs;
+    }
+    devices = rdma_get_devices(&count);
+    if (devices) {
+        only = count == 1 ? devices[0] : NULL;
+        rdma_free_devices(devices);
+    }
+    return only;
+}
+
+void rdma_listener_ram(VmfTransportListener *base, VmfRamBlocks *blocks)
+{
+    RdmaListener *listener = rdma_listener(base);
+    struct ibv_context *device;
+
+    g_clear_pointer(&listener->pinned, pinned_free);
+    if (blocks && listener->options.registration == RDMA_REGISTRATION_PIN_ALL &&
+        (device = device_of(listener))) {
+        listener->pinned =
+            pinned_start(device, blocks, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE);
+    }
 }
 
 /* --- requests --- */
@@ -432,6 +464,10 @@ bool rdma_await_channels(RdmaConn *conn, GError **error)
     gint64 deadline = g_get_monotonic_time() + (gint64)listener->options.connect_timeout_ms * 1000;
     bool timed_out, ok = true;
 
+    if (conn->options.registration == RDMA_REGISTRATION_PIN_ALL && listener->pinned &&
+        pinned_pd(listener->pinned)->context == conn->id->verbs) {
+        conn->pinned = g_steal_pointer(&listener->pinned);
+    }
     listener->opening = conn;
     listener->opened = 0;
     while (ok && listener->opened < conn->base.channels) {

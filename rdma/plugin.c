@@ -76,6 +76,7 @@ static const VmfTransport transport = {
     .close = rdma_conn_close,
     .raw_write = rdma_raw_write,
     .device_memory = rdma_device_memory,
+    .listener_ram = rdma_listener_ram,
 };
 
 G_MODULE_EXPORT const VmfTransport *vmf_transport_entry(void);

@@ -7,6 +7,7 @@
 #include <vmferry/transport.h>
 #include "chunks.h"
 #include "endpoint.h"
+#include "pinned.h"
 #include "writer.h"
 
 /* Bytes of the longest control message; also the grain of the stream. */
@@ -64,6 +65,7 @@ struct RdmaConn {
     struct rdma_event_channel *events;
     struct rdma_cm_id *id; /* of the control connection */
     struct ibv_pd *pd;
+    Pinned *pinned; /* destination: RAM that was registered ahead, in a domain of its own */
     Endpoint *control;
     EndpointMessage control_message; /* handed out by control_receive, not yet given back */
     bool control_message_out;
@@ -135,6 +137,7 @@ VmfConn *rdma_accept_control(VmfTransportListener *listener, GCancellable *cance
 void rdma_listener_free(VmfTransportListener *listener);
 /* Waits until every channel of conn has connected. */
 bool rdma_await_channels(RdmaConn *conn, GError **error);
+void rdma_listener_ram(VmfTransportListener *listener, VmfRamBlocks *blocks);
 
 /* --- control.c --- */
 VmfControlResult rdma_control_send(VmfConn *conn, const struct iovec *iov, unsigned iovcnt,
@@ -174,6 +177,12 @@ bool rdma_raw_write(VmfConn *conn, unsigned channel, uint64_t message_size, uint
 /* --- serve.c --- */
 bool rdma_serve(VmfConn *conn, unsigned channel, GError **error);
 bool rdma_revoke(VmfConn *conn, GError **error);
+
+/* Where the data queue pairs are, and the memory that they write. */
+static inline struct ibv_pd *rdma_data_pd(const RdmaConn *conn)
+{
+    return conn->pinned ? pinned_pd(conn->pinned) : conn->pd;
+}
 
 static inline RdmaConn *rdma_conn(VmfConn *conn)
 {

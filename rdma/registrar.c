@@ -15,7 +15,7 @@ static Chunk *chunk_of(RdmaChannel *channel, const WireChunk *name)
 
 static uint64_t chunk_bytes(RdmaChannel *channel, const WireChunk *name)
 {
-    return chunks_length(&channel->conn->chunks, &channel->conn->base, name->block, name->index);
+    return chunks_length(&channel->conn->chunks, name->block, name->index);
 }
 
 /* --- the list of ready chunks by last use --- */
@@ -76,7 +76,7 @@ static void evict(RdmaChannel *channel, uint32_t id, WireRegister *message)
     list_remove(channel, id);
     chunks->chunks[id].state = CHUNK_NONE;
     channel->writer.pinned -= chunk_bytes(channel, &name);
-    chunks_unregister(chunks, &channel->conn->base, block, name.index, channel->counters);
+    chunks_unregister(chunks, block, name.index, channel->counters);
     message->chunks[message->evicted++] = name;
 }
 
@@ -147,7 +147,7 @@ static void register_locally(RdmaChannel *channel, RegisterRequest *request)
 
         request->local_error[i] =
             chunk->mr ? 0
-                      : chunks_register(&conn->chunks, &conn->base, request->chunks[i].block,
+                      : chunks_register(&conn->chunks, request->chunks[i].block,
                                         request->chunks[i].index, channel->counters);
     }
 }
@@ -220,7 +220,7 @@ static bool refused(RdmaChannel *channel, const WireChunk *name, int err, bool h
     uint64_t bytes = chunk_bytes(channel, name);
     const char *block = conn->base.blocks[name->block]->name;
 
-    chunks_unregister(&conn->chunks, &conn->base, name->block, name->index, channel->counters);
+    chunks_unregister(&conn->chunks, name->block, name->index, channel->counters);
     w->pinned -= bytes;
     if (err == ENOMEM && w->oldest != CHUNK_NIL) {
         w->pin_budget = MAX(w->pinned, bytes);

@@ -89,15 +89,15 @@ static bool handle_register(RdmaChannel *channel, const EndpointMessage *message
         }
     }
     for (unsigned i = 0; i < request.evicted; i++) {
-        chunks_unregister(&conn->chunks, &conn->base, request.chunks[i].block,
-                          request.chunks[i].index, channel->counters);
+        chunks_unregister(&conn->chunks, request.chunks[i].block, request.chunks[i].index,
+                          channel->counters);
     }
     for (unsigned i = 0; i < request.wanted; i++) {
         const WireChunk *name = &request.chunks[request.evicted + i];
         Chunk *chunk = &conn->chunks.chunks[conn->chunks.first[name->block] + name->index];
-        int err = chunk->mr ? 0
-                            : chunks_register(&conn->chunks, &conn->base, name->block, name->index,
-                                              channel->counters);
+        int err = chunk->mr
+                      ? 0
+                      : chunks_register(&conn->chunks, name->block, name->index, channel->counters);
 
         results[i] = (WireResult){.status = (uint32_t)err, .rkey = err ? 0 : chunk->mr->rkey};
     }

@@ -13,7 +13,6 @@
  */
 #define PIN_ALL_STRIPE (1024u * 1024)
 #define PIN_ALL_STRIPE_SINGLE (8192u * 1024)
-#define PIN_ALL_CHUNK_MIN (64ull * 1024 * 1024)
 #define CHANNELS_DEFAULT_MAX 8
 #define RKEYS_MAX (1u << 20) /* chunks of 64 MiB: more RAM than any guest has */
 
@@ -198,19 +197,6 @@ static bool agree_on_chunks(RdmaConn *conn, uint64_t *chunk_size, uint64_t *budg
     return true;
 }
 
-static uint64_t pin_all_chunk(const VmfConn *base)
-{
-    uint64_t total = 0, size = PIN_ALL_CHUNK_MIN;
-
-    for (unsigned i = 0; i < base->block_count; i++) {
-        total += base->blocks[i]->length;
-    }
-    while (size < CHUNK_SIZE_MAX && size < total / 16) {
-        size *= 2;
-    }
-    return size;
-}
-
 /* --- addresses and keys --- */
 
 static void post_addresses(RdmaConn *conn)
@@ -368,7 +354,7 @@ static bool prepare_chunks(RdmaConn *conn, uint64_t *budget, GError **error)
         }
         base->stripe = size;
     } else {
-        size = pin_all_chunk(base);
+        size = chunks_pin_all_size(base->blocks, base->block_count);
         base->stripe = base->channels == 1 ? PIN_ALL_STRIPE_SINGLE : PIN_ALL_STRIPE;
     }
     base->chunk_size = size;
@@ -376,11 +362,17 @@ static bool prepare_chunks(RdmaConn *conn, uint64_t *budget, GError **error)
     base->registration = mode == RDMA_REGISTRATION_PIN_ALL ? "pin-all"
                          : mode == RDMA_REGISTRATION_ODP   ? "odp"
                                                            : "chunk";
-    if (!chunks_init(&conn->chunks, base, conn->pd, size, access_flags(conn), error)) {
+    if (!chunks_init(&conn->chunks, base->blocks, base->block_count, rdma_data_pd(conn), size,
+                     access_flags(conn), error)) {
         return false;
     }
     base->own_bytes += conn->chunks.own_bytes;
     return true;
+}
+
+static bool register_all(RdmaConn *conn, GError **error)
+{
+    return chunks_register_all(&conn->chunks, conn->base.cancel, &conn->base.counters[0], error);
 }
 
 static bool setup_source(RdmaConn *conn, uint64_t budget, GError **error)
@@ -393,15 +385,16 @@ static bool setup_source(RdmaConn *conn, uint64_t budget, GError **error)
         conn->channels[i]->writer.pin_budget = budget;
     }
     /* The destination registers at the same time. */
-    return (dynamic || chunks_register_all(&conn->chunks, &conn->base, error)) &&
-           await_addresses(conn, error);
+    return (dynamic || register_all(conn, error)) && await_addresses(conn, error);
 }
 
 static bool setup_destination(RdmaConn *conn, GError **error)
 {
     post_addresses(conn);
     if (conn->options.registration != RDMA_REGISTRATION_CHUNK) {
-        if (!chunks_register_all(&conn->chunks, &conn->base, error)) {
+        if (!(conn->pinned ? pinned_take(conn->pinned, &conn->chunks, conn->base.cancel,
+                                         &conn->base.counters[0], error)
+                           : register_all(conn, error))) {
             return false;
         }
         post_rkeys(conn);

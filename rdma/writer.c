@@ -274,24 +274,30 @@ bool writer_await_progress(RdmaChannel *channel, GError **error)
 {
     const uint64_t before = channel->ep->progress;
     const unsigned timeout_ms = channel->conn->base.timeout_ms;
-    const gint64 deadline = g_get_monotonic_time() + (gint64)timeout_ms * 1000;
+    gint64 deadline, left_us = (gint64)timeout_ms * 1000;
     bool woken;
 
-    do {
-        gint64 left_us = deadline - g_get_monotonic_time();
-
-        if (left_us <= 0) {
-            g_set_error(error, VMF_ERROR, VMF_ERROR_TIMEOUT,
-                        "%s: nothing completed for %.1f s (%" G_GUINT64_FORMAT
-                        " bytes in flight); the peer or the link is stuck",
-                        channel->ep->name, timeout_ms / 1000.0, channel->ep->inflight_bytes);
-            return false;
-        }
+    if (!writer_progress(channel, error)) {
+        return false;
+    }
+    if (channel->ep->progress != before) {
+        return true;
+    }
+    deadline = g_get_monotonic_time() + left_us;
+    while (left_us > 0) {
         if (!writer_sleep(channel, (int)(left_us / 1000) + 1, -1, &woken, error)) {
             return false;
         }
-    } while (channel->ep->progress == before);
-    return true;
+        if (channel->ep->progress != before) {
+            return true;
+        }
+        left_us = deadline - g_get_monotonic_time();
+    }
+    g_set_error(error, VMF_ERROR, VMF_ERROR_TIMEOUT,
+                "%s: nothing completed for %.1f s (%" G_GUINT64_FORMAT
+                " bytes in flight); the peer or the link is stuck",
+                channel->ep->name, timeout_ms / 1000.0, channel->ep->inflight_bytes);
+    return false;
 }
 
 bool writer_drain(RdmaChannel *channel, GError **error)

@@ -125,6 +125,15 @@ memlock_pin_all() {
         limited 24576 setpriv --bounding-set=-ipc_lock --inh-caps=-ipc_lock "$0" --bench "" ",registration=pin-all,channels=1" --ram 64M
 }
 
+memlock_pin_ahead() {
+    fails_saying 'cannot pin .*memory-lock limit is .*registration=chunk' \
+        limited 24576 setpriv --bounding-set=-ipc_lock --inh-caps=-ipc_lock "$0" --bench ",registration=pin-all" ",registration=pin-all,channels=1" --ram 64M
+}
+
+pinned_ahead_anywhere() {
+    listen='[::]' bench ",registration=pin-all" ",registration=pin-all" --ram 64M --rounds 2
+}
+
 memlock_tiny() {
     fails_saying 'memory-lock limit' \
         limited 64 setpriv --bounding-set=-ipc_lock --inh-caps=-ipc_lock "$0" --bench "" "" --ram 8M
@@ -166,6 +175,11 @@ check "whole sessions over rdma:, IPv6" session_suite "rdma:[$LAB_ADDR6]:0"
 sweep
 check "sizes that are no multiple of chunk or page" \
     bench "" ",chunk-size=64K,channels=3" --ram 33333333 --rounds 2
+check "RAM pinned ahead by the destination" \
+    bench ",registration=pin-all" ",registration=pin-all,channels=3" --ram 33333333 --rounds 2 --devices 2x3M
+check "RAM pinned ahead on any address" pinned_ahead_anywhere
+check "RAM pinned ahead for a source that registers chunks" \
+    bench ",registration=pin-all" ",channels=2" --ram 64M --rounds 2
 check "smallest chunks and window" \
     bench "" ",chunk-size=64K,max-inflight=64K,channels=2" --ram 24M --rounds 3 --zero 40
 check "bridging no gap, polling first" bench "" ",gap=0,poll-us=50" --ram 16M --rounds 2
@@ -175,6 +189,7 @@ check "a pin budget of a sixteenth, with evictions" \
     bench "" ",pin-budget=4M,channels=2" --ram 32M --rounds 3 --dirty 30
 check "a small memory-lock limit slows, does not break" memlock_chunk
 check "pin-all under a memory-lock limit says what to do" memlock_pin_all
+check "pinning ahead under a memory-lock limit says what to do" memlock_pin_ahead
 check "a memory-lock limit of 64 KiB says what to do" memlock_tiny
 check "a listener survives strangers, half-open and noisy clients" strangers
 check "a name with several addresses: each is tried" several_addresses

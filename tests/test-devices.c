@@ -186,8 +186,8 @@ static void errors__a_device_that_never_reads(void **state)
         devices[i].size = 100000;
     }
     devices[0].fault = FAULT_NEVER_READS;
-    must_fail(",channels=1,device-workers=1,device-buffers=1,device-timeout=300ms", devices, 3, 0,
-              0, "\"dev0\" instance 0");
+    must_fail(",channels=1,device-workers=1,device-buffers=1,device-timeout=2s", devices, 3, 0, 0,
+              "\"dev0\" instance 0");
 }
 
 static void errors__names(void **state)
@@ -264,19 +264,19 @@ static void draw(GRand *random, RigDevice *d)
 static void one_by_chance(guint32 seed)
 {
     g_autoptr(GRand) random = g_rand_new_with_seed(seed);
+    bool faulty = g_rand_int_range(random, 0, 3) == 0;
     unsigned channels = (unsigned)g_rand_int_range(random, 1, 7);
     g_autofree char *options = g_strdup_printf(
         ",channels=%u,device-workers=%d,device-queue=%d,device-buffers=%d,devices-queue=%d,"
-        "devices-buffers=%d,device-timeout=300ms",
+        "devices-buffers=%d,device-timeout=%s",
         channels, g_rand_int_range(random, 1, 9), 1 << g_rand_int_range(random, 0, 22),
         g_rand_int_range(random, 1, 20), 1 << g_rand_int_range(random, 0, 24),
-        g_rand_int_range(random, 1, 60));
+        g_rand_int_range(random, 1, 60), faulty ? "300ms" : "10s");
     RigDevice devices[10] = {0};
     Pair pair;
     Rig rig = {.pair = &pair,
                .devices = devices,
                .count = (unsigned)g_rand_int_range(random, 0, G_N_ELEMENTS(devices) + 1)};
-    bool faulty = g_rand_int_range(random, 0, 3) == 0;
     bool worked;
 
     rig_name(devices, rig.count);

@@ -14,8 +14,9 @@
 /* Documentation/admin-guide/mm/pagemap.rst of the kernel. */
 #define PAGEMAP_PRESENT (1ull << 63)
 #define PAGEMAP_SWAPPED (1ull << 62)
-#define PAGEMAP_FIRST 16  /* entries read first: the run may end soon */
-#define PAGEMAP_BATCH 512 /* entries read at a time in a long run: 4 KiB, for 2 MiB of memory */
+#define PAGEMAP_FIRST 16   /* entries read first: the run may end soon */
+#define PAGEMAP_BATCH 8192 /* entries read at a time in a long run: 64 KiB, for 32 MiB of memory   \
+                            */
 
 /* What may be asked about a mapping, by its line in /proc/self/maps. */
 static PresenceKind kind_of_mapping(const char *perms, uint64_t inode, bool has_file)
@@ -95,7 +96,7 @@ void presence_clear(Presence *presence)
 }
 
 static bool pagemap_run(const Presence *presence, const VmfRamBlock *block, uint64_t offset,
-                        uint64_t end, uint64_t *until)
+                        uint64_t end, uint64_t touched_end, uint64_t *until)
 {
     const uint64_t page_size = presence->page_size;
     uint64_t page = ((uintptr_t)block->host + offset) / page_size;
@@ -121,6 +122,8 @@ static bool pagemap_run(const Presence *presence, const VmfRamBlock *block, uint
             if (first) {
                 touched = this_one;
                 first = false;
+                end = touched ? touched_end : end;
+                last = ((uintptr_t)block->host + end - 1) / page_size;
             } else if (this_one != touched) {
                 *until = page * page_size - (uintptr_t)block->host;
                 return touched;
@@ -131,7 +134,8 @@ static bool pagemap_run(const Presence *presence, const VmfRamBlock *block, uint
     return touched;
 }
 
-static bool file_run(const VmfRamBlock *block, uint64_t offset, uint64_t end, uint64_t *until)
+static bool file_run(const VmfRamBlock *block, uint64_t offset, uint64_t end, uint64_t touched_end,
+                     uint64_t *until)
 {
     off_t at = (off_t)(block->fd_offset + offset);
     off_t data = VMF_FAULT("lseek") ? (errno = EIO, -1) : lseek(block->fd, at, SEEK_DATA);
@@ -147,18 +151,18 @@ static bool file_run(const VmfRamBlock *block, uint64_t offset, uint64_t end, ui
     }
     hole = data < 0 ? -1 : lseek(block->fd, at, SEEK_HOLE);
     /* The file may change meanwhile: a hole right here only means that there is one by now. */
-    *until = hole <= at ? end : MIN((uint64_t)hole - block->fd_offset, end);
+    *until = hole <= at ? end : MIN((uint64_t)hole - block->fd_offset, touched_end);
     return true;
 }
 
 bool presence_run(const Presence *presence, const VmfRamBlock *block, uint64_t offset, uint64_t end,
-                  uint64_t *until)
+                  uint64_t touched_end, uint64_t *until)
 {
     switch (presence->kinds[block->index]) {
     case PRESENCE_PAGEMAP:
-        return pagemap_run(presence, block, offset, end, until);
+        return pagemap_run(presence, block, offset, end, touched_end, until);
     case PRESENCE_FILE:
-        return file_run(block, offset, end, until);
+        return file_run(block, offset, end, touched_end, until);
     case PRESENCE_UNKNOWN:
         break;
     }

@@ -26,9 +26,10 @@ void presence_clear(Presence *presence);
 
 /*
  * From `offset' on: whether that byte's page was touched, and until where
- * (*until, at most `end') the same holds. Touches no memory of the block. Any thread.
+ * (*until) the same holds: looked for up to `end', or up to `touched_end', not
+ * before that, if it was touched. Touches no memory of the block. Any thread.
  */
 bool presence_run(const Presence *presence, const VmfRamBlock *block, uint64_t offset, uint64_t end,
-                  uint64_t *until);
+                  uint64_t touched_end, uint64_t *until);
 
 #endif

@@ -110,6 +110,9 @@ static void set_touched(VmfRamScan *scan, const VmfRamBlock *block, uint64_t off
     }
 }
 
+/* Touched memory is remembered, so it pays to ask about more of it than is needed now. */
+#define LOOK_AHEAD (64ull << 20)
+
 /* Whether the memory at `offset' was touched, and until where that holds. */
 static bool touched_run(VmfRamScan *scan, const VmfRamBlock *block, uint64_t offset, uint64_t end,
                         uint64_t *until)
@@ -124,9 +127,11 @@ static bool touched_run(VmfRamScan *scan, const VmfRamBlock *block, uint64_t off
     if (*until > offset) {
         return true;
     }
-    touched = presence_run(&scan->presence, block, offset, end, until);
+    touched = presence_run(&scan->presence, block, offset, end,
+                           MAX(end, MIN(offset + LOOK_AHEAD, block->length)), until);
     if (touched) {
         set_touched(scan, block, offset, *until);
+        *until = MIN(*until, end);
     }
     return touched;
 }

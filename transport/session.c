@@ -242,8 +242,8 @@ void vmf_listener_free(VmfListener *listener)
     }
 }
 
-VmfSession *vmf_session_accept(VmfListener *listener, VmfRamBlocks *blocks,
-                               GCancellable *cancellable, GError **error)
+static VmfSession *accept_named(VmfListener *listener, VmfRamBlocks *blocks,
+                                GCancellable *cancellable, GError **error)
 {
     for (;;) {
         VmfSession *s = session_new(VMF_ROLE_DESTINATION, blocks);
@@ -272,6 +272,24 @@ VmfSession *vmf_session_accept(VmfListener *listener, VmfRamBlocks *blocks,
         g_debug("dropped a peer that named no session: %s", failure->message);
         g_error_free(failure);
     }
+}
+
+static void prepare_ram(VmfListener *listener, VmfRamBlocks *blocks)
+{
+    if (VMF_TRANSPORT_HAS(listener->ops, listener_ram)) {
+        listener->ops->listener_ram(listener->listener, blocks);
+    }
+}
+
+VmfSession *vmf_session_accept(VmfListener *listener, VmfRamBlocks *blocks,
+                               GCancellable *cancellable, GError **error)
+{
+    VmfSession *session;
+
+    prepare_ram(listener, blocks);
+    session = accept_named(listener, blocks, cancellable, error);
+    prepare_ram(listener, NULL); /* what the session did not take */
+    return session;
 }
 
 /* --- ending --- */

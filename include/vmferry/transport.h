@@ -284,6 +284,11 @@ typedef struct VmfTransport {
      * each piece, once its bytes are there. NULL: they are received some other way.
      */
     bool (*device_memory)(VmfConn *conn, void *memory, size_t bytes, GError **error);
+    /*
+     * The RAM of the session that is accepted next, which the transport may make
+     * ready ahead; NULL: of none any more. Before and after accept. NULL: it does not.
+     */
+    void (*listener_ram)(VmfTransportListener *listener, VmfRamBlocks *blocks);
 } VmfTransport;
 
 /* Whether a transport's table, as long as its plugin made it, has an optional member set. */

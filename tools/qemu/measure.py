@@ -25,13 +25,18 @@ CHANNELS = ",channels=8" if TWO else ""
 number = 0
 
 
-def target(qemu):
+def target(qemu, pin_all):
     global number
     number += 1
     uri = f"rdma:{THERE}:{4440 + number}"
     if TWO:
-        return Vm(qemu, GUEST, incoming=uri, host=Remote(THERE, 4000), qmp=(THERE, 4540 + number)), uri
-    return Vm(qemu, GUEST, incoming=uri, host=LOCAL), uri
+        vm = Vm(qemu, GUEST, incoming="defer", host=Remote(THERE, 4000), qmp=(THERE, 4540 + number))
+    else:
+        vm = Vm(qemu, GUEST, incoming="defer", host=LOCAL)
+    vm.capability(rdma_pin_all=pin_all)
+    vm.qmp("migrate-incoming", uri=uri)
+    time.sleep(2)  # either may use that to get ready
+    return vm, uri
 
 
 def warm_up(host):
@@ -53,11 +58,11 @@ def boot(qemu, append):
 def once(qemu, options, append, pin_all, stopped):
     """One migration of a guest booted for it; what query-migrate says at the end."""
     source = boot(qemu, append)
-    there, uri = target(qemu)
+    if stopped:
+        source.qmp("stop")
+    there, uri = target(qemu, pin_all)
     try:
         source.capability(rdma_pin_all=pin_all)
-        if stopped:
-            source.qmp("stop")
         before = source.cpu_seconds()
         source.migrate(uri + options)
         info = source.await_migration()
@@ -76,11 +81,11 @@ def report(title, name, infos):
         return statistics.median(get(info) for info in infos)
 
     total = [info["total-time"] for info in infos]
-    gib = median(lambda info: info["ram"]["transferred"]) / (1 << 30)
+    sent = median(lambda info: info["ram"]["transferred"]) / (1 << 20)
     print(f"  {title:<34} {name:<8} total {statistics.median(total):6.0f} ms ({min(total)} to {max(total)}), "
           f"set-up {median(lambda info: info['setup-time']):4.0f}, "
           f"downtime {median(lambda info: info['downtime']):5.0f} ms, "
-          f"sent {gib * 1024:4.0f} MiB, CPU {median(lambda info: info['cpu']) / max(gib, 0.001):5.2f} s/GiB",
+          f"sent {sent:4.0f} MiB, CPU {median(lambda info: info['cpu']) * 4:5.2f} s/GiB of guest",
           flush=True)
     return statistics.median(total)
 

@@ -106,7 +106,7 @@ static bool must_drain(QIOChannelVmferry *rioc)
     const uint64_t remaining = ram_bytes_remaining();
     VmfStats stats = {.size = sizeof(stats)};
 
-    if (remaining > limit) {
+    if (remaining > limit || !runstate_is_running()) { /* a stopped VM waits for nothing */
         return false;
     }
     vmf_session_get_stats(rioc->session, &stats);
@@ -292,14 +292,9 @@ static void *outgoing_connect(void *opaque)
 void source_start(MigrationState *s, VmfUri *uri, Error **errp)
 {
     g_autoptr(VmfUri) own = uri;
-    g_autoptr(GError) error = NULL;
     Outgoing *out;
     BlockList list = {0};
 
-    if (compat_pin_all(s) && !vmf_uri_set(uri, "registration", "pin-all", &error)) {
-        error_setg(errp, "vmferry: %s", error->message);
-        return;
-    }
     if (!block_list_fill(&list, errp)) {
         return;
     }

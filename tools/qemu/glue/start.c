@@ -17,6 +17,10 @@ VmfUri *glue_parse_uri(const char *host_port, Error **errp)
     strstart(host_port, "//", &host_port); /* as libvirt spells it */
     text = g_strconcat("rdma:", host_port, options && *options ? "," : "", options, NULL);
     uri = vmf_uri_parse(text, &error);
+    if (uri && compat_pin_all(migrate_get_current()) &&
+        !vmf_uri_set(uri, "registration", "pin-all", &error)) {
+        g_clear_pointer(&uri, vmf_uri_unref);
+    }
     if (!uri) {
         error_setg(errp, "vmferry: %s", error->message);
     }

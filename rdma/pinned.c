@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* pinned.c -- guest RAM that is registered while the destination still waits for its source */
+
+#include "pinned.h"
+
+struct Pinned {
+    struct ibv_pd *pd;
+    VmfRamBlocks *ram;
+    const VmfRamBlock **blocks;
+    Chunks chunks;
+    GCancellable *cancel;
+    GThread *thread;
+    /* The thread's until it is joined. */
+    VmfChannelCounters counters;
+    GError *error;
+};
+
+static void *pinned_main(void *opaque)
+{
+    Pinned *pinned = opaque;
+
+    chunks_register_all(&pinned->chunks, pinned->cancel, &pinned->counters, &pinned->error);
+    return NULL;
+}
+
+Pinned *pinned_start(struct ibv_context *verbs, VmfRamBlocks *ram, int access)
+{
+    const unsigned count = vmf_ram_blocks_count(ram);
+    Pinned *pinned = g_new0(Pinned, 1);
+    g_autoptr(GError) error = NULL;
+
+    pinned->cancel = g_cancellable_new();
+    pinned->ram = vmf_ram_blocks_ref(ram);
+    pinned->blocks = g_new(const VmfRamBlock *, MAX(count, 1));
+    for (unsigned i = 0; i < count; i++) {
+        pinned->blocks[i] = vmf_ram_blocks_get(ram, i);
+    }
+    pinned->pd = VERBS_POINTER("ibv_alloc_pd ahead", ibv_alloc_pd(verbs));
+    if (pinned->pd && chunks_init(&pinned->chunks, pinned->blocks, count, pinned->pd,
+                                  chunks_pin_all_size(pinned->blocks, count), access, &error)) {
+        pinned->thread = g_thread_try_new("vmf-pin-ahead", pinned_main, pinned, NULL);
+    }
+    if (!pinned->thread) {
+        g_debug("rdma: RAM is not pinned ahead: %s", error ? error->message : "no resources");
+        g_clear_pointer(&pinned, pinned_free);
+    }
+    return pinned;
+}
+
+void pinned_free(Pinned *pinned)
+{
+    if (!pinned) {
+        return;
+    }
+    g_cancellable_cancel(pinned->cancel);
+    if (pinned->thread) {
+        g_thread_join(pinned->thread);
+    }
+    chunks_clear(&pinned->chunks);
+    if (pinned->pd) {
+        ibv_dealloc_pd(pinned->pd);
+    }
+    g_clear_error(&pinned->error);
+    g_free(pinned->blocks);
+    vmf_ram_blocks_unref(pinned->ram);
+    g_object_unref(pinned->cancel);
+    g_free(pinned);
+}
+
+struct ibv_pd *pinned_pd(const Pinned *pinned)
+{
+    return pinned->pd;
+}
+
+static void pass_on(GCancellable *from, GCancellable *to)
+{
+    (void)from;
+    g_cancellable_cancel(to);
+}
+
+/* The thread looks at `cancel' between two registrations, as the session's own do. */
+static void await_thread(Pinned *pinned, GCancellable *cancel)
+{
+    gulong id = g_cancellable_connect(cancel, G_CALLBACK(pass_on), pinned->cancel, NULL);
+
+    g_thread_join(g_steal_pointer(&pinned->thread));
+    g_cancellable_disconnect(cancel, id);
+}
+
+static void move_block(Pinned *pinned, unsigned from, Chunks *chunks, unsigned to)
+{
+    for (uint32_t i = 0; i < chunks_count(chunks, to); i++) {
+        Chunk *chunk = &pinned->chunks.chunks[pinned->chunks.first[from] + i];
+
+        chunks->chunks[chunks->first[to] + i].mr = g_steal_pointer(&chunk->mr);
+    }
+}
+
+bool pinned_take(Pinned *pinned, Chunks *chunks, GCancellable *cancel, VmfChannelCounters *counters,
+                 GError **error)
+{
+    g_assert(chunks->pd == pinned->pd && chunks->shift == pinned->chunks.shift &&
+             chunks->block_count == pinned->chunks.block_count);
+    await_thread(pinned, cancel);
+    if (pinned->error) {
+        g_propagate_error(error, g_steal_pointer(&pinned->error));
+        return false;
+    }
+    for (unsigned to = 0; to < chunks->block_count; to++) {
+        for (unsigned from = 0; from < chunks->block_count; from++) {
+            if (chunks->blocks[to] == pinned->blocks[from]) {
+                move_block(pinned, from, chunks, to);
+            }
+        }
+    }
+    counters->registrations += pinned->counters.registrations;
+    counters->registered_bytes += pinned->counters.registered_bytes;
+    return true;
+}
