@@ -41,7 +41,8 @@ def target(qemu, pin_all):
 
 def warm_up(host):
     """A lab host's memory is slow when it is used for the first time: before anything is measured."""
-    populate = "import mmap; mmap.mmap(-1, 1536 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE)"
+    populate = ("import mmap, re; kib = int(re.search(r'MemAvailable: +([0-9]+)', open('/proc/meminfo').read())[1]); "
+                "mmap.mmap(-1, kib * 1024 // 10 * 9, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE)")
     process = host.start(["python3", "-c", populate], "/tmp/warm-up.log")
     while host.status(process) is None:
         time.sleep(0.2)
