@@ -165,6 +165,17 @@ def deferred_by_hmp():
     taken_over_by(target)
 
 
+def pinned_ahead():
+    """The destination knows of pin-all before its source comes."""
+    uri = next_uri()
+    target = incoming("defer")
+    target.capability(rdma_pin_all=True)
+    target.qmp("migrate-incoming", uri=uri)
+    guest.vm.capability(**{**MODES, "rdma_pin_all": True})
+    guest.vm.must_migrate(uri)
+    taken_over_by(target)
+
+
 def source_killed_when_completed():
     """The worst moment: the source says completed, and dies before it has said GO."""
     uri = next_uri()
@@ -320,6 +331,7 @@ def main():
     run("zero pages are accounted", zero_pages_are_accounted)
     run("both monitors answer meanwhile", monitor_answers)
     run("-incoming defer, migrate -d by HMP, IPv6", deferred_by_hmp)
+    run("RAM pinned ahead: -incoming defer, pin-all on both sides", pinned_ahead)
     run("an odd size, a disk, a network card", with_devices, 143)
     run("the source is killed when it has completed", source_killed_when_completed)
     run("a host that nobody knows", bad_uri, "rdma:no-such-host.invalid:4444", "no-such-host.invalid")

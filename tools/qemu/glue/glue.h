@@ -82,7 +82,8 @@ struct QIOChannelVmferry {
     uint64_t zero_credit;              /* pages that the rate limit is to be told of */
     uint64_t round;
     Switchover switchover;
-    bool last_stage; /* the VM is stopped and its RAM is flushed */
+    bool last_stage;        /* the VM is stopped and its RAM is flushed */
+    bool ram_section_ended; /* and QEMU has flushed the end of RAM's section */
     bool write_failed;
     MemoryListener dirty_log; /* registered if it has a name */
     bool asked_what_remains;  /* registered for it */

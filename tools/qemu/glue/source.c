@@ -146,12 +146,20 @@ int source_after_ram(QEMUFile *f, uint64_t flags)
 /*
  * Without a return path QEMU reports "completed" when its last flush returns.
  * What it flushes with the VM stopped must by then have left this process,
- * which may be killed at once. A full buffer is no flush of QEMU's own will.
+ * which may be killed at once. A full buffer is no flush of QEMU's own will, and the
+ * one that ends RAM's section, the first behind the last RAM, is not the last.
  */
 static bool settle_if_last(QIOChannelVmferry *rioc, ssize_t size, size_t niov, GError **error)
 {
-    return !rioc->last_stage || rioc->return_path || size >= QEMU_BUFFER_BYTES ||
-           niov >= QEMU_BUFFER_PIECES || vmf_session_settle(rioc->session, error);
+    if (!rioc->last_stage || rioc->return_path) {
+        return true;
+    }
+    if (!rioc->ram_section_ended) {
+        rioc->ram_section_ended = true;
+        return true;
+    }
+    return size >= QEMU_BUFFER_BYTES || niov >= QEMU_BUFFER_PIECES ||
+           vmf_session_settle(rioc->session, error);
 }
 
 ssize_t source_write(QIOChannelVmferry *rioc, const struct iovec *iov, size_t niov, Error **errp)
