@@ -234,12 +234,6 @@ bool rdma_device_memory(VmfConn *base, void *memory, size_t bytes, GError **erro
     return true;
 }
 
-static bool protocol_error(RdmaChannel *channel, GError **error, const char *what)
-{
-    g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL, "%s: %s", channel->ep->name, what);
-    return false;
-}
-
 /* Takes the header off the front of a message, and asks where the piece belongs. */
 static uint8_t *begin(RdmaChannel *channel, const EndpointMessage *message, VmfDeviceHeader *header,
                       size_t *taken, GError **error)
@@ -247,7 +241,7 @@ static uint8_t *begin(RdmaChannel *channel, const EndpointMessage *message, VmfD
     VmfConn *base = &channel->conn->base;
 
     if (channel->device_left) {
-        protocol_error(channel, error, "device state begins inside other device state");
+        serve_refused(channel, error, "device state begins inside other device state");
         return NULL;
     }
     *taken = wire_device_decode(message->body, message->size, header, error);
@@ -263,7 +257,7 @@ static bool receive_bytes(RdmaChannel *channel, const uint8_t *bytes, size_t siz
     VmfConn *base = &channel->conn->base;
 
     if (size > channel->device_left) {
-        return protocol_error(channel, error, "more bytes of device state than announced");
+        return serve_refused(channel, error, "more bytes of device state than announced");
     }
     memcpy(channel->device_at, bytes, size);
     channel->device_at += size;
@@ -291,7 +285,7 @@ bool device_receive_first(RdmaChannel *channel, const EndpointMessage *message, 
 bool device_receive_more(RdmaChannel *channel, const EndpointMessage *message, GError **error)
 {
     if (!channel->device_left || !message->size) {
-        return protocol_error(channel, error, "device state that nothing announced");
+        return serve_refused(channel, error, "device state that nothing announced");
     }
     return receive_bytes(channel, message->body, message->size, error);
 }
@@ -309,12 +303,12 @@ bool device_receive_written(RdmaChannel *channel, const EndpointMessage *message
         return false;
     }
     if (taken != message->size) {
-        return protocol_error(channel, error, "bytes behind the header of a piece that is written");
+        return serve_refused(channel, error, "bytes behind the header of a piece that is written");
     }
     offset = mr ? (uint64_t)((uintptr_t)at - (uintptr_t)mr->addr) : UINT64_MAX;
     if (!mr || offset > mr->length || header.size > mr->length - offset) {
-        return protocol_error(channel, error,
-                              "device state is said to be written where nothing can be written");
+        return serve_refused(channel, error,
+                             "device state is said to be written where nothing can be written");
     }
     return base->host->device_done(base, channel->number, error);
 }

@@ -176,6 +176,8 @@ bool rdma_raw_write(VmfConn *conn, unsigned channel, uint64_t message_size, uint
 
 /* --- serve.c --- */
 bool rdma_serve(VmfConn *conn, unsigned channel, GError **error);
+/* Always false, with an error that says what is wrong with a message of this channel's. */
+bool serve_refused(RdmaChannel *channel, GError **error, const char *what);
 bool rdma_revoke(VmfConn *conn, GError **error);
 
 /* Where the data queue pairs are, and the memory that they write. */

@@ -9,7 +9,7 @@
 
 #include "rdma.h"
 
-static bool protocol_error(RdmaChannel *channel, GError **error, const char *what)
+bool serve_refused(RdmaChannel *channel, GError **error, const char *what)
 {
     g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL, "%s: %s", channel->ep->name, what);
     return false;
@@ -22,7 +22,7 @@ static bool handle_sync(RdmaChannel *channel, const EndpointMessage *message, GE
     uint64_t number = vmf_read_be64(&r);
 
     if (!vmf_reader_done(&r)) {
-        return protocol_error(channel, error, "a sync message that is not 8 bytes long");
+        return serve_refused(channel, error, "a sync message that is not 8 bytes long");
     }
     return base->host->sync_seen(base, channel->number, number, error);
 }
@@ -54,7 +54,7 @@ static bool check_chunk(RdmaChannel *channel, const WireChunk *name, GError **er
     RdmaConn *conn = channel->conn;
 
     if (conn->options.registration != RDMA_REGISTRATION_CHUNK) {
-        return protocol_error(channel, error, "a registration request, but all RAM is pinned");
+        return serve_refused(channel, error, "a registration request, but all RAM is pinned");
     }
     if (name->block >= conn->chunks.block_count ||
         name->index >= chunks_count(&conn->chunks, name->block)) {
@@ -103,7 +103,7 @@ static bool handle_register(RdmaChannel *channel, const EndpointMessage *message
     }
     /* The source has at most half a window of requests unanswered, so there is room. */
     if (!endpoint_can_send(channel->ep)) {
-        return protocol_error(channel, error, "more registration requests than may be unanswered");
+        return serve_refused(channel, error, "more registration requests than may be unanswered");
     }
     size = wire_results_encode(results, request.wanted, endpoint_body(channel->ep),
                                channel->ep->limits.send_bytes - WIRE_HEADER_BYTES);

@@ -15,8 +15,7 @@
 #define PAGEMAP_PRESENT (1ull << 63)
 #define PAGEMAP_SWAPPED (1ull << 62)
 #define PAGEMAP_FIRST 16   /* entries read first: the run may end soon */
-#define PAGEMAP_BATCH 8192 /* entries read at a time in a long run: 64 KiB, for 32 MiB of memory   \
-                            */
+#define PAGEMAP_BATCH 8192 /* in a long run: 64 KiB at a time, for 32 MiB of memory */
 
 /* What may be asked about a mapping, by its line in /proc/self/maps. */
 static PresenceKind kind_of_mapping(const char *perms, uint64_t inode, bool has_file)
