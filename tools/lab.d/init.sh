@@ -47,9 +47,11 @@ export LAB_ADDR6=fd77::$LAB_host LAB_PEER6=fd77::$peer LAB_DEVICE=${LAB_device}0
 export LAB_NETDEV=$device HOME=/run TMPDIR=/dev/shm
 touch /mnt/up
 
-# Each line on the console is the number of a command to run beside the others.
+# Each line on the console is the number of a command to run beside the others; an empty one makes
+# the kernel look at its console.
 while read -r id; do
     [ "$id" = off ] && break
+    [ -n "$id" ] || continue
     (
         cd "$LAB_cwd" || exit 1
         bash "/mnt/cmd/$id" </dev/null >"/mnt/cmd/$id.out" 2>&1

@@ -9,8 +9,8 @@ NET_SCHED NET_SCH_NETEM NET_SCH_TBF HIGH_RES_TIMERS PROC_PAGE_MONITOR"
 # Stacks in vmalloc space are unmapped for a moment while the kernel flushes that space's mappings; an
 # interrupt just then copies from such a stack, and faults for ever.
 KERNEL_OFF="BTRFS_FS SOUND REISERFS_FS DEBUG_INFO WERROR VMAP_STACK"
-# The processor's whole extended state is saved on kernel stacks (see patch_source), and soft-RoCE
-# and the veth pair under it run deep within interrupts: 64 KiB.
+# The processor's whole extended state is saved on kernel stacks (see patch_processor_state), and
+# soft-RoCE and the veth pair under it run deep within interrupts: 64 KiB.
 KERNEL_STACK_ORDER=4
 
 kernel_source() {
@@ -25,11 +25,22 @@ kernel_key() {
 
 # Linux 6.1's User-Mode Linux keeps room for 2,696 bytes of extended processor state and fails to
 # start a process where the processor has more (AMX: 11,008 bytes).
-patch_source() {
+patch_processor_state() {
     sed -i 's/DEFINE_LONGS(HOST_FP_SIZE, 2696)/DEFINE_LONGS(HOST_FP_SIZE, 12288)/' \
         arch/x86/um/user-offsets.c
     grep -q 'HOST_FP_SIZE, 12288' arch/x86/um/user-offsets.c ||
         die "the kernel source has changed: HOST_FP_SIZE is not where it was"
+}
+
+# Soft-RoCE spends most of its time on each packet's checksum. A host has the processor's carry-less
+# multiplication for that (crc32-pclmul); User-Mode Linux compiles this directory, too, but has no
+# option for it, and asks for the processor's features by another function.
+patch_checksum() {
+    local checksum=arch/x86/crypto/crc32-pclmul_glue.c
+    sed -i -e 's/x86_match_cpu(crc32pclmul_cpu_id)/boot_cpu_has(X86_FEATURE_PCLMULQDQ)/' \
+        -e 's,<asm/cpufeatures.h>,<asm/cpufeature.h>,' $checksum
+    grep -q 'boot_cpu_has(X86_FEATURE_PCLMULQDQ)' $checksum ||
+        die "the kernel source has changed: $checksum is not what it was"
 }
 
 configure() {
@@ -50,7 +61,7 @@ configure() {
 # A line every few seconds, so that nobody thinks that it hangs.
 compile() {
     local log=$1 status=0
-    make ARCH=um -j"$(nproc)" linux >"$log" 2>&1 &
+    make ARCH=um -j"$(nproc)" CONFIG_CRYPTO_CRC32_PCLMUL=y linux >"$log" 2>&1 &
     local builder=$!
     while kill -0 $builder 2>/dev/null; do
         sleep 5
@@ -73,7 +84,8 @@ build_kernel() {
         cd "$work"
         tar xf "$(kernel_source)"
         cd linux-source-6.1
-        patch_source
+        patch_processor_state
+        patch_checksum
         configure
         compile "$LAB_CACHE/build.log"
         strip -o linux.stripped linux
