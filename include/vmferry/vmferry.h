@@ -7,6 +7,7 @@
 #include <vmferry/device.h>
 #include <vmferry/error.h>
 #include <vmferry/file.h>
+#include <vmferry/qemu.h>
 #include <vmferry/ram.h>
 #include <vmferry/session.h>
 #include <vmferry/uri.h>
