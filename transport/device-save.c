@@ -272,6 +272,7 @@ bool vmf_devices_start(VmfDevices *devices, GError **error)
     devices_lay_out(devices, s->window_bytes);
     devices->started = true;
     g_mutex_unlock(&s->lock);
+    session_update_channels_done(s);
     announce(devices);
     for (guint i = 0; i < devices->list->len; i++) {
         g_thread_pool_push(devices->workers, devices->list->pdata[i], NULL);
@@ -292,6 +293,7 @@ bool vmf_devices_finish(VmfDevices *devices, GError **error)
         g_cond_wait(&s->changed, &s->lock);
     }
     g_mutex_unlock(&s->lock);
+    session_update_channels_done(s);
     return vmf_session_check(s, error);
 }
 

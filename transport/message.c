@@ -154,7 +154,8 @@ size_t message_block_decode(const uint8_t *data, size_t size, MessageBlock *bloc
     block->page_size = vmf_read_be32(&r);
     length = vmf_read_u8(&r);
     name = vmf_read_bytes(&r, length);
-    if (r.bad || length == 0 || memchr(name, '\0', length) || block->length == 0) {
+    if (r.bad || length == 0 || memchr(name, '\0', length) || block->length == 0 ||
+        block->page_size == 0) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL, "damaged list of RAM blocks");
         return 0;
     }

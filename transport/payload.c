@@ -9,6 +9,14 @@
 
 #include "fault.h"
 
+void payload_free(Payload *payload)
+{
+    if (payload && payload->kind == PAYLOAD_STREAM) {
+        g_free(payload->stream.data);
+    }
+    g_free(payload);
+}
+
 bool mailbox_init(Mailbox *mailbox, GError **error)
 {
     g_mutex_init(&mailbox->lock);
@@ -31,7 +39,7 @@ void mailbox_clear(Mailbox *mailbox)
     if (mailbox->wake_fd >= 0) {
         close(mailbox->wake_fd);
     }
-    g_clear_pointer(&mailbox->payload, g_free);
+    g_clear_pointer(&mailbox->payload, payload_free);
     g_cond_clear(&mailbox->emptied);
     g_mutex_clear(&mailbox->lock);
 }

@@ -8,7 +8,14 @@
 #include <stdint.h>
 #include <vmferry/transport.h>
 
-typedef enum { PAYLOAD_EMPTY, PAYLOAD_RAM, PAYLOAD_DEVICE, PAYLOAD_SYNC, PAYLOAD_RAW } PayloadKind;
+typedef enum {
+    PAYLOAD_EMPTY,
+    PAYLOAD_RAM,
+    PAYLOAD_DEVICE,
+    PAYLOAD_SYNC,
+    PAYLOAD_RAW,
+    PAYLOAD_STREAM
+} PayloadKind;
 
 #define PAYLOAD_RANGES 256
 
@@ -45,8 +52,15 @@ typedef struct Payload {
             uint64_t message_size, bytes;
             PayloadDone *done;
         } raw;
+        struct {
+            uint8_t *data; /* owned */
+            size_t size;
+            bool hook;
+        } stream;
     };
 } Payload;
+
+void payload_free(Payload *payload);
 
 /*
  * A place for one payload between clients and a channel's thread. Payloads

@@ -2,13 +2,16 @@
 /* ram-blocks.c -- the set of RAM blocks that a VMM describes */
 
 #include <string.h>
-#include <vmferry/ram.h>
+
+#include "ram-blocks.h"
 
 struct VmfRamBlocks {
     gatomicrefcount references;
     GPtrArray *blocks;   /* VmfRamBlock, owned */
     GHashTable *by_name; /* name -> VmfRamBlock */
     uint64_t total;
+    VmfRamAllocate allocate; /* or NULL */
+    void *opaque;
 };
 
 static void block_free(void *opaque)
@@ -117,6 +120,32 @@ const VmfRamBlock *vmf_ram_blocks_add(VmfRamBlocks *blocks, const char *name, vo
                                       uint64_t length, uint32_t page_size, GError **error)
 {
     return vmf_ram_blocks_add_shared(blocks, name, host, length, page_size, -1, 0, error);
+}
+
+void vmf_ram_blocks_set_resizable(VmfRamBlocks *blocks, const VmfRamBlock *block)
+{
+    VmfRamBlock *own = blocks->blocks->pdata[block->index];
+
+    own->resizable = true;
+}
+
+void vmf_ram_blocks_set_allocator(VmfRamBlocks *blocks, VmfRamAllocate allocate, void *opaque)
+{
+    blocks->allocate = allocate;
+    blocks->opaque = opaque;
+}
+
+bool ram_blocks_can_grow(const VmfRamBlocks *blocks)
+{
+    return blocks->allocate != NULL;
+}
+
+const VmfRamBlock *ram_blocks_grow(VmfRamBlocks *blocks, const char *name, uint64_t length,
+                                   uint32_t page_size, GError **error)
+{
+    void *host = blocks->allocate(blocks->opaque, name, length, error);
+
+    return host ? vmf_ram_blocks_add(blocks, name, host, length, page_size, error) : NULL;
 }
 
 unsigned vmf_ram_blocks_count(const VmfRamBlocks *blocks)

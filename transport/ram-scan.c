@@ -113,9 +113,8 @@ static void set_touched(VmfRamScan *scan, const VmfRamBlock *block, uint64_t off
 /* Touched memory is remembered, so it pays to ask about more of it than is needed now. */
 #define LOOK_AHEAD (64ull << 20)
 
-/* Whether the memory at `offset' was touched, and until where that holds. */
-static bool touched_run(VmfRamScan *scan, const VmfRamBlock *block, uint64_t offset, uint64_t end,
-                        uint64_t *until)
+bool vmf_ram_scan_touched(VmfRamScan *scan, const VmfRamBlock *block, uint64_t offset, uint64_t end,
+                          uint64_t *until)
 {
     bool touched;
 
@@ -172,8 +171,8 @@ bool vmf_ram_scan_next(VmfRamScan *scan, const VmfRamBlock *block, uint64_t *off
     /* A zero run may be put together of zero and of untouched pieces, in any order. */
     while (at < end) {
         uint64_t until;
-        bool zero =
-            !touched_run(scan, block, at, end, &until) || zero_run(block, at, until, &until);
+        bool zero = !vmf_ram_scan_touched(scan, block, at, end, &until) ||
+                    zero_run(block, at, until, &until);
 
         if (at == run->offset) {
             run->zero = zero;
@@ -196,7 +195,7 @@ void vmf_ram_scan_zero(VmfRamScan *scan, const VmfRamBlock *block, uint64_t offs
     while (at < end) {
         uint64_t until;
 
-        if (touched_run(scan, block, at, end, &until)) {
+        if (vmf_ram_scan_touched(scan, block, at, end, &until)) {
             for (uint64_t page = at; page < until;) {
                 uint64_t next = MIN((page / block->page_size + 1) * block->page_size, until);
 

@@ -30,6 +30,13 @@ bool vmf_ram_scan_next(VmfRamScan *scan, const VmfRamBlock *block, uint64_t *off
                        VmfRamRun *run);
 
 /*
+ * Whether the memory at `offset' was touched, and until where, at most `end',
+ * that holds (*until): touched for all that is known. Touches nothing. Any thread.
+ */
+bool vmf_ram_scan_touched(VmfRamScan *scan, const VmfRamBlock *block, uint64_t offset, uint64_t end,
+                          uint64_t *until);
+
+/*
  * Destination: makes a range read as zero. What is not resident stays so; what
  * is zero already is not written; nothing is unmapped, for the memory may be
  * registered with an RDMA device. The caller has checked the bounds. Any thread.

@@ -8,26 +8,39 @@
 
 /* --- source --- */
 
+static bool send_data(SessionChannel *channel, unsigned block, uint64_t offset, uint64_t end,
+                      GError **error)
+{
+    VmfSession *s = channel->session;
+
+    return offset == end ||
+           s->ops->send_ram(s->conn, channel->number, block, offset, end - offset, error);
+}
+
 static bool send_range(SessionChannel *channel, const PayloadRange *range, GError **error)
 {
     VmfSession *s = channel->session;
     VmfConn *conn = s->conn;
-    uint64_t offset = range->offset, end = offset + range->length;
+    uint64_t offset = range->offset, end = offset + range->length, data;
     VmfRamRun run;
 
-    if (!s->zero_detect) {
+    if (!s->zero_detect || conn->zero_min == UINT64_MAX) {
         return s->ops->send_ram(conn, channel->number, range->block, offset, range->length, error);
     }
+    data = offset;
     while (vmf_ram_scan_next(s->scan, conn->blocks[range->block], &offset, end, &run)) {
-        if (run.zero) {
-            __atomic_fetch_add(&s->zero_bytes, run.length, __ATOMIC_RELAXED);
+        if (!run.zero || run.length < conn->zero_min) {
+            continue; /* it goes with what is next to it */
         }
-        if (!(run.zero ? s->ops->send_zero : s->ops->send_ram)(conn, channel->number, range->block,
-                                                               run.offset, run.length, error)) {
+        if (!send_data(channel, range->block, data, run.offset, error) ||
+            !s->ops->send_zero(conn, channel->number, range->block, run.offset, run.length,
+                               error)) {
             return false;
         }
+        __atomic_fetch_add(&s->zero_bytes, run.length, __ATOMIC_RELAXED);
+        data = run.offset + run.length;
     }
-    return true;
+    return send_data(channel, range->block, data, end, error);
 }
 
 static bool send_ranges(SessionChannel *channel, const Payload *payload, GError **error)
@@ -79,7 +92,16 @@ static bool send_raw(SessionChannel *channel, const Payload *payload, GError **e
     return true;
 }
 
-static bool send_payload(SessionChannel *channel, const Payload *payload, GError **error)
+static bool send_stream(SessionChannel *channel, Payload *payload, GError **error)
+{
+    VmfSession *s = channel->session;
+    g_autofree uint8_t *data = g_steal_pointer(&payload->stream.data);
+
+    return s->ops->send_stream(s->conn, channel->number, data, payload->stream.size,
+                               payload->stream.hook, error);
+}
+
+static bool send_payload(SessionChannel *channel, Payload *payload, GError **error)
 {
     switch (payload->kind) {
     case PAYLOAD_RAM:
@@ -90,6 +112,8 @@ static bool send_payload(SessionChannel *channel, const Payload *payload, GError
         return send_device(channel, payload, error);
     case PAYLOAD_RAW:
         return send_raw(channel, payload, error);
+    case PAYLOAD_STREAM:
+        return send_stream(channel, payload, error);
     case PAYLOAD_EMPTY:
         break;
     }
@@ -122,8 +146,9 @@ static void *channel_main(void *opaque)
     SessionChannel *channel = opaque;
     VmfSession *s = channel->session;
     GError *error = NULL;
-    bool ok = s->role == VMF_ROLE_SOURCE ? feed(channel, &error)
-                                         : s->ops->serve(s->conn, channel->number, &error);
+    const bool back = s->conn->foreign && channel->number == VMF_CHANNEL_BACK;
+    const bool feeds = (s->role == VMF_ROLE_SOURCE) != back;
+    bool ok = feeds ? feed(channel, &error) : s->ops->serve(s->conn, channel->number, &error);
 
     if (!ok) {
         session_fail(s, error, false);
@@ -135,16 +160,39 @@ static void *channel_main(void *opaque)
     return NULL;
 }
 
+void session_channel_init(SessionChannel *channel, VmfSession *s, unsigned number)
+{
+    channel->session = s;
+    channel->number = number;
+    channel->own = g_new0(Payload, 1);
+    channel->fill = g_new0(Payload, 1);
+}
+
+void session_channel_clear(SessionChannel *channel)
+{
+    mailbox_clear(&channel->mailbox);
+    payload_free(channel->own);
+    payload_free(channel->fill);
+}
+
+bool session_start_channel(SessionChannel *channel, GError **error)
+{
+    g_autofree char *name = g_strdup_printf("vmf-channel-%u", channel->number);
+    g_autoptr(GError) failure = NULL;
+
+    channel->thread = g_thread_try_new(name, channel_main, channel, &failure);
+    if (!channel->thread) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_FAILED, "cannot start channel thread %u: %s",
+                    channel->number, failure->message);
+        return false;
+    }
+    return true;
+}
+
 bool session_start_channels(VmfSession *s, GError **error)
 {
     for (unsigned i = 0; i < s->channel_count; i++) {
-        g_autofree char *name = g_strdup_printf("vmf-channel-%u", i);
-        g_autoptr(GError) failure = NULL;
-
-        s->channels[i].thread = g_thread_try_new(name, channel_main, &s->channels[i], &failure);
-        if (!s->channels[i].thread) {
-            g_set_error(error, VMF_ERROR, VMF_ERROR_FAILED, "cannot start channel thread %u: %s", i,
-                        failure->message);
+        if (!session_start_channel(&s->channels[i], error)) {
             return false;
         }
     }
@@ -219,6 +267,11 @@ static bool zero_range(VmfConn *conn, unsigned block, uint64_t offset, uint64_t 
     return true;
 }
 
+static bool untouched(VmfConn *conn, unsigned block, uint64_t offset, uint64_t end, uint64_t *until)
+{
+    return !vmf_ram_scan_touched(conn_session(conn)->scan, conn->blocks[block], offset, end, until);
+}
+
 static void device_sent(VmfConn *conn, unsigned number, void *piece)
 {
     (void)number;
@@ -237,6 +290,10 @@ const VmfConnHost session_host = {
     .device_done = device_done,
     .device_sent = device_sent,
     .zero_range = zero_range,
+    .untouched = untouched,
     .ram_range = ram_range,
     .post_message = post_message,
+    .stream_arrived = foreign_stream_arrived,
+    .stream_ended = foreign_stream_ended,
+    .stream_blocks = foreign_stream_blocks,
 };

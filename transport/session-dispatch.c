@@ -45,8 +45,8 @@ static bool handle_blocks(VmfSession *s, const MessageHeader *header, const uint
         }
         payload += taken;
         left -= taken;
-        /* One more than we have is enough to name the one that is too many. */
-        if (s->peer_blocks->len > vmf_ram_blocks_count(s->blocks)) {
+        /* One more than there can be is enough to name the one that is too many. */
+        if (s->peer_blocks->len > session_blocks_max(s)) {
             break;
         }
         g_array_append_val(s->peer_blocks, block);

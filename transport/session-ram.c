@@ -3,6 +3,7 @@
 
 #include <time.h>
 
+#include "devices.h"
 #include "session.h"
 
 /*
@@ -26,7 +27,7 @@ static bool submit(VmfSession *s, SessionChannel *channel, GError **error)
     return true;
 }
 
-static bool submit_fill(VmfSession *s, SessionChannel *channel, GError **error)
+bool session_submit_fill(VmfSession *s, SessionChannel *channel, GError **error)
 {
     return channel->fill->kind == PAYLOAD_EMPTY || submit(s, channel, error);
 }
@@ -114,7 +115,7 @@ static bool submit_sync(VmfSession *s, bool drain, GError **error)
     for (unsigned i = 0; i < s->channel_count; i++) {
         SessionChannel *channel = &s->channels[i];
 
-        if (!submit_fill(s, channel, error)) {
+        if (!session_submit_fill(s, channel, error)) {
             return false;
         }
         channel->fill->kind = PAYLOAD_SYNC;
@@ -139,11 +140,6 @@ static bool something_since_sync(VmfSession *s)
     return s->ram_since_sync || device;
 }
 
-bool session_fence(VmfSession *s, GError **error)
-{
-    return !something_since_sync(s) || submit_sync(s, false, error);
-}
-
 /* Waits until the latest sync went out on every channel and what was before it is written. */
 static bool await_syncs(VmfSession *s, GError **error)
 {
@@ -160,6 +156,17 @@ static bool await_syncs(VmfSession *s, GError **error)
     return ok || session_report(s, error);
 }
 
+bool session_sync(VmfSession *s, bool drain, GError **error)
+{
+    s->hooked = false;
+    return submit_sync(s, drain, error) && (!drain || await_syncs(s, error));
+}
+
+bool session_fence(VmfSession *s, GError **error)
+{
+    return !something_since_sync(s) || session_sync(s, false, error);
+}
+
 static uint64_t now_ns(void)
 {
     struct timespec now;
@@ -174,11 +181,22 @@ static bool start_fills(VmfSession *s, GError **error)
     for (unsigned i = 0; i < s->channel_count; i++) {
         SessionChannel *channel = &s->channels[i];
 
-        if (mailbox_has_room(&channel->mailbox) && !submit_fill(s, channel, error)) {
+        if (mailbox_has_room(&channel->mailbox) && !session_submit_fill(s, channel, error)) {
             return false;
         }
     }
     return true;
+}
+
+void session_update_channels_done(VmfSession *s)
+{
+    bool sending;
+
+    g_mutex_lock(&s->lock);
+    sending =
+        s->devices && s->devices->started && devices_first_before_locked(s->devices, DEVICE_DONE);
+    g_mutex_unlock(&s->lock);
+    g_atomic_int_set(&s->conn->channels_done, s->ram_flushed && !sending);
 }
 
 bool session_flush_ram(void *opaque, VmfFlush how, unsigned flags, GError **error)
@@ -192,12 +210,12 @@ bool session_flush_ram(void *opaque, VmfFlush how, unsigned flags, GError **erro
     }
     began = now_ns(); /* every other flush drains: the end of a round pays its own tail */
     something_since_sync(s);
-    if (!submit_sync(s, true, error) || !await_syncs(s, error)) {
+    if (!session_sync(s, true, error)) {
         return false;
     }
     if (how == VMF_FLUSH_FINAL) {
-        /* From here on the destination may take the channels down. */
-        g_atomic_int_set(&s->conn->channels_done, 1);
+        s->ram_flushed = true;
+        session_update_channels_done(s);
     }
     __atomic_store_n(&s->last_flush_ns, now_ns() - began, __ATOMIC_RELAXED);
     return true;

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "ram-blocks.h"
 #include "session.h"
 
 /* --- messages before the control thread runs --- */
@@ -230,28 +231,52 @@ static bool mismatch(GError **error, const char *format, ...)
     return false;
 }
 
+unsigned session_blocks_max(const VmfSession *s)
+{
+    return ram_blocks_can_grow(s->blocks) ? VMF_RAM_BLOCKS_MAX : vmf_ram_blocks_count(s->blocks);
+}
+
+/* As much of a block as the source has of it. */
+static const VmfRamBlock *shorter(VmfSession *s, const VmfRamBlock *block, uint64_t length)
+{
+    VmfRamBlock *part = g_memdup2(block, sizeof(*block));
+
+    part->length = length;
+    g_ptr_array_add(s->shorter_blocks, part);
+    return part;
+}
+
 /* The source's list against ours: the same names, each with the same size. */
-static bool match_blocks(VmfSession *s, GError **error)
+bool session_match_blocks(VmfSession *s, GError **error)
 {
     g_autoptr(GHashTable) named = g_hash_table_new(g_str_hash, g_str_equal);
 
+    g_free(s->wire_blocks);
+    s->wire_blocks = g_new0(const VmfRamBlock *, MAX(s->peer_blocks->len, 1));
     for (unsigned i = 0; i < s->peer_blocks->len; i++) {
         const MessageBlock *peer = &g_array_index(s->peer_blocks, MessageBlock, i);
         const VmfRamBlock *own = vmf_ram_blocks_find(s->blocks, peer->name);
 
+        if (!own && ram_blocks_can_grow(s->blocks)) {
+            own = ram_blocks_grow(s->blocks, peer->name, peer->length,
+                                  peer->page_size ? peer->page_size : QEMU_PAGE_BYTES, error);
+            if (!own) {
+                return false;
+            }
+        }
         if (!own) {
             return mismatch(error,
                             "the source has a RAM block \"%s\" (%" G_GUINT64_FORMAT
                             " bytes), the destination has none of that name",
                             peer->name, peer->length);
         }
-        if (own->length != peer->length) {
+        if (own->length != peer->length && !(own->resizable && peer->length < own->length)) {
             return mismatch(error,
                             "RAM block \"%s\" has %" G_GUINT64_FORMAT
                             " bytes on the source and %" G_GUINT64_FORMAT " on the destination",
                             peer->name, peer->length, own->length);
         }
-        if (own->page_size != peer->page_size) {
+        if (peer->page_size && own->page_size != peer->page_size) {
             return mismatch(error,
                             "RAM block \"%s\" has pages of %u bytes on the source and of %u on "
                             "the destination",
@@ -260,7 +285,7 @@ static bool match_blocks(VmfSession *s, GError **error)
         if (!g_hash_table_add(named, (void *)own->name)) {
             return mismatch(error, "the source names RAM block \"%s\" twice", peer->name);
         }
-        s->wire_blocks[i] = own;
+        s->wire_blocks[i] = own->length == peer->length ? own : shorter(s, own, peer->length);
     }
     for (unsigned i = 0; i < vmf_ram_blocks_count(s->blocks); i++) {
         const VmfRamBlock *own = vmf_ram_blocks_get(s->blocks, i);
@@ -290,27 +315,32 @@ static bool await_flag(VmfSession *s, const bool *flag, GError **error)
     return ok || session_report(s, error);
 }
 
-static bool agree_on_blocks(VmfSession *s, GError **error)
+static void use_own_order(VmfSession *s)
 {
     unsigned count = vmf_ram_blocks_count(s->blocks);
 
     s->wire_blocks = g_new0(const VmfRamBlock *, MAX(count, 1));
+    for (unsigned i = 0; i < count; i++) {
+        s->wire_blocks[i] = vmf_ram_blocks_get(s->blocks, i);
+    }
+}
+
+static bool agree_on_blocks(VmfSession *s, GError **error)
+{
     if (s->role == VMF_ROLE_SOURCE) {
-        for (unsigned i = 0; i < count; i++) {
-            s->wire_blocks[i] = vmf_ram_blocks_get(s->blocks, i);
-        }
+        use_own_order(s);
         post_blocks(s);
         if (!await_flag(s, &s->blocks_agreed, error)) {
             return false;
         }
     } else {
-        if (!await_flag(s, &s->blocks_complete, error) || !match_blocks(s, error)) {
+        if (!await_flag(s, &s->blocks_complete, error) || !session_match_blocks(s, error)) {
             return false;
         }
         session_post(s, MESSAGE_BLOCKS_REPLY, 0, 0, NULL, 0);
     }
     s->conn->blocks = s->wire_blocks;
-    s->conn->block_count = count;
+    s->conn->block_count = vmf_ram_blocks_count(s->blocks);
     return true;
 }
 
@@ -318,14 +348,11 @@ static void allocate_channels(VmfSession *s)
 {
     s->channels = g_new0(SessionChannel, s->conn->channels);
     for (unsigned i = 0; i < s->conn->channels; i++) {
-        s->channels[i].session = s;
-        s->channels[i].number = i;
-        s->channels[i].own = g_new0(Payload, 1);
-        s->channels[i].fill = g_new0(Payload, 1);
+        session_channel_init(&s->channels[i], s, i);
     }
 }
 
-static bool prepare_channels(VmfSession *s, GError **error)
+bool session_prepare_channels(VmfSession *s, GError **error)
 {
     allocate_channels(s);
     for (unsigned i = 0; i < s->conn->channels; i++) {
@@ -344,7 +371,7 @@ static bool prepare_channels(VmfSession *s, GError **error)
 bool session_set_up(VmfSession *s, GError **error)
 {
     if (!s->ops->open_channels(s->conn, error) || !agree_on_blocks(s, error) ||
-        !s->ops->ram_setup(s->conn, error) || !prepare_channels(s, error)) {
+        !s->ops->ram_setup(s->conn, error) || !session_prepare_channels(s, error)) {
         return false;
     }
     s->scan = vmf_ram_scan_new(s->blocks, error);
@@ -353,4 +380,39 @@ bool session_set_up(VmfSession *s, GError **error)
     }
     session_post(s, MESSAGE_READY, 0, 0, NULL, 0);
     return await_flag(s, &s->peer_ready, error);
+}
+
+/* --- with stock QEMU --- */
+
+static bool no_item(void *opaque, const QemuItem *item, GError **error)
+{
+    (void)opaque;
+    (void)item;
+    (void)error;
+    return true;
+}
+
+/* Which blocks the destination fills comes in the stream. */
+bool session_set_up_foreign(VmfSession *s, GError **error)
+{
+    const bool source = s->role == VMF_ROLE_SOURCE;
+
+    s->qemu = qemu_stream_new(no_item, NULL);
+    if (source) {
+        use_own_order(s);
+        s->conn->blocks = s->wire_blocks;
+        s->conn->block_count = vmf_ram_blocks_count(s->blocks);
+        s->lengths = g_new0(uint64_t, MAX(s->conn->block_count, 1));
+        s->conn->block_lengths = s->lengths;
+    }
+    s->conn->channels = 1;
+    if (!s->ops->open_channels(s->conn, error)) {
+        s->conn->channels = 0; /* it has not begun to migrate: a stranger */
+        return false;
+    }
+    if (!s->ops->ram_setup(s->conn, error) || !session_prepare_channels(s, error)) {
+        return false;
+    }
+    s->scan = source ? vmf_ram_scan_new(s->blocks, error) : NULL;
+    return (s->scan || !source) && session_open_file(s, error) && session_start_channels(s, error);
 }

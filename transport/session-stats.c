@@ -43,8 +43,11 @@ void vmf_session_get_stats(VmfSession *s, VmfStats *out)
     stats.own_bytes = (s->out_ring.data ? STREAM_RING : 0) + (s->in_ring.data ? STREAM_RING : 0);
     g_mutex_unlock(&s->lock);
     stats.own_bytes += s->devices ? s->devices->memory_bytes : 0;
-    stats.own_bytes += s->conn->own_bytes + vmf_ram_scan_own_bytes(s->scan) + sizeof(*s) +
+    stats.own_bytes += s->conn->own_bytes + sizeof(*s) +
                        s->channel_count * (sizeof(SessionChannel) + 3 * sizeof(Payload));
+    if (!s->conn->foreign || s->role == VMF_ROLE_SOURCE) { /* else it is made later */
+        stats.own_bytes += vmf_ram_scan_own_bytes(s->scan);
+    }
     stats.setup_ns = s->setup_ns;
     stats.chunk_size = s->conn->chunk_size;
     stats.max_inflight = s->conn->max_inflight;

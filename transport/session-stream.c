@@ -49,6 +49,9 @@ bool session_put_stream(void *opaque, const struct iovec *iov, unsigned iovcnt, 
 
     (void)position;
     (void)flags;
+    if (s->conn->foreign) {
+        return foreign_put_stream(s, iov, iovcnt, error);
+    }
     if (s->role == VMF_ROLE_SOURCE && !session_fence(s, error)) {
         return false;
     }
@@ -90,6 +93,9 @@ bool vmf_session_settle(VmfSession *s, GError **error)
     if (!vmf_file_flush(s->file, error)) {
         return false;
     }
+    if (s->conn->foreign) {
+        return foreign_settle(s, error);
+    }
     g_mutex_lock(&s->lock);
     all = s->out_ring.head;
     while (!s->error && s->out_ring.tail < all) {
@@ -125,7 +131,10 @@ static void took(VmfSession *s, size_t size)
     (void)size;
     g_mutex_lock(&s->lock);
     consumed = s->in_ring.tail;
-    tell = consumed + STREAM_RING - s->in_credit_told >= CREDIT_STEP;
+    if (s->conn->foreign) {
+        g_cond_broadcast(&s->changed); /* its channel may wait for room */
+    }
+    tell = !s->conn->foreign && consumed + STREAM_RING - s->in_credit_told >= CREDIT_STEP;
     if (tell) {
         s->in_credit_told = consumed + STREAM_RING;
     }
@@ -243,6 +252,9 @@ static VmfFile *return_path(void *opaque, GError **error)
 {
     VmfSession *s = opaque;
 
+    if (s->conn->foreign && !foreign_open_back(s, error)) {
+        return NULL;
+    }
     return s->role == VMF_ROLE_SOURCE ? vmf_file_new(&return_reader_ops, s, VMF_FILE_READ, error)
                                       : vmf_file_new(&return_writer_ops, s, VMF_FILE_WRITE, error);
 }

@@ -23,10 +23,12 @@ struct VmfListener {
 void session_fail(VmfSession *s, GError *error, bool from_peer)
 {
     unsigned channel_count;
+    SessionChannel *back;
     bool first;
 
     g_mutex_lock(&s->lock);
     channel_count = s->channel_count;
+    back = s->back;
     first = !s->error && !s->completed;
     if (first) {
         s->error = error;
@@ -44,6 +46,9 @@ void session_fail(VmfSession *s, GError *error, bool from_peer)
     g_cancellable_cancel(s->cancel);
     for (unsigned i = 0; i < channel_count; i++) {
         mailbox_close(&s->channels[i].mailbox);
+    }
+    if (back) {
+        mailbox_close(&back->mailbox);
     }
 }
 
@@ -89,6 +94,7 @@ static VmfSession *session_new(VmfRole role, VmfRamBlocks *blocks)
     s->setup_began = g_get_monotonic_time();
     s->out_credit = STREAM_RING;
     s->in_credit_told = STREAM_RING;
+    s->shorter_blocks = g_ptr_array_new_with_free_func(g_free);
     s->peer_blocks = g_array_new(FALSE, FALSE, sizeof(MessageBlock));
     g_mutex_init(&s->lock);
     g_cond_init(&s->changed);
@@ -110,9 +116,11 @@ static bool make_descriptors(VmfSession *s, GError **error)
 /* The transport's connection becomes the session's. */
 static void adopt(VmfSession *s, VmfConn *conn, const VmfTransport *ops, const VmfUri *uri)
 {
-    s->ops = ops;
+    if (!conn->ops) {
+        conn->ops = ops;
+    }
+    s->ops = conn->ops;
     s->conn = conn;
-    conn->ops = ops;
     conn->role = s->role;
     conn->host = &session_host;
     conn->session = s;
@@ -143,8 +151,9 @@ static bool set_up(VmfSession *s, const VmfUri *uri, GError **error)
     GError *failure = NULL;
     bool ok;
 
-    ok = session_shake_hands(s, uri, &failure) && session_start_control(s, &failure) &&
-         session_set_up(s, &failure);
+    ok = s->conn->foreign ? session_set_up_foreign(s, &failure)
+                          : session_shake_hands(s, uri, &failure) &&
+                                session_start_control(s, &failure) && session_set_up(s, &failure);
     if (!ok) {
         session_fail(s,
                      failure ? failure : g_error_new(VMF_ERROR, VMF_ERROR_FAILED, "set-up failed"),
@@ -320,7 +329,7 @@ static void free_ring_buffers(VmfSession *s)
         g_free(message);
     }
     while ((payload = g_queue_pop_head(&s->free_payloads))) {
-        g_free(payload);
+        payload_free(payload);
     }
 }
 
@@ -347,35 +356,48 @@ void vmf_session_free(VmfSession *s)
     if (!s->completed) {
         session_fail(s, g_error_new(VMF_ERROR, VMF_ERROR_CANCELLED, "the session was ended"),
                      false);
-    } else if (s->role == VMF_ROLE_DESTINATION) {
+    } else if (s->role == VMF_ROLE_DESTINATION && !s->conn->foreign) {
         linger(s);
     }
     session_stop_control(s);
     g_cancellable_cancel(s->cancel);
     session_join_channels(s);
+    foreign_close_back(s);
     vmf_file_free(s->file);
     allocated = s->channels ? s->conn->channels : 0;
     if (s->conn) {
+        s->conn->completed = s->completed;
         s->ops->close(s->conn);
     }
     devices_free(s->devices); /* the peer might have written into their memory until now */
     for (unsigned i = 0; i < allocated; i++) {
-        mailbox_clear(&s->channels[i].mailbox);
-        g_free(s->channels[i].own);
-        g_free(s->channels[i].fill);
+        session_channel_clear(&s->channels[i]);
     }
     g_free(s->channels);
     free_ring_buffers(s);
     close_descriptors(s);
+    qemu_stream_free(s->qemu);
+    g_free(s->lengths);
     vmf_ram_scan_free(s->scan);
     g_free(s->wire_blocks);
     vmf_ram_blocks_unref(s->blocks);
     g_array_unref(s->peer_blocks);
+    g_ptr_array_unref(s->shorter_blocks);
     g_object_unref(s->cancel);
     g_clear_error(&s->error);
     g_cond_clear(&s->changed);
     g_mutex_clear(&s->lock);
     g_free(s);
+}
+
+bool vmf_session_peer_is_qemu(const VmfSession *s)
+{
+    return s->conn->foreign;
+}
+
+bool vmf_session_open_return_path(VmfSession *s, GError **error)
+{
+    return !s->conn->foreign || foreign_open_back(s, error);
 }
 
 VmfFile *vmf_session_get_file(VmfSession *s)

@@ -9,6 +9,7 @@
 
 #include "message.h"
 #include "payload.h"
+#include "qemu-stream.h"
 #include "ram-scan.h"
 #include "stream.h"
 
@@ -43,6 +44,7 @@ struct VmfSession {
     VmfConn *conn;
     VmfRamBlocks *blocks;
     const VmfRamBlock **wire_blocks; /* conn->blocks */
+    GPtrArray *shorter_blocks;       /* destination: of these, those made for the session */
     VmfRamScan *scan;
     bool zero_detect;
     bool chained; /* the user's cancellable is connected */
@@ -87,11 +89,19 @@ struct VmfSession {
     bool readable_set;
     uint64_t stream_bytes;
 
+    /* With a foreign peer. */
+    QemuStream *qemu;     /* the stream as far as it was sent, or has arrived */
+    bool hooked;          /* source: nothing but RAM may follow until the next sync */
+    bool blocks_checked;  /* source: the stream lists the same RAM blocks */
+    uint64_t *lengths;    /* source: conn->block_lengths */
+    SessionChannel *back; /* the return path, if it is open */
+
     /* RAM and sync: the session's own thread on the source. */
     uint64_t sync_number;
     bool ram_since_sync;
     uint64_t ram_bytes, zero_bytes; /* atomic */
     uint64_t last_flush_ns;
+    bool ram_flushed; /* for the last time; the session's own thread */
 
     /* Device state. */
     VmfDevices *devices;    /* NULL: none */
@@ -125,6 +135,27 @@ bool session_report(VmfSession *s, GError **error);
 bool session_shake_hands(VmfSession *s, const VmfUri *uri, GError **error);
 /* Everything between the handshake and the first page. */
 bool session_set_up(VmfSession *s, GError **error);
+
+/* The same with stock QEMU. */
+bool session_set_up_foreign(VmfSession *s, GError **error);
+/* The most blocks that a source can name. */
+unsigned session_blocks_max(const VmfSession *s);
+/* The peer's list of blocks (s->peer_blocks) against ours: makes s->wire_blocks in its order. */
+bool session_match_blocks(VmfSession *s, GError **error);
+bool session_prepare_channels(VmfSession *s, GError **error);
+
+/* --- session-foreign.c --- */
+bool foreign_put_stream(VmfSession *s, const struct iovec *iov, unsigned iovcnt, GError **error);
+/* Opens the return path, if that can be. The session's own thread. */
+bool foreign_open_back(VmfSession *s, GError **error);
+/* Ends it; the session has failed or is over. */
+void foreign_close_back(VmfSession *s);
+/* Source: everything is at the peer. */
+bool foreign_settle(VmfSession *s, GError **error);
+bool foreign_stream_arrived(VmfConn *conn, const uint8_t *data, size_t size, bool *hook,
+                            GError **error);
+void foreign_stream_ended(VmfConn *conn);
+bool foreign_stream_blocks(VmfConn *conn, GError **error);
 
 /* --- session-control.c --- */
 bool session_start_control(VmfSession *s, GError **error);
@@ -160,11 +191,21 @@ bool session_put_stream(void *opaque, const struct iovec *iov, unsigned iovcnt, 
 bool session_save_ram(void *opaque, const VmfRamBlock *block, uint64_t offset, uint64_t length,
                       unsigned flags, uint64_t *accounted, GError **error);
 bool session_flush_ram(void *opaque, VmfFlush how, unsigned flags, GError **error);
+/* Tells the transport whether the channels' work is over. The session's own thread. */
+void session_update_channels_done(VmfSession *s);
+/* Hands what was gathered for a channel to it, and then what is in channel->fill. */
+bool session_submit_fill(VmfSession *s, SessionChannel *channel, GError **error);
+/* A new sync on every channel, behind all before; with `drain' it waits until that is written. */
+bool session_sync(VmfSession *s, bool drain, GError **error);
 /* If RAM or device state went out since the last sync: a new one on every channel. */
 bool session_fence(VmfSession *s, GError **error);
 
 /* --- session-channel.c --- */
+/* All but the mailbox, which can fail and has an init of its own; clear takes both. */
+void session_channel_init(SessionChannel *channel, VmfSession *s, unsigned number);
+void session_channel_clear(SessionChannel *channel);
 bool session_start_channels(VmfSession *s, GError **error);
+bool session_start_channel(SessionChannel *channel, GError **error);
 /* Ends and joins them; they must have a reason to end (failure, revoke, or nothing to do). */
 void session_join_channels(VmfSession *s);
 extern const VmfConnHost session_host;

@@ -27,6 +27,7 @@ typedef struct VmfRamBlock {
     uint32_t index;     /* position in the set, from 0 */
     int fd;             /* the file behind a shared mapping, or -1 (owned by the caller) */
     uint64_t fd_offset; /* where in that file the block begins */
+    bool resizable;     /* see vmf_ram_blocks_set_resizable() */
 } VmfRamBlock;
 
 /* A set of RAM blocks, reference counted. Build it in one thread, then share it. */
@@ -56,6 +57,22 @@ VMF_API const VmfRamBlock *vmf_ram_blocks_add_shared(VmfRamBlocks *blocks, const
                                                      void *host, uint64_t length,
                                                      uint32_t page_size, int fd, uint64_t fd_offset,
                                                      GError **error);
+
+/*
+ * Says that of this block of the set not all need be in use (QEMU's firmware
+ * tables are such): a source may have it with a smaller length.
+ */
+VMF_API void vmf_ram_blocks_set_resizable(VmfRamBlocks *blocks, const VmfRamBlock *block);
+
+/*
+ * For a destination that has no VM, and so no RAM of its own to be compared: what
+ * the source names and the set lacks is added to it, in memory that `allocate'
+ * gives. It is called in a thread of the session's, returns the memory, page
+ * aligned and zero, which stays the caller's, or NULL with *error.
+ */
+typedef void *(*VmfRamAllocate)(void *opaque, const char *name, uint64_t length, GError **error);
+VMF_API void vmf_ram_blocks_set_allocator(VmfRamBlocks *blocks, VmfRamAllocate allocate,
+                                          void *opaque);
 
 VMF_API unsigned vmf_ram_blocks_count(const VmfRamBlocks *blocks);
 VMF_API const VmfRamBlock *vmf_ram_blocks_get(const VmfRamBlocks *blocks, unsigned index);

@@ -75,6 +75,23 @@ VMF_API void vmf_session_free(VmfSession *session);
  */
 VMF_API VmfFile *vmf_session_get_file(VmfSession *session);
 
+/*
+ * Whether the peer is stock QEMU, which is found out when the connection is made
+ * (rdma: only; see docs/stock-qemu.md). The stream must then be QEMU's own. Hooks
+ * in its section of RAM say when RAM is saved: a source puts one before it saves pages, and
+ * the next bytes of the stream end what the hook began. There is no hand-over: on
+ * the source vmf_session_complete() returns when everything has arrived, on the
+ * destination when the source has hung up in good order.
+ */
+VMF_API bool vmf_session_peer_is_qemu(const VmfSession *session);
+/*
+ * Whether there is a way back (vmf_file_get_return_path()): always between two
+ * vmferrys. A destination that is stock QEMU is asked for one by this call, which waits up to
+ * the connect-timeout; a source that is makes one of its own will, or none. The
+ * session's own thread.
+ */
+VMF_API bool vmf_session_open_return_path(VmfSession *session, GError **error);
+
 /* true while nothing has failed, else a copy of the first error. Any thread. */
 VMF_API bool vmf_session_check(VmfSession *session, GError **error);
 /* Any thread: everything that waits on either side fails with VMF_ERROR_CANCELLED. */

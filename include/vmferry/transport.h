@@ -38,6 +38,11 @@ G_BEGIN_DECLS
 
 #define VMF_TRANSPORT_ABI 1
 #define VMF_CHANNELS_MAX 64
+/*
+ * A foreign connection's return path is a channel with this number, fed by the
+ * destination and served by the source; there is one only after open_back.
+ */
+#define VMF_CHANNEL_BACK 1
 #define VMF_UUID_BYTES 16
 
 typedef struct VmfConn VmfConn;
@@ -92,6 +97,13 @@ typedef struct VmfConnHost {
     bool (*zero_range)(VmfConn *conn, unsigned block, uint64_t offset, uint64_t length,
                        GError **error);
     /*
+     * Whether local RAM at `offset' was surely never touched, and until where,
+     * at most `end', the answer holds (*until). Touches nothing. The range lies
+     * inside the block. Destination only, on the thread of its one channel.
+     */
+    bool (*untouched)(VmfConn *conn, unsigned block, uint64_t offset, uint64_t end,
+                      uint64_t *until);
+    /*
      * The local memory of wire block `block' after checking that the range lies
      * inside it; NULL with *error (VMF_ERROR_PROTOCOL) otherwise.
      */
@@ -99,6 +111,19 @@ typedef struct VmfConnHost {
                        GError **error);
     /* Queues a control message of the transport's own (type >= VMF_MESSAGE_PRIVATE). */
     void (*post_message)(VmfConn *conn, unsigned type, const void *data, size_t size);
+
+    /* --- a foreign connection, on the thread of the channel that is served --- */
+
+    /*
+     * The next bytes of the stream. Waits for room. *hook: they end in a hook (see
+     * transport/qemu-stream.h), behind which RAM's messages come and not the stream's.
+     */
+    bool (*stream_arrived)(VmfConn *conn, const uint8_t *data, size_t size, bool *hook,
+                           GError **error);
+    /* The peer has hung up in good order: no more stream will come. */
+    void (*stream_ended)(VmfConn *conn);
+    /* Destination: fills conn->blocks in the order that the stream so far listed them in. */
+    bool (*stream_blocks)(VmfConn *conn, GError **error);
 } VmfConnHost;
 
 #define VMF_MESSAGE_PRIVATE 0x100
@@ -119,6 +144,15 @@ struct VmfConn {
     const struct VmfTransport *ops;
     VmfRole role;
 
+    /*
+     * Filled by connect or accept: the peer is stock QEMU, which speaks a protocol of
+     * its own and not the engine's. There is no control connection and no handshake, but one
+     * channel that carries everything in the order of its payloads; `ops' may then be
+     * another table than the one that connected, and needs connect's, listen's and
+     * control's members as little as those of device state.
+     */
+    bool foreign;
+
     /* Filled by the engine right after connect/accept. */
     const VmfConnHost *host;
     void *session;         /* the engine's */
@@ -138,21 +172,27 @@ struct VmfConn {
      */
     const VmfRamBlock *const *blocks;
     unsigned block_count;
+    /* Foreign, source: bytes of each that are in use, by the stream; before the first hook ends. */
+    const uint64_t *block_lengths;
 
     /* Filled by the transport. */
     size_t control_max; /* bytes of the longest control message, from connect/accept on; >= 4096 */
     uint64_t stripe; /* by ram_setup: bytes of a block that stay on one channel; a power of two */
     uint64_t merge_gap; /* by ram_setup: the longest clean gap worth bridging, bytes; 0 = none */
     uint64_t range_max; /* by ram_setup: longest range for one send_ram; 0 = the stripe */
+    uint64_t zero_min;  /* by ram_setup: zero ranges shorter than that are sent as data;
+                           UINT64_MAX: nobody needs to look for any */
     uint64_t own_bytes; /* memory it has allocated */
     const char *registration;     /* by ram_setup: static string for VmfStats */
     uint64_t chunk_size;          /* by ram_setup */
     char *peer;                   /* "host:port" for messages; freed by close */
     VmfChannelCounters *counters; /* by open_channels: one a channel; freed by close */
 
-    /* Set by the engine on the source when the last flush of RAM is through: the
-     * peer may now take the channels down without that being an error. Atomic. */
+    /* Set by the engine on the source when the last flush of RAM is through, and no device is
+     * being sent: the peer may now take the channels down without that being an error. Atomic. */
     int channels_done;
+    /* Set by the engine before close: the migration was completed. */
+    bool completed;
 };
 
 typedef struct VmfTransportListener VmfTransportListener; /* the transport's own */
@@ -289,6 +329,16 @@ typedef struct VmfTransport {
      * ready ahead; NULL: of none any more. Before and after accept. NULL: it does not.
      */
     void (*listener_ram)(VmfTransportListener *listener, VmfRamBlocks *blocks);
+    /*
+     * Foreign connections, source, channel threads: stream bytes. With `hook' they end in
+     * one, and everything until the next sync is RAM's; otherwise they may wait for company until
+     * then.
+     */
+    bool (*send_stream)(VmfConn *conn, unsigned channel, const uint8_t *data, size_t size,
+                        bool hook, GError **error);
+    /* Foreign connections, the session's thread: makes the return path, or says that there is none.
+     */
+    bool (*open_back)(VmfConn *conn, GError **error);
 } VmfTransport;
 
 /* Whether a transport's table, as long as its plugin made it, has an optional member set. */

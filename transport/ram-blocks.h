@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* ram-blocks.h -- a set of RAM blocks that grows by what the peer names */
+
+#ifndef VMF_RAM_BLOCKS_H
+#define VMF_RAM_BLOCKS_H
+
+#include <vmferry/ram.h>
+
+/* Whether the set has an allocator. */
+bool ram_blocks_can_grow(const VmfRamBlocks *blocks);
+/* Adds a block in memory of the allocator's; NULL with *error. */
+const VmfRamBlock *ram_blocks_grow(VmfRamBlocks *blocks, const char *name, uint64_t length,
+                                   uint32_t page_size, GError **error);
+
+#endif

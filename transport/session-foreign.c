@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* session-foreign.c -- the stream of a session with stock QEMU, which marks in it when RAM comes */
+
+#include <string.h>
+
+#include "session.h"
+
+static bool fits(const VmfRamBlock *own, const QemuBlock *listed)
+{
+    return listed->length == own->length || (own->resizable && listed->length <= own->length);
+}
+
+/* --- source --- */
+
+/* RAM blocks have no names on the wire, but the places that the stream gives them. */
+static bool check_blocks(VmfSession *s, GError **error)
+{
+    const GArray *listed = qemu_stream_blocks(s->qemu);
+
+    if (s->blocks_checked || !qemu_stream_blocks_complete(s->qemu)) {
+        return true;
+    }
+    s->blocks_checked = true;
+    for (unsigned i = 0; i < MAX(listed->len, s->conn->block_count); i++) {
+        const QemuBlock *block = i < listed->len ? &g_array_index(listed, QemuBlock, i) : NULL;
+        const VmfRamBlock *own = i < s->conn->block_count ? s->conn->blocks[i] : NULL;
+
+        if (!block || !own || strcmp(block->name, own->name) || !fits(own, block)) {
+            g_set_error(error, VMF_ERROR, VMF_ERROR_MISMATCH,
+                        "RAM block number %u is \"%s\" with %" G_GUINT64_FORMAT
+                        " bytes in the stream and \"%s\" with %" G_GUINT64_FORMAT
+                        " bytes in the session",
+                        i, block ? block->name : "none", block ? block->length : 0,
+                        own ? own->name : "none", own ? own->length : 0);
+            return false;
+        }
+        s->lengths[i] = block->length;
+    }
+    return true;
+}
+
+static bool submit_stream(SessionChannel *channel, const uint8_t *data, size_t size, bool hook,
+                          GError **error)
+{
+    VmfSession *s = channel->session;
+
+    if (!size || !session_submit_fill(s, channel, error)) {
+        return !size;
+    }
+    channel->fill->kind = PAYLOAD_STREAM;
+    channel->fill->stream.data = g_memdup2(data, size);
+    channel->fill->stream.size = size;
+    channel->fill->stream.hook = hook;
+    return session_submit_fill(s, channel, error);
+}
+
+/* Bytes behind RAM end what its hook began. */
+static bool put(VmfSession *s, const uint8_t *data, size_t size, GError **error)
+{
+    while (size) {
+        ssize_t part;
+
+        if (s->hooked ? !session_sync(s, false, error) : !session_fence(s, error)) {
+            return false;
+        }
+        part = qemu_stream_scan(s->qemu, data, size, true, error);
+        if (part < 0 || !check_blocks(s, error)) {
+            return false;
+        }
+        s->hooked = qemu_stream_at_hook(s->qemu);
+        if (!submit_stream(&s->channels[0], data, (size_t)part, s->hooked, error)) {
+            return false;
+        }
+        data += part;
+        size -= (size_t)part;
+    }
+    return true;
+}
+
+bool foreign_put_stream(VmfSession *s, const struct iovec *iov, unsigned iovcnt, GError **error)
+{
+    g_autoptr(GByteArray) gathered = NULL;
+
+    if (session_failed(s)) {
+        return session_report(s, error);
+    }
+    gathered = g_byte_array_new();
+    for (unsigned i = 0; i < iovcnt; i++) {
+        g_byte_array_append(gathered, iov[i].iov_base, (guint)iov[i].iov_len);
+    }
+    g_mutex_lock(&s->lock);
+    s->stream_bytes += gathered->len;
+    g_mutex_unlock(&s->lock);
+    return s->role == VMF_ROLE_SOURCE
+               ? put(s, gathered->data, gathered->len, error)
+               : submit_stream(s->back, gathered->data, gathered->len, false, error);
+}
+
+bool foreign_settle(VmfSession *s, GError **error)
+{
+    return session_sync(s, true, error);
+}
+
+/* --- the return path --- */
+
+bool foreign_open_back(VmfSession *s, GError **error)
+{
+    SessionChannel *back;
+
+    if (s->back) {
+        return true;
+    }
+    if (!s->ops->open_back(s->conn, error)) {
+        return false;
+    }
+    back = g_new0(SessionChannel, 1);
+    session_channel_init(back, s, VMF_CHANNEL_BACK);
+    if (!mailbox_init(&back->mailbox, error)) {
+        session_channel_clear(back);
+        g_free(back);
+        return false;
+    }
+    g_mutex_lock(&s->lock);
+    s->back = back;
+    g_mutex_unlock(&s->lock);
+    return session_start_channel(back, error);
+}
+
+void foreign_close_back(VmfSession *s)
+{
+    SessionChannel *back = s->back;
+
+    if (!back) {
+        return;
+    }
+    mailbox_close(&back->mailbox);
+    if (back->thread) {
+        g_thread_join(back->thread);
+    }
+    g_mutex_lock(&s->lock);
+    s->back = NULL;
+    g_mutex_unlock(&s->lock);
+    session_channel_clear(back);
+    g_free(back);
+}
+
+/* --- what arrives --- */
+
+/* Follows the stream, for its hooks and RAM blocks. */
+static bool follow(VmfSession *s, const uint8_t *data, size_t size, bool *hook, GError **error)
+{
+    ssize_t scanned = qemu_stream_scan(s->qemu, data, size, true, error);
+
+    if (scanned < 0) {
+        return false;
+    }
+    *hook = qemu_stream_at_hook(s->qemu);
+    if ((size_t)scanned < size) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL,
+                    "QEMU_FILE: %zu bytes of the stream behind a hook in the same message",
+                    size - (size_t)scanned);
+        return false;
+    }
+    return true;
+}
+
+bool foreign_stream_arrived(VmfConn *conn, const uint8_t *data, size_t size, bool *hook,
+                            GError **error)
+{
+    VmfSession *s = conn_session(conn);
+
+    *hook = false;
+    if (s->role == VMF_ROLE_DESTINATION && !follow(s, data, size, hook, error)) {
+        return false;
+    }
+    g_mutex_lock(&s->lock);
+    while (size && !s->error) {
+        size_t part = MIN(size, stream_room(&s->in_ring));
+
+        if (!part) {
+            g_cond_wait(&s->changed, &s->lock);
+            continue;
+        }
+        stream_put(&s->in_ring, data, part, 0);
+        data += part;
+        size -= part;
+        session_update_readable_locked(s);
+        g_cond_broadcast(&s->changed);
+    }
+    g_mutex_unlock(&s->lock);
+    return vmf_session_check(s, error);
+}
+
+void foreign_stream_ended(VmfConn *conn)
+{
+    VmfSession *s = conn_session(conn);
+
+    g_mutex_lock(&s->lock);
+    s->in_ended = true;
+    session_update_readable_locked(s);
+    g_cond_broadcast(&s->changed);
+    g_mutex_unlock(&s->lock);
+}
+
+bool foreign_stream_blocks(VmfConn *conn, GError **error)
+{
+    VmfSession *s = conn_session(conn);
+    const GArray *listed = qemu_stream_blocks(s->qemu);
+
+    if (!qemu_stream_blocks_complete(s->qemu)) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL,
+                    "RAM_BLOCKS_REQUEST before the stream has listed the RAM blocks");
+        return false;
+    }
+    for (unsigned i = 0; i < listed->len; i++) {
+        const QemuBlock *block = &g_array_index(listed, QemuBlock, i);
+        MessageBlock entry = {.length = block->length};
+
+        g_strlcpy(entry.name, block->name, sizeof(entry.name));
+        g_array_append_val(s->peer_blocks, entry);
+        if (s->peer_blocks->len > session_blocks_max(s)) {
+            break; /* enough to name the one that is too many */
+        }
+    }
+    if (!session_match_blocks(s, error)) {
+        return false;
+    }
+    /* Nobody else looks at these before RAM comes. */
+    s->scan = vmf_ram_scan_new(s->blocks, error);
+    if (!s->scan) {
+        return false;
+    }
+    conn->blocks = s->wire_blocks;
+    conn->block_count = listed->len;
+    return true;
+}
