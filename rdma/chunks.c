@@ -91,12 +91,6 @@ static uint64_t now_ns(void)
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-static void count(uint64_t *counter, uint64_t delta)
-{
-    /* One writer; readers look from other threads. */
-    __atomic_store_n(counter, *counter + delta, __ATOMIC_RELAXED);
-}
-
 int chunks_register(Chunks *chunks, unsigned block, uint32_t index, VmfChannelCounters *counters)
 {
     Chunk *chunk = &chunks->chunks[chunks->first[block] + index];
@@ -109,9 +103,9 @@ int chunks_register(Chunks *chunks, unsigned block, uint32_t index, VmfChannelCo
     if (!chunk->mr) {
         return errno ? errno : ENOMEM;
     }
-    count(&counters->registrations, 1);
-    count(&counters->registered_bytes, length);
-    count(&counters->registration_ns, now_ns() - begin);
+    counter_add(&counters->registrations, 1);
+    counter_add(&counters->registered_bytes, length);
+    counter_add(&counters->registration_ns, now_ns() - begin);
     return 0;
 }
 
@@ -124,8 +118,8 @@ void chunks_unregister(Chunks *chunks, unsigned block, uint32_t index, VmfChanne
     }
     ibv_dereg_mr(chunk->mr);
     chunk->mr = NULL;
-    count(&counters->evictions, 1);
-    count(&counters->registered_bytes, -chunks_length(chunks, block, index));
+    counter_add(&counters->evictions, 1);
+    counter_add(&counters->registered_bytes, -chunks_length(chunks, block, index));
 }
 
 /* --- pin-all --- */
@@ -213,9 +207,9 @@ bool chunks_register_all(Chunks *chunks, GCancellable *cancel, VmfChannelCounter
         if (workers[i].thread) {
             g_thread_join(workers[i].thread);
         }
-        count(&counters->registrations, c->registrations);
-        count(&counters->registered_bytes, c->registered_bytes);
-        count(&counters->registration_ns, c->registration_ns);
+        counter_add(&counters->registrations, c->registrations);
+        counter_add(&counters->registered_bytes, c->registered_bytes);
+        counter_add(&counters->registration_ns, c->registration_ns);
     }
     if (job.err) {
         unsigned block = chunks_block_of(chunks, job.failed);

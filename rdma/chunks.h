@@ -48,6 +48,12 @@ typedef struct Chunks {
     uint64_t own_bytes;
 } Chunks;
 
+/* A counter has one writer; readers look from other threads. */
+static inline void counter_add(uint64_t *counter, uint64_t delta)
+{
+    __atomic_store_n(counter, *counter + delta, __ATOMIC_RELAXED);
+}
+
 /* `blocks' must stay; registrations are made in `pd', for `access'. */
 bool chunks_init(Chunks *chunks, const VmfRamBlock *const *blocks, unsigned block_count,
                  struct ibv_pd *pd, uint64_t size, int access, GError **error);

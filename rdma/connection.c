@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "rdma.h"
+#include "v1.h"
 
 #define CONNECT_TRY_MS 4000 /* for one address of several */
 
@@ -72,6 +73,7 @@ void rdma_conn_close(VmfConn *base)
     if (conn->id && conn->control) {
         rdma_disconnect(conn->id);
     }
+    v1_free(conn->v1);
     endpoint_free(conn->control);
     destroy_id(conn->id);
     if (conn->pd) {
@@ -155,20 +157,26 @@ static bool need_pd(RdmaConn *conn, struct rdma_cm_id *id, GError **error)
     return true;
 }
 
+Endpoint *rdma_endpoint(RdmaConn *conn, struct rdma_cm_id *id, const EndpointLimits *limits,
+                        const char *name, GError **error)
+{
+    if (!id->verbs) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_DEVICE, "no RDMA device belongs to that address");
+        return NULL;
+    }
+    return need_pd(conn, id, error) ? endpoint_new(id, conn->pd, limits, name, error) : NULL;
+}
+
 Endpoint *rdma_control_endpoint(RdmaConn *conn, struct rdma_cm_id *id, GError **error)
 {
     const EndpointLimits limits = {
         .send_bytes = CONTROL_MESSAGE_MAX + WIRE_HEADER_BYTES,
         .receive_bytes = CONTROL_MESSAGE_MAX + WIRE_HEADER_BYTES,
+        /* Stock QEMU, if that is what answers, gets everything over this one. */
+        .writes = conn->base.role == VMF_ROLE_SOURCE ? WRITER_QUEUE : 0,
     };
 
-    if (!id->verbs) {
-        g_set_error(error, VMF_ERROR, VMF_ERROR_DEVICE, "no RDMA device belongs to that address");
-        return NULL;
-    }
-    return need_pd(conn, id, error)
-               ? endpoint_new(id, conn->pd, &limits, "control connection", error)
-               : NULL;
+    return rdma_endpoint(conn, id, &limits, "control connection", error);
 }
 
 RdmaChannel *rdma_channel_new(RdmaConn *conn, unsigned number, struct rdma_cm_id *id,
@@ -226,7 +234,9 @@ typedef struct Connecting {
     char *what; /* "cannot connect to ADDRESS" */
 } Connecting;
 
-static bool expect_event(const Connecting *c, enum rdma_cm_event_type wanted, GError **error)
+/* `reply' (or NULL) is given the private data of the event, as much as there is of it. */
+static bool expect_event(const Connecting *c, enum rdma_cm_event_type wanted,
+                         uint8_t reply[WIRE_HELLO_BYTES], GError **error)
 {
     struct rdma_cm_event *event =
         rdma_next_event(c->events, c->deadline, c->cancel_fd, c->what, error);
@@ -238,6 +248,9 @@ static bool expect_event(const Connecting *c, enum rdma_cm_event_type wanted, GE
     ok = event->event == wanted;
     if (!ok) {
         rdma_event_error(event, c->what, error);
+    } else if (reply && event->param.conn.private_data) {
+        memcpy(reply, event->param.conn.private_data,
+               MIN(event->param.conn.private_data_len, WIRE_HELLO_BYTES));
     }
     rdma_ack_cm_event(event);
     return ok;
@@ -260,10 +273,10 @@ static struct rdma_cm_id *resolve(const Connecting *c, struct sockaddr *address,
     if (CM_INT("rdma_resolve_addr", rdma_resolve_addr(id, NULL, address, left_ms(c))) < 0) {
         rdma_set_error(error, VMF_ERROR_CONNECT, errno, "%s: no RDMA device reaches that address",
                        c->what);
-    } else if (expect_event(c, RDMA_CM_EVENT_ADDR_RESOLVED, error)) {
+    } else if (expect_event(c, RDMA_CM_EVENT_ADDR_RESOLVED, NULL, error)) {
         if (CM_INT("rdma_resolve_route", rdma_resolve_route(id, left_ms(c))) < 0) {
             rdma_set_error(error, VMF_ERROR_CONNECT, errno, "%s: no route", c->what);
-        } else if (expect_event(c, RDMA_CM_EVENT_ROUTE_RESOLVED, error)) {
+        } else if (expect_event(c, RDMA_CM_EVENT_ROUTE_RESOLVED, NULL, error)) {
             return id;
         }
     }
@@ -271,34 +284,66 @@ static struct rdma_cm_id *resolve(const Connecting *c, struct sockaddr *address,
     return NULL;
 }
 
-static bool establish(const Connecting *c, struct rdma_cm_id *id, const WireHello *hello,
-                      unsigned timeout_ms, GError **error)
+static bool establish_with(const Connecting *c, struct rdma_cm_id *id, const void *data,
+                           size_t size, unsigned timeout_ms, uint8_t reply[WIRE_HELLO_BYTES],
+                           GError **error)
 {
-    uint8_t data[WIRE_HELLO_BYTES];
     struct rdma_conn_param param;
 
-    wire_hello_encode(hello, data);
-    rdma_conn_parameters(&param, data, sizeof(data));
+    rdma_conn_parameters(&param, data, size);
     rdma_set_ack_timeout(id, timeout_ms);
     if (CM_INT("rdma_connect", rdma_connect(id, &param)) < 0) {
         rdma_set_error(error, VMF_ERROR_CONNECT, errno, "%s", c->what);
         return false;
     }
-    return expect_event(c, RDMA_CM_EVENT_ESTABLISHED, error);
+    return expect_event(c, RDMA_CM_EVENT_ESTABLISHED, reply, error);
+}
+
+static bool establish(const Connecting *c, struct rdma_cm_id *id, const WireHello *hello,
+                      unsigned timeout_ms, uint8_t reply[WIRE_HELLO_BYTES], GError **error)
+{
+    uint8_t data[WIRE_HELLO_BYTES];
+
+    wire_hello_encode(hello, data);
+    return establish_with(c, id, data, sizeof(data), timeout_ms, reply, error);
+}
+
+/* Who answered: vmferry sends the greeting back, stock QEMU its version and flags. */
+static bool recognise_peer(RdmaConn *conn, const WireHello *hello, const uint8_t *reply,
+                           const char *what, GError **error)
+{
+    V1Capabilities capabilities;
+    WireHello back;
+
+    if (wire_hello_decode(reply, WIRE_HELLO_BYTES, &back, NULL) &&
+        memcmp(back.uuid, hello->uuid, VMF_UUID_BYTES) == 0) {
+        return true;
+    }
+    if (!v1_capabilities_decode(reply, V1_CAPABILITIES_BYTES, &capabilities, error) ||
+        !v1_connected(conn, &capabilities, error)) {
+        g_prefix_error(error, "%s: ", what);
+        return false;
+    }
+    return true;
 }
 
 static bool connect_control(RdmaConn *conn, struct sockaddr *address, const uint8_t *uuid,
                             const Connecting *c, GError **error)
 {
-    WireHello hello = {.kind = WIRE_KIND_CONTROL};
+    WireHello hello = {
+        .kind = WIRE_KIND_CONTROL,
+        .pin_all = conn->options.registration == RDMA_REGISTRATION_PIN_ALL,
+    };
     struct rdma_cm_id *id = resolve(c, address, error);
+    uint8_t reply[WIRE_HELLO_BYTES] = {0};
 
     if (!id) {
         return false;
     }
     memcpy(hello.uuid, uuid, VMF_UUID_BYTES);
     conn->control = rdma_control_endpoint(conn, id, error);
-    if (conn->control && establish(c, id, &hello, conn->options.timeout_ms, error)) {
+    if (conn->control && establish(c, id, &hello, conn->options.timeout_ms, reply, error) &&
+        recognise_peer(conn, &hello, reply, c->what, error)) {
         conn->id = id;
         conn->base.peer = rdma_peer_name(id);
         conn->base.own_bytes += endpoint_own_bytes(conn->control);
@@ -401,7 +446,7 @@ static bool connect_channel(RdmaConn *conn, unsigned number, Connecting *c, GErr
         return false;
     }
     conn->channels[number] = channel;
-    if (!establish(c, id, &hello, conn->base.timeout_ms, error)) {
+    if (!establish(c, id, &hello, conn->base.timeout_ms, NULL, error)) {
         return false;
     }
     if (CM_INT("rdma_migrate_id", rdma_migrate_id(id, conn->events)) < 0) {
@@ -449,4 +494,27 @@ bool rdma_open_channels(VmfConn *base, GError **error)
     drop_unfinished(conn);
     rdma_destroy_event_channel(c.events);
     return ok;
+}
+
+struct rdma_cm_id *rdma_connect_again(RdmaConn *conn, struct rdma_event_channel *events,
+                                      const EndpointLimits *limits, const char *name,
+                                      const void *data, size_t size, gint64 deadline, Endpoint **ep,
+                                      GError **error)
+{
+    g_autofree char *what =
+        g_strdup_printf("cannot connect to %s by RDMA for the %s", conn->base.peer, name);
+    const Connecting c = {
+        .events = events, .deadline = deadline, .cancel_fd = conn->base.cancel_fd, .what = what};
+    struct rdma_cm_id *id = resolve(&c, rdma_get_peer_addr(conn->id), error);
+
+    if (!id) {
+        return NULL;
+    }
+    *ep = rdma_endpoint(conn, id, limits, name, error);
+    if (*ep && establish_with(&c, id, data, size, conn->base.timeout_ms, NULL, error)) {
+        return id;
+    }
+    endpoint_free(g_steal_pointer(ep));
+    rdma_destroy_id(id);
+    return NULL;
 }

@@ -44,7 +44,6 @@ void device_clear(RdmaChannel *channel)
     for (unsigned i = 0; i < channel->piece_count; i++) {
         ibv_dereg_mr(channel->pieces[(channel->piece_first + i) % DEVICE_PIECES].mr);
     }
-    channel->piece_count = 0;
 }
 
 /* Whether the destination lets this piece be written where it belongs. */

@@ -76,7 +76,7 @@ static bool make_queue_pair(Endpoint *ep, struct ibv_pd *pd, GError **error)
     struct ibv_qp_init_attr attr = {
         .qp_type = IBV_QPT_RC,
         .cap = {.max_send_wr = sends,
-                .max_recv_wr = ENDPOINT_RECEIVES,
+                .max_recv_wr = ep->limits.receives,
                 .max_send_sge = 1,
                 .max_recv_sge = 1},
     };
@@ -90,12 +90,12 @@ static bool make_queue_pair(Endpoint *ep, struct ibv_pd *pd, GError **error)
     if (!set_nonblocking(ep->completions->fd, error)) {
         return false;
     }
-    ep->cq = VERBS_POINTER("ibv_create_cq", ibv_create_cq(verbs, (int)(sends + ENDPOINT_RECEIVES),
+    ep->cq = VERBS_POINTER("ibv_create_cq", ibv_create_cq(verbs, (int)(sends + ep->limits.receives),
                                                           NULL, ep->completions, 0));
     if (!ep->cq) {
         rdma_set_error(error, VMF_ERROR_DEVICE, errno,
                        "%s: cannot create a completion queue of %u entries", ep->name,
-                       sends + ENDPOINT_RECEIVES);
+                       sends + ep->limits.receives);
         return false;
     }
     attr.send_cq = attr.recv_cq = ep->cq;
@@ -112,8 +112,8 @@ static bool make_queue_pair(Endpoint *ep, struct ibv_pd *pd, GError **error)
 
 static bool make_buffers(Endpoint *ep, struct ibv_pd *pd, GError **error)
 {
-    ep->memory_bytes =
-        ENDPOINT_SEND_SLOTS * ep->limits.send_bytes + ENDPOINT_RECEIVES * ep->limits.receive_bytes;
+    ep->memory_bytes = ENDPOINT_SEND_SLOTS * ep->limits.send_bytes +
+                       ep->limits.receives * ep->limits.receive_bytes;
     ep->memory_bytes = (ep->memory_bytes + 4095) & ~(size_t)4095;
     ep->memory = VERBS_POINTER("mmap", mmap(NULL, ep->memory_bytes, PROT_READ | PROT_WRITE,
                                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0));
@@ -133,7 +133,7 @@ static bool make_buffers(Endpoint *ep, struct ibv_pd *pd, GError **error)
                        ep->name, ep->memory_bytes / 1024);
         return false;
     }
-    for (unsigned slot = 0; slot < ENDPOINT_RECEIVES; slot++) {
+    for (unsigned slot = 0; slot < ep->limits.receives; slot++) {
         if (!post_receive(ep, slot, error)) {
             return false;
         }
@@ -148,6 +148,8 @@ Endpoint *endpoint_new(struct rdma_cm_id *id, struct ibv_pd *pd, const EndpointL
 
     ep->id = id;
     ep->limits = *limits;
+    g_assert(limits->receives <= ENDPOINT_RECEIVES);
+    ep->limits.receives = limits->receives ? limits->receives : ENDPOINT_RECEIVES;
     g_strlcpy(ep->name, name, sizeof(ep->name));
     if (!make_queue_pair(ep, pd, error) || !make_buffers(ep, pd, error)) {
         endpoint_free(ep);
@@ -314,21 +316,17 @@ static bool spin(Endpoint *ep, unsigned spin_us, GError **error)
     return true;
 }
 
-static bool take_events(Endpoint *ep, GError **error)
+/* One request to notify gives at most one event. */
+static void take_event(Endpoint *ep)
 {
     struct ibv_cq *cq;
     void *context;
 
-    while (ibv_get_cq_event(ep->completions, &cq, &context) == 0) {
-        /* Acknowledging takes a lock, so it is done for many at once. */
-        if (++ep->events_unacked == 1024) {
-            ibv_ack_cq_events(ep->cq, ep->events_unacked);
-            ep->events_unacked = 0;
-        }
-        break; /* one request to notify gives at most one event */
+    /* Acknowledging takes a lock, so it is done for many at once. */
+    if (ibv_get_cq_event(ep->completions, &cq, &context) == 0 && ++ep->events_unacked == 1024) {
+        ibv_ack_cq_events(ep->cq, ep->events_unacked);
+        ep->events_unacked = 0;
     }
-    (void)error;
-    return true;
 }
 
 bool endpoint_sleep(Endpoint *ep, const int *extra, unsigned extra_count, int timeout_ms,
@@ -375,7 +373,10 @@ bool endpoint_sleep(Endpoint *ep, const int *extra, unsigned extra_count, int ti
             *readable |= 1u << i;
         }
     }
-    return n <= 0 || !fds[0].revents || take_events(ep, error);
+    if (n > 0 && fds[0].revents) {
+        take_event(ep);
+    }
+    return true;
 }
 
 /* --- messages --- */
@@ -411,16 +412,18 @@ uint8_t *endpoint_body(Endpoint *ep)
     return send_slot(ep, ep->slot_next) + WIRE_HEADER_BYTES;
 }
 
-static bool post_message(Endpoint *ep, unsigned kind, unsigned flags, size_t body_size,
-                         GError **error)
+uint8_t *endpoint_slot(Endpoint *ep)
 {
-    WireHeader header = {.kind = kind, .flags = flags, .processed = ep->processed};
-    uint8_t *slot = send_slot(ep, ep->slot_next);
-    struct ibv_sge sge = {
-        .addr = (uintptr_t)slot,
-        .length = (uint32_t)(WIRE_HEADER_BYTES + body_size),
-        .lkey = ep->mr->lkey,
-    };
+    if (ep->slots_used == ENDPOINT_SEND_SLOTS || ep->queue_used == ep->queue_size) {
+        return NULL;
+    }
+    return send_slot(ep, ep->slot_next);
+}
+
+static bool post_send(Endpoint *ep, const void *data, size_t size, uint32_t lkey, unsigned slots,
+                      GError **error)
+{
+    struct ibv_sge sge = {.addr = (uintptr_t)data, .length = (uint32_t)size, .lkey = lkey};
     struct ibv_send_wr wr = {
         .sg_list = &sge,
         .num_sge = 1,
@@ -428,17 +431,41 @@ static bool post_message(Endpoint *ep, unsigned kind, unsigned flags, size_t bod
         .send_flags = IBV_SEND_SIGNALED,
     };
     struct ibv_send_wr *bad;
-    int err;
+    int err = VERBS_INT("ibv_post_send message", ibv_post_send(ep->qp, &wr, &bad));
 
-    g_assert(WIRE_HEADER_BYTES + body_size <= ep->limits.send_bytes);
-    wire_header_encode(&header, slot);
-    err = VERBS_INT("ibv_post_send message", ibv_post_send(ep->qp, &wr, &bad));
     if (err) {
         rdma_set_error(error, VMF_ERROR_DEVICE, err, "%s: cannot post a message", ep->name);
         return false;
     }
-    request_posted(ep, 1, 1, 0, true);
+    request_posted(ep, 1, slots, 0, true);
+    return true;
+}
+
+bool endpoint_send_slot(Endpoint *ep, size_t size, GError **error)
+{
+    g_assert(size <= ep->limits.send_bytes);
+    if (!post_send(ep, send_slot(ep, ep->slot_next), size, ep->mr->lkey, 1, error)) {
+        return false;
+    }
     ep->slot_next = (ep->slot_next + 1) % ENDPOINT_SEND_SLOTS;
+    return true;
+}
+
+bool endpoint_send_memory(Endpoint *ep, const void *data, size_t size, uint32_t lkey,
+                          GError **error)
+{
+    return post_send(ep, data, size, lkey, 0, error);
+}
+
+static bool post_message(Endpoint *ep, unsigned kind, unsigned flags, size_t body_size,
+                         GError **error)
+{
+    WireHeader header = {.kind = kind, .flags = flags, .processed = ep->processed};
+
+    wire_header_encode(&header, send_slot(ep, ep->slot_next));
+    if (!endpoint_send_slot(ep, WIRE_HEADER_BYTES + body_size, error)) {
+        return false;
+    }
     ep->processed_told = ep->processed;
     ep->ack_now = false;
     return true;
@@ -494,14 +521,30 @@ static bool decode_message(Endpoint *ep, unsigned slot, EndpointMessage *message
     return true;
 }
 
+const uint8_t *endpoint_take_slot(Endpoint *ep, unsigned *slot, size_t *size)
+{
+    if (!ep->ready_count) {
+        return NULL;
+    }
+    *slot = ep->ready[ep->ready_first];
+    *size = ep->ready_bytes[*slot];
+    ep->ready_first = (ep->ready_first + 1) % ENDPOINT_RECEIVES;
+    ep->ready_count--;
+    return receive_slot(ep, *slot);
+}
+
+bool endpoint_give_back(Endpoint *ep, unsigned slot, GError **error)
+{
+    return ep->flushed || post_receive(ep, slot, error);
+}
+
 bool endpoint_take(Endpoint *ep, EndpointMessage *message, bool *taken, GError **error)
 {
-    *taken = false;
-    while (ep->ready_count) {
-        unsigned slot = ep->ready[ep->ready_first];
+    unsigned slot;
+    size_t size;
 
-        ep->ready_first = (ep->ready_first + 1) % ENDPOINT_RECEIVES;
-        ep->ready_count--;
+    *taken = false;
+    while (endpoint_take_slot(ep, &slot, &size)) {
         if (!decode_message(ep, slot, message, error)) {
             return false;
         }
@@ -518,7 +561,7 @@ bool endpoint_take(Endpoint *ep, EndpointMessage *message, bool *taken, GError *
 
 bool endpoint_done(Endpoint *ep, const EndpointMessage *message, GError **error)
 {
-    if (!ep->flushed && !post_receive(ep, message->slot, error)) {
+    if (!endpoint_give_back(ep, message->slot, error)) {
         return false;
     }
     ep->processed++;

@@ -22,6 +22,7 @@ typedef struct EndpointLimits {
     size_t send_bytes;    /* of one message to send, header included */
     size_t receive_bytes; /* of one message to receive */
     unsigned writes;      /* RDMA writes that may be posted at once, besides messages */
+    unsigned receives;    /* posted at once; 0: ENDPOINT_RECEIVES, which is the most */
 } EndpointLimits;
 
 /* What one signalled completion stands for: the work requests up to it. */
@@ -135,6 +136,20 @@ typedef struct EndpointMessage {
 } EndpointMessage;
 bool endpoint_take(Endpoint *ep, EndpointMessage *message, bool *taken, GError **error);
 bool endpoint_done(Endpoint *ep, const EndpointMessage *message, GError **error);
+
+/* --- messages of another protocol, which has its own headers and flow control --- */
+
+/* The place for the next message, limits.send_bytes, or NULL when every slot is in use. */
+uint8_t *endpoint_slot(Endpoint *ep);
+/* Posts what was put there, behind all that was posted before. */
+bool endpoint_send_slot(Endpoint *ep, size_t size, GError **error);
+/* Posts a message from registered memory of the caller's, who keeps it as it is until that is
+ * completed. */
+bool endpoint_send_memory(Endpoint *ep, const void *data, size_t size, uint32_t lkey,
+                          GError **error);
+/* The next message that endpoint_poll found, until endpoint_give_back; NULL when there is none. */
+const uint8_t *endpoint_take_slot(Endpoint *ep, unsigned *slot, size_t *size);
+bool endpoint_give_back(Endpoint *ep, unsigned slot, GError **error);
 
 /* --- RDMA writes --- */
 

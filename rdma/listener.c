@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "rdma.h"
+#include "v1.h"
 
 /* Control connections under way or waiting to be accepted; more are rejected. */
 #define WAITING_MAX 16
@@ -13,7 +14,6 @@
 /* A control connection that asked to be let in. */
 typedef struct Waiting {
     RdmaConn *conn;
-    uint8_t uuid[VMF_UUID_BYTES];
     gint64 deadline;
     bool established;
 } Waiting;
@@ -190,11 +190,12 @@ static void reject(struct rdma_cm_id *id, const char *why)
     (void)rdma_reject(id, data, why ? (uint8_t)wire_reject_encode(why, data) : 0);
 }
 
-static bool accept_id(struct rdma_cm_id *id, unsigned timeout_ms, GError **error)
+static bool accept_id(struct rdma_cm_id *id, unsigned timeout_ms, const void *reply, size_t size,
+                      GError **error)
 {
     struct rdma_conn_param param;
 
-    rdma_conn_parameters(&param, NULL, 0);
+    rdma_conn_parameters(&param, reply, size);
     rdma_set_ack_timeout(id, timeout_ms);
     if (CM_INT("rdma_accept", rdma_accept(id, &param)) < 0) {
         rdma_set_error(error, VMF_ERROR_CONNECT, errno, "cannot accept an RDMA connection");
@@ -203,28 +204,38 @@ static bool accept_id(struct rdma_cm_id *id, unsigned timeout_ms, GError **error
     return true;
 }
 
-/* Returns whether the id was taken over; if not, *why (to be freed) is for the source to know. */
+/*
+ * A control connection of vmferry's (`hello') or the one of a stock QEMU (NULL). Returns
+ * whether the id was taken over; if not, *why (to be freed) is for the source to know.
+ */
 static bool control_request(RdmaListener *listener, struct rdma_cm_id *id, const WireHello *hello,
-                            char **why)
+                            const V1Capabilities *capabilities, char **why)
 {
     Waiting *waiting;
     g_autoptr(GError) error = NULL;
+    uint8_t reply[WIRE_HELLO_BYTES];
+    size_t reply_size = hello ? WIRE_HELLO_BYTES : V1_CAPABILITIES_BYTES;
 
     if (listener->waiting->len >= WAITING_MAX) {
         *why = g_strdup("too many connections are being made to it");
         return false;
     }
     waiting = g_new0(Waiting, 1);
-    memcpy(waiting->uuid, hello->uuid, VMF_UUID_BYTES);
+    if (hello) {
+        wire_hello_encode(hello, reply);
+    } else {
+        v1_reply(capabilities, reply);
+    }
     waiting->deadline =
         g_get_monotonic_time() + (gint64)listener->options.connect_timeout_ms * 1000;
     waiting->conn = rdma_conn_new(&listener->options, VMF_ROLE_DESTINATION, &error);
     if (waiting->conn) {
-        waiting->conn->control = rdma_control_endpoint(waiting->conn, id, &error);
+        waiting->conn->control = hello ? rdma_control_endpoint(waiting->conn, id, &error)
+                                       : v1_accept(waiting->conn, id, capabilities, &error);
         waiting->conn->listener = listener;
     }
     if (!waiting->conn || !waiting->conn->control ||
-        !accept_id(id, listener->options.timeout_ms, &error)) {
+        !accept_id(id, listener->options.timeout_ms, reply, reply_size, &error)) {
         g_warning("rdma: a source was turned away: %s", error->message);
         *why =
             g_strdup(error->code == VMF_ERROR_MEMLOCK
@@ -255,7 +266,7 @@ static bool channel_request(RdmaListener *listener, struct rdma_cm_id *id, const
     if (!channel) {
         return false;
     }
-    if (!accept_id(id, conn->base.timeout_ms, error)) {
+    if (!accept_id(id, conn->base.timeout_ms, NULL, 0, error)) {
         channel->id = NULL; /* the caller destroys it */
         rdma_channel_free(channel);
         return false;
@@ -264,22 +275,68 @@ static bool channel_request(RdmaListener *listener, struct rdma_cm_id *id, const
     return true;
 }
 
+static bool same_host(const struct sockaddr *a, const struct sockaddr *b)
+{
+    if (a->sa_family != b->sa_family) {
+        return false;
+    }
+    return a->sa_family == AF_INET6
+               ? memcmp(&((const struct sockaddr_in6 *)a)->sin6_addr,
+                        &((const struct sockaddr_in6 *)b)->sin6_addr, sizeof(struct in6_addr)) == 0
+               : memcmp(&((const struct sockaddr_in *)a)->sin_addr,
+                        &((const struct sockaddr_in *)b)->sin_addr, sizeof(struct in_addr)) == 0;
+}
+
+/* A stock QEMU's second connection, from where the first came, before its stream begins. */
+static bool is_return_path(const RdmaListener *listener, struct rdma_cm_id *id)
+{
+    const RdmaConn *opening = listener->opening;
+
+    return opening && opening->v1 && !opening->channels[VMF_CHANNEL_BACK] &&
+           same_host(rdma_get_peer_addr(opening->id), rdma_get_peer_addr(id));
+}
+
+static bool return_path_request(RdmaListener *listener, struct rdma_cm_id *id,
+                                const V1Capabilities *capabilities)
+{
+    RdmaConn *conn = listener->opening;
+    g_autoptr(GError) error = NULL;
+    uint8_t reply[V1_CAPABILITIES_BYTES];
+
+    v1_reply(capabilities, reply);
+    if (v1_accept_back(conn, id, &error)) {
+        if (accept_id(id, conn->base.timeout_ms, reply, sizeof(reply), &error)) {
+            return true;
+        }
+        conn->channels[VMF_CHANNEL_BACK]->id = NULL; /* the caller destroys it */
+        rdma_channel_free(g_steal_pointer(&conn->channels[VMF_CHANNEL_BACK]));
+    }
+    g_warning("rdma: a return path was turned away: %s", error->message);
+    return false;
+}
+
 static bool connect_request(RdmaListener *listener, struct rdma_cm_event *event, char **why,
                             GError **error)
 {
     struct rdma_cm_id *id = event->id;
+    const void *data = event->param.conn.private_data;
+    const size_t size = event->param.conn.private_data_len;
     g_autoptr(GError) stranger = NULL;
+    V1Capabilities capabilities;
     WireHello hello;
-    bool taken = false;
 
-    if (wire_hello_decode(event->param.conn.private_data, event->param.conn.private_data_len,
-                          &hello, &stranger)) {
-        taken = hello.kind == WIRE_KIND_CONTROL ? control_request(listener, id, &hello, why)
-                                                : channel_request(listener, id, &hello, error);
-    } else {
-        g_debug("rdma: rejected a stranger: %s", stranger->message);
+    if (wire_hello_decode(data, size, &hello, &stranger)) {
+        return hello.kind == WIRE_KIND_CONTROL ? control_request(listener, id, &hello, NULL, why)
+                                               : channel_request(listener, id, &hello, error);
     }
-    return taken;
+    if (!wire_hello_is(data, size) && v1_capabilities_decode(data, size, &capabilities, NULL)) {
+        if (is_return_path(listener, id)) {
+            return return_path_request(listener, id, &capabilities);
+        }
+        return control_request(listener, id, NULL, &capabilities, why);
+    }
+    g_debug("rdma: rejected a stranger: %s", stranger->message);
+    return false;
 }
 
 static Waiting *waiting_of(RdmaListener *listener, const struct rdma_cm_id *id)
@@ -445,6 +502,22 @@ VmfConn *rdma_accept_control(VmfTransportListener *base, GCancellable *cancel, G
         return NULL;
     }
     return &conn->base;
+}
+
+int rdma_listener_fd(const RdmaListener *listener)
+{
+    return listener->events->fd;
+}
+
+bool rdma_listener_turn(RdmaConn *conn, GError **error)
+{
+    RdmaListener *listener = conn->listener;
+    bool timed_out, ok;
+
+    listener->opening = conn;
+    ok = next_event(listener, g_get_monotonic_time(), conn->base.cancel_fd, &timed_out, error);
+    listener->opening = NULL;
+    return ok;
 }
 
 static bool adopt_channels(RdmaConn *conn, GError **error)

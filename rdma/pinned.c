@@ -87,8 +87,10 @@ static void await_thread(Pinned *pinned, GCancellable *cancel)
     g_cancellable_disconnect(cancel, id);
 }
 
-static void move_block(Pinned *pinned, unsigned from, Chunks *chunks, unsigned to)
+static void move_block(Pinned *pinned, Chunks *chunks, unsigned to)
 {
+    const unsigned from = chunks->blocks[to]->index; /* in the set, as in pinned->blocks */
+
     for (uint32_t i = 0; i < chunks_count(chunks, to); i++) {
         Chunk *chunk = &pinned->chunks.chunks[pinned->chunks.first[from] + i];
 
@@ -99,21 +101,23 @@ static void move_block(Pinned *pinned, unsigned from, Chunks *chunks, unsigned t
 bool pinned_take(Pinned *pinned, Chunks *chunks, GCancellable *cancel, VmfChannelCounters *counters,
                  GError **error)
 {
-    g_assert(chunks->pd == pinned->pd && chunks->shift == pinned->chunks.shift &&
-             chunks->block_count == pinned->chunks.block_count);
+    g_assert(chunks->pd == pinned->pd);
     await_thread(pinned, cancel);
+    if (chunks->shift != pinned->chunks.shift ||
+        chunks->block_count != pinned->chunks.block_count) {
+        /* The source has less of some block, or blocks came with it: all was for nothing. */
+        chunks_clear(&pinned->chunks);
+        return chunks_register_all(chunks, cancel, counters, error);
+    }
     if (pinned->error) {
         g_propagate_error(error, g_steal_pointer(&pinned->error));
         return false;
     }
     for (unsigned to = 0; to < chunks->block_count; to++) {
-        for (unsigned from = 0; from < chunks->block_count; from++) {
-            if (chunks->blocks[to] == pinned->blocks[from]) {
-                move_block(pinned, from, chunks, to);
-            }
-        }
+        move_block(pinned, chunks, to);
     }
-    counters->registrations += pinned->counters.registrations;
-    counters->registered_bytes += pinned->counters.registered_bytes;
+    /* Its time was not the session's. */
+    counter_add(&counters->registrations, pinned->counters.registrations);
+    counter_add(&counters->registered_bytes, pinned->counters.registered_bytes);
     return true;
 }

@@ -19,6 +19,14 @@ static const VmfOptionSpec options[] = {
      .max = CHUNK_SIZE_MAX,
      .help = "bytes registered at a time with registration=chunk, a power of two; auto: 8M with "
              "one channel, 4M with two or three, else 2M"},
+    {.name = "accept-chunk-size",
+     .type = VMF_OPTION_SIZE,
+     .default_value = "auto",
+     .min = V1_CHUNK_BYTES,
+     .max = CHUNK_SIZE_MAX,
+     .help = "the largest x-rdma-chunk-size of a stock QEMU source, a power of two: so much is "
+             "registered until its requests show that its chunks are smaller; auto: 1G, or 1M with "
+             "a memory-lock limit"},
     {.name = "pin-budget",
      .type = VMF_OPTION_SIZE,
      .default_value = "auto",

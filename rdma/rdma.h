@@ -8,6 +8,7 @@
 #include "chunks.h"
 #include "endpoint.h"
 #include "pinned.h"
+#include "v1-wire.h"
 #include "writer.h"
 
 /* Bytes of the longest control message; also the grain of the stream. */
@@ -22,8 +23,9 @@ typedef enum {
 /* What the URI's options say. */
 typedef struct RdmaOptions {
     RdmaRegistration registration;
-    uint64_t chunk_size; /* 0: chosen */
-    uint64_t pin_budget; /* 0: from the memory-lock limit */
+    uint64_t chunk_size;        /* 0: chosen */
+    uint64_t accept_chunk_size; /* of a stock QEMU source; 0: chosen */
+    uint64_t pin_budget;        /* 0: from the memory-lock limit */
     uint64_t gap;
     bool device_write;
     unsigned poll_us;
@@ -32,6 +34,7 @@ typedef struct RdmaOptions {
 } RdmaOptions;
 
 typedef struct RdmaConn RdmaConn;
+typedef struct V1 V1;
 
 /* Source: a piece of device state that is being written, and so registered. */
 #define DEVICE_PIECES 8
@@ -83,6 +86,8 @@ struct RdmaConn {
     struct ibv_mr *device_mr; /* destination: memory that device state is written into, or NULL */
     WireMemory device_remote; /* source: the same; bytes is 0 if there is none */
 
+    V1 *v1; /* what a connection with stock QEMU has besides; or NULL */
+
     /* What control_message brings to the source and ram_setup waits for. */
     GMutex setup_lock;
     GCond setup_cond;
@@ -94,6 +99,8 @@ bool rdma_options_from_uri(const VmfUri *uri, RdmaOptions *options, GError **err
 size_t rdma_get_parameters(VmfConn *conn, uint8_t buffer[64]);
 bool rdma_peer_parameters(VmfConn *conn, const uint8_t *buffer, size_t size, GError **error);
 unsigned rdma_default_channels(VmfConn *conn);
+/* What may be pinned besides the control connection's buffers; 0: as much as one likes. */
+uint64_t rdma_own_budget(const RdmaConn *conn);
 bool rdma_ram_setup(VmfConn *conn, GError **error);
 bool rdma_control_message(VmfConn *conn, unsigned type, const uint8_t *data, size_t size,
                           GError **error);
@@ -108,8 +115,19 @@ VmfConn *rdma_connect_control(const VmfUri *uri, const uint8_t uuid[VMF_UUID_BYT
                               GCancellable *cancel, GError **error);
 bool rdma_open_channels(VmfConn *conn, GError **error);
 void rdma_conn_close(VmfConn *conn);
+/*
+ * Source: one more connection to where the first one went, with private data,
+ * and an event channel of its own. Returns the id, and its endpoint in *ep; NULL with *error.
+ */
+struct rdma_cm_id *rdma_connect_again(RdmaConn *conn, struct rdma_event_channel *events,
+                                      const EndpointLimits *limits, const char *name,
+                                      const void *data, size_t size, gint64 deadline, Endpoint **ep,
+                                      GError **error);
 /* Makes the endpoint of the control connection or of a channel on an id. */
 Endpoint *rdma_control_endpoint(RdmaConn *conn, struct rdma_cm_id *id, GError **error);
+/* The same on any connection, with limits of its own. */
+Endpoint *rdma_endpoint(RdmaConn *conn, struct rdma_cm_id *id, const EndpointLimits *limits,
+                        const char *name, GError **error);
 RdmaChannel *rdma_channel_new(RdmaConn *conn, unsigned number, struct rdma_cm_id *id,
                               GError **error);
 void rdma_channel_free(RdmaChannel *channel);
@@ -137,6 +155,12 @@ VmfConn *rdma_accept_control(VmfTransportListener *listener, GCancellable *cance
 void rdma_listener_free(VmfTransportListener *listener);
 /* Waits until every channel of conn has connected. */
 bool rdma_await_channels(RdmaConn *conn, GError **error);
+/*
+ * While the first message of a stock QEMU is awaited: its descriptor is readable
+ * when something asks to be let in, and then it has its turn. This is how a return path comes.
+ */
+int rdma_listener_fd(const struct RdmaListener *listener);
+bool rdma_listener_turn(RdmaConn *conn, GError **error);
 void rdma_listener_ram(VmfTransportListener *listener, VmfRamBlocks *blocks);
 
 /* --- control.c --- */
@@ -147,6 +171,7 @@ VmfControlResult rdma_control_receive(VmfConn *conn, const uint8_t **message, si
 bool rdma_control_wait(VmfConn *conn, int wake_fd, bool want_send, int timeout_ms, GError **error);
 
 /* --- source.c --- */
+extern const WriterDialect native_writer_dialect;
 bool rdma_send_ram(VmfConn *conn, unsigned channel, unsigned block, uint64_t offset,
                    uint64_t length, GError **error);
 bool rdma_send_zero(VmfConn *conn, unsigned channel, unsigned block, uint64_t offset,
@@ -154,6 +179,9 @@ bool rdma_send_zero(VmfConn *conn, unsigned channel, unsigned block, uint64_t of
 bool rdma_send_sync(VmfConn *conn, unsigned channel, uint64_t number, bool drain, GError **error);
 bool rdma_kick(VmfConn *conn, unsigned channel, GError **error);
 bool rdma_wait(VmfConn *conn, unsigned channel, int wake_fd, GError **error);
+
+/* --- v1-*.c: see v1.h --- */
+extern const WriterDialect v1_writer_dialect;
 
 /* --- device.c --- */
 bool rdma_send_device(VmfConn *conn, unsigned channel, const VmfDeviceHeader *header,

@@ -134,7 +134,7 @@ static bool ask_for_completion(RdmaChannel *channel, GError **error)
     if (!ep->open.requests || ep->batch_count) {
         return true;
     }
-    return endpoint_send(ep, WIRE_NOP, 0, 0, error);
+    return channel->writer.dialect->send_nop(channel, error);
 }
 
 /* Registers the chunks of a request on this side while the peer does it on its own. */
@@ -155,27 +155,27 @@ static void register_locally(RdmaChannel *channel, RegisterRequest *request)
 bool registrar_send(RdmaChannel *channel, GError **error)
 {
     Writer *w = &channel->writer;
+    const WriterDialect *dialect = w->dialect;
     WireRegister message = {0};
     RegisterRequest *request;
     unsigned take = 0;
-    uint8_t *body;
 
-    if (!w->wanted_count || w->request_count == WRITER_REQUESTS_MAX ||
-        !endpoint_can_send(channel->ep)) {
+    if (!w->wanted_count || w->request_count == dialect->requests_max ||
+        !dialect->can_request(channel)) {
         return true;
     }
     /* Pages known to be zero first: registering would make the destination have them. */
-    if (!writer_post_zero(channel, error)) {
+    if (!dialect->post_zero(channel, error)) {
         return false;
     }
-    if (!endpoint_can_send(channel->ep)) {
+    if (!dialect->can_request(channel)) {
         return true; /* what ends the wait for room sends it */
     }
     /* A listed write is not in flight yet, but its chunk must not be evicted either: post it. */
     if (!writer_post_list(channel, error)) {
         return false;
     }
-    for (; take < MIN(w->wanted_count, WRITER_REGISTER_BATCH); take++) {
+    for (; take < MIN(w->wanted_count, dialect->register_batch); take++) {
         uint64_t bytes = chunk_bytes(channel, &w->wanted[take]);
 
         make_room(channel, bytes, &message);
@@ -184,16 +184,12 @@ bool registrar_send(RdmaChannel *channel, GError **error)
         }
         w->pinned += bytes;
     }
-    if (!take && !message.evicted) {
+    if (!take && (!message.evicted || dialect->local_evictions)) {
         return ask_for_completion(channel, error);
     }
     message.wanted = take;
     memcpy(message.chunks + message.evicted, w->wanted, take * sizeof(WireChunk));
-    body = endpoint_body(channel->ep);
-    if (!endpoint_send(channel->ep, WIRE_REGISTER, 0,
-                       wire_register_encode(&message, body,
-                                            channel->ep->limits.send_bytes - WIRE_HEADER_BYTES),
-                       error)) {
+    if (!dialect->send_request(channel, &message, error)) {
         return false;
     }
     /* Evictions alone are answered too, by an empty result: every request has one. */
@@ -243,23 +239,19 @@ static bool refused(RdmaChannel *channel, const WireChunk *name, int err, bool h
     return false;
 }
 
-bool registrar_result(RdmaChannel *channel, const uint8_t *body, size_t size, GError **error)
+int registrar_awaited(const RdmaChannel *channel)
+{
+    const Writer *w = &channel->writer;
+
+    return w->request_count ? (int)w->requests[w->request_first].count : -1;
+}
+
+bool registrar_result(RdmaChannel *channel, const WireResult *results, GError **error)
 {
     Writer *w = &channel->writer;
     Chunks *chunks = &channel->conn->chunks;
-    WireResult results[WRITER_REGISTER_BATCH];
-    RegisterRequest *request;
+    RegisterRequest *request = &w->requests[w->request_first];
 
-    if (!w->request_count) {
-        g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL,
-                    "%s: a registration result that nobody asked for", channel->ep->name);
-        return false;
-    }
-    request = &w->requests[w->request_first];
-    if (!wire_results_decode(body, size, request->count, results, error)) {
-        g_prefix_error(error, "%s: ", channel->ep->name);
-        return false;
-    }
     w->request_first = (w->request_first + 1) % WRITER_REQUESTS_MAX;
     w->request_count--;
     for (unsigned i = 0; i < request->count; i++) {

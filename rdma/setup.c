@@ -23,8 +23,7 @@ static bool is_size_power_of_two(const VmfUri *uri, const char *name, uint64_t *
 {
     *value = vmf_uri_get_uint(uri, name);
     if (*value & (*value - 1)) {
-        g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID, "%s must be a power of two (64K ... 1G)",
-                    name);
+        g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID, "%s must be a power of two", name);
         return false;
     }
     return true;
@@ -43,7 +42,8 @@ bool rdma_options_from_uri(const VmfUri *uri, RdmaOptions *options, GError **err
     options->poll_us = (unsigned)vmf_uri_get_uint(uri, "poll-us");
     options->connect_timeout_ms = (unsigned)vmf_uri_get_uint(uri, "connect-timeout");
     options->timeout_ms = (unsigned)vmf_uri_get_uint(uri, "timeout");
-    return is_size_power_of_two(uri, "chunk-size", &options->chunk_size, error);
+    return is_size_power_of_two(uri, "chunk-size", &options->chunk_size, error) &&
+           is_size_power_of_two(uri, "accept-chunk-size", &options->accept_chunk_size, error);
 }
 
 /* --- parameters --- */
@@ -73,7 +73,7 @@ static bool device_has_odp(RdmaConn *conn)
 }
 
 /* What may be pinned besides the control connection's buffers; 0: as much as one likes. */
-static uint64_t own_budget(const RdmaConn *conn)
+uint64_t rdma_own_budget(const RdmaConn *conn)
 {
     MemlockLimit memlock = memlock_limit();
     uint64_t left;
@@ -97,7 +97,7 @@ size_t rdma_get_parameters(VmfConn *base, uint8_t buffer[64])
         .revision = WIRE_REVISION,
         .registration = conn->options.registration,
         .chunk_size = conn->options.chunk_size,
-        .pin_budget = own_budget(conn),
+        .pin_budget = rdma_own_budget(conn),
         .device_flags = conn->odp ? WIRE_DEVICE_ODP : 0,
     };
     wire_parameters_encode(&conn->own, buffer);
@@ -140,7 +140,7 @@ unsigned rdma_default_channels(VmfConn *base)
     RdmaConn *conn = rdma_conn(base);
     struct ibv_device_attr attr = {.max_qp = 64};
     unsigned channels = (unsigned)CLAMP(get_nprocs(), 2, CHANNELS_DEFAULT_MAX);
-    uint64_t budget = own_budget(conn);
+    uint64_t budget = rdma_own_budget(conn);
 
     if (ibv_query_device(conn->id->verbs, &attr) == 0 && attr.max_qp > 1) {
         channels = MIN(channels, (unsigned)attr.max_qp - 1);

@@ -91,10 +91,27 @@ static bool all_marked(const uint8_t *marks, uint64_t offset, uint64_t length)
     return true;
 }
 
-static bool zero_flush(RdmaChannel *channel, GError **error)
+static bool post_zero(RdmaChannel *channel, GError **error)
+{
+    Writer *w = &channel->writer;
+
+    if (!w->zero_bytes) { /* went ahead of a registration request, in a wait for room to send */
+        return true;
+    }
+    memcpy(endpoint_body(channel->ep), w->zero_body, w->zero_bytes);
+    if (!endpoint_send(channel->ep, WIRE_ZERO, 0, w->zero_bytes, error)) {
+        return false;
+    }
+    w->zero_bytes = 0;
+    w->zero_sent = true;
+    w->zero_until = channel->ep->sent;
+    return true;
+}
+
+static bool flush_zero(RdmaChannel *channel, GError **error)
 {
     return !channel->writer.zero_bytes ||
-           (writer_await_send(channel, error) && writer_post_zero(channel, error));
+           (writer_await_send(channel, error) && post_zero(channel, error));
 }
 
 static bool zero_acknowledged(RdmaChannel *channel)
@@ -108,9 +125,9 @@ static bool zero_acknowledged(RdmaChannel *channel)
 }
 
 /* Waits until the destination has dealt with every zero message. */
-static bool zero_settle(RdmaChannel *channel, GError **error)
+static bool settle_zero(RdmaChannel *channel, GError **error)
 {
-    if (!zero_flush(channel, error)) {
+    if (!flush_zero(channel, error)) {
         return false;
     }
     if (zero_acknowledged(channel)) {
@@ -127,6 +144,76 @@ static bool zero_settle(RdmaChannel *channel, GError **error)
     }
     return true;
 }
+
+/* --- messages --- */
+
+static bool can_request(const RdmaChannel *channel)
+{
+    return endpoint_can_send(channel->ep);
+}
+
+static bool send_request(RdmaChannel *channel, const WireRegister *request, GError **error)
+{
+    Endpoint *ep = channel->ep;
+    size_t size =
+        wire_register_encode(request, endpoint_body(ep), ep->limits.send_bytes - WIRE_HEADER_BYTES);
+
+    return endpoint_send(ep, WIRE_REGISTER, 0, size, error);
+}
+
+static bool send_nop(RdmaChannel *channel, GError **error)
+{
+    return endpoint_send(channel->ep, WIRE_NOP, 0, 0, error);
+}
+
+static bool handle_message(RdmaChannel *channel, const EndpointMessage *message, GError **error)
+{
+    WireResult results[WRITER_REGISTER_BATCH];
+    int awaited = registrar_awaited(channel);
+
+    if (message->header.kind != WIRE_REGISTER_RESULT || awaited < 0) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL,
+                    "%s: message of kind %u is not for the source, or nobody asked for it",
+                    channel->ep->name, message->header.kind);
+        return false;
+    }
+    if (!wire_results_decode(message->body, message->size, (unsigned)awaited, results, error)) {
+        g_prefix_error(error, "%s: ", channel->ep->name);
+        return false;
+    }
+    return registrar_result(channel, results, error);
+}
+
+static bool take_messages(RdmaChannel *channel, GError **error)
+{
+    Endpoint *ep = channel->ep;
+    EndpointMessage message;
+    bool taken = true;
+
+    while (taken) {
+        if (!endpoint_take(ep, &message, &taken, error) ||
+            (taken &&
+             (!handle_message(channel, &message, error) || !endpoint_done(ep, &message, error)))) {
+            return false;
+        }
+    }
+    return endpoint_ack_if_due(ep, error);
+}
+
+const WriterDialect native_writer_dialect = {
+    .register_batch = WRITER_REGISTER_BATCH,
+    .requests_max = WRITER_REQUESTS_MAX,
+    .nop_is_message = true,
+    .can_request = can_request,
+    .send_request = send_request,
+    .send_nop = send_nop,
+    .take_messages = take_messages,
+    .post_zero = post_zero,
+    .flush_zero = flush_zero,
+    .settle_zero = settle_zero,
+};
+
+/* --- what the engine calls --- */
 
 bool rdma_send_zero(VmfConn *base, unsigned number, unsigned block, uint64_t offset,
                     uint64_t length, GError **error)
@@ -157,15 +244,14 @@ bool rdma_send_zero(VmfConn *base, unsigned number, unsigned block, uint64_t off
             return true;
         }
     }
-    if (w->zero_bytes + WIRE_RANGE_BYTES > w->zero_room && !zero_flush(channel, error)) {
+    if (w->zero_bytes + WIRE_RANGE_BYTES > w->zero_room &&
+        !w->dialect->flush_zero(channel, error)) {
         return false;
     }
     wire_range_encode(&range, w->zero_body + w->zero_bytes);
     w->zero_bytes += WIRE_RANGE_BYTES;
     return true;
 }
-
-/* --- RAM --- */
 
 bool rdma_send_ram(VmfConn *base, unsigned number, unsigned block, uint64_t offset, uint64_t length,
                    GError **error)
@@ -175,7 +261,7 @@ bool rdma_send_ram(VmfConn *base, unsigned number, unsigned block, uint64_t offs
     Writer *w = &channel->writer;
     uint8_t *marks = g_atomic_pointer_get(&conn->zero_marks[block]);
 
-    if (marks && unmark(marks, offset, length) && !zero_settle(channel, error)) {
+    if (marks && unmark(marks, offset, length) && !w->dialect->settle_zero(channel, error)) {
         return false;
     }
     while (length) {
@@ -201,29 +287,23 @@ bool rdma_kick(VmfConn *base, unsigned number, GError **error)
     return ok;
 }
 
-/* Whether the destination may take the queue pair down now, as it does at the end. */
-static bool channel_is_done(const RdmaChannel *channel)
-{
-    return g_atomic_int_get(&channel->conn->base.channels_done) && !channel->piece_count;
-}
-
 bool rdma_wait(VmfConn *base, unsigned number, int wake_fd, GError **error)
 {
     RdmaChannel *channel = rdma_conn(base)->channels[number];
     bool woken = false;
 
-    if (!zero_flush(channel, error)) {
+    if (!flush_zero(channel, error)) {
         return false;
     }
     while (!woken) {
-        if (channel_is_done(channel)) {
+        if (g_atomic_int_get(&base->channels_done)) {
             struct pollfd fds[] = {{.fd = base->cancel_fd, .events = POLLIN},
                                    {.fd = wake_fd, .events = POLLIN}};
-            /* Look at it no more. */
+            /* The destination may take the queue pair down now: look at it no more. */
             return poll(fds, G_N_ELEMENTS(fds), -1) >= 0 || errno == EINTR;
         }
         if (!writer_sleep(channel, -1, wake_fd, &woken, error)) {
-            if (channel_is_done(channel)) {
+            if (g_atomic_int_get(&base->channels_done)) {
                 g_clear_error(error);
                 continue;
             }
@@ -240,7 +320,7 @@ bool rdma_send_sync(VmfConn *base, unsigned number, uint64_t sync, bool drain, G
     RdmaChannel *channel = rdma_conn(base)->channels[number];
     VmfWriter w;
 
-    if (!writer_post_all(channel, error) || !zero_flush(channel, error) ||
+    if (!writer_post_all(channel, error) || !flush_zero(channel, error) ||
         !writer_await_send(channel, error)) {
         return false;
     }

@@ -5,12 +5,14 @@
 
 #include <vmferry/bytes.h>
 
+#include "v1-wire.h"
+
 void wire_hello_encode(const WireHello *hello, uint8_t out[WIRE_HELLO_BYTES])
 {
     VmfWriter w = vmf_writer(out, WIRE_HELLO_BYTES);
 
     vmf_write_be32(&w, WIRE_QEMU_VERSION);
-    vmf_write_be32(&w, WIRE_FLAG_VMFERRY);
+    vmf_write_be32(&w, WIRE_FLAG_VMFERRY | (hello->pin_all ? V1_FLAG_PIN_ALL : 0));
     vmf_write_be32(&w, WIRE_MAGIC);
     vmf_write_be16(&w, (uint16_t)hello->kind);
     vmf_write_be16(&w, (uint16_t)hello->channel);
@@ -19,19 +21,36 @@ void wire_hello_encode(const WireHello *hello, uint8_t out[WIRE_HELLO_BYTES])
     g_assert(!w.bad && w.at == w.end);
 }
 
+/* Takes version, flags and magic; whether they are vmferry's. */
+static bool read_start(VmfReader *r, uint32_t *flags)
+{
+    uint32_t version = vmf_read_be32(r), magic;
+
+    *flags = vmf_read_be32(r);
+    magic = vmf_read_be32(r);
+    return !r->bad && version == WIRE_QEMU_VERSION && (*flags & WIRE_FLAG_VMFERRY) &&
+           magic == WIRE_MAGIC;
+}
+
+bool wire_hello_is(const void *data, size_t size)
+{
+    VmfReader r = vmf_reader(data, data ? size : 0);
+    uint32_t flags;
+
+    return read_start(&r, &flags);
+}
+
 bool wire_hello_decode(const void *data, size_t size, WireHello *hello, GError **error)
 {
     VmfReader r = vmf_reader(data, data ? size : 0);
-    uint32_t version = vmf_read_be32(&r);
-    uint32_t flags = vmf_read_be32(&r);
-    uint32_t magic = vmf_read_be32(&r);
+    uint32_t flags;
+    bool ours = read_start(&r, &flags);
     unsigned kind = vmf_read_be16(&r);
     unsigned channel = vmf_read_be16(&r);
     const uint8_t *uuid = vmf_read_bytes(&r, VMF_UUID_BYTES);
     uint32_t revision = vmf_read_be32(&r);
 
-    if (r.bad || version != WIRE_QEMU_VERSION || !(flags & WIRE_FLAG_VMFERRY) ||
-        magic != WIRE_MAGIC) {
+    if (r.bad || !ours) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL,
                     "the connection request is not from vmferry (%zu bytes of private data)", size);
         return false;
@@ -50,6 +69,7 @@ bool wire_hello_decode(const void *data, size_t size, WireHello *hello, GError *
     }
     hello->kind = (WireKind)kind;
     hello->channel = channel;
+    hello->pin_all = flags & V1_FLAG_PIN_ALL;
     memcpy(hello->uuid, uuid, VMF_UUID_BYTES);
     return true;
 }

@@ -14,7 +14,8 @@
  * Private data of a connection request, all integers big-endian:
  *
  *   0  u32  version, 1: where stock QEMU has it
- *   4  u32  flags, WIRE_FLAG_VMFERRY: an unknown flag to stock QEMU, which clears it in its reply
+ *   4  u32  flags, WIRE_FLAG_VMFERRY: an unknown flag to stock QEMU, which clears it in its reply;
+ *           and V1_FLAG_PIN_ALL, for a stock QEMU to know
  *   8  u32  magic "VMFY": flag and magic together say that this is vmferry
  *  12  u16  kind: WIRE_KIND_*
  *  14  u16  channel number (0 for the control connection)
@@ -23,6 +24,7 @@
  *
  * RoCE and InfiniBand deliver it padded with zeros, iWARP to the byte, so the
  * magic is what counts and a longer length means nothing. The limit is 56 bytes.
+ * The destination replies with the same, which shows that it is no stock QEMU.
  */
 #define WIRE_HELLO_BYTES 36
 #define WIRE_QEMU_VERSION 1
@@ -36,9 +38,12 @@ typedef struct WireHello {
     WireKind kind;
     unsigned channel;
     uint8_t uuid[VMF_UUID_BYTES];
+    bool pin_all; /* for a stock QEMU to know: registration=pin-all */
 } WireHello;
 
 void wire_hello_encode(const WireHello *hello, uint8_t out[WIRE_HELLO_BYTES]);
+/* Whether it begins as vmferry's does, of whatever revision. */
+bool wire_hello_is(const void *data, size_t size);
 /* false with VMF_ERROR_PROTOCOL for anything that is no vmferry request of this revision. */
 bool wire_hello_decode(const void *data, size_t size, WireHello *hello, GError **error);
 

@@ -19,6 +19,7 @@ void writer_init(RdmaChannel *channel)
     Writer *w = &channel->writer;
     RdmaConn *conn = channel->conn;
 
+    w->dialect = conn->base.foreign ? &v1_writer_dialect : &native_writer_dialect;
     w->window = MAX(conn->base.max_inflight / conn->base.channels, 8192);
     w->signal_at = w->window / 4;
     /* Several writes fit in the window: some are under way while the next is built. */
@@ -34,11 +35,6 @@ void writer_clear(RdmaChannel *channel)
 {
     g_clear_pointer(&channel->writer.pending, g_free);
     g_clear_pointer(&channel->writer.zero_body, g_free);
-}
-
-static void count(uint64_t *counter, uint64_t delta)
-{
-    __atomic_store_n(counter, *counter + delta, __ATOMIC_RELAXED);
 }
 
 /*
@@ -70,9 +66,9 @@ bool writer_post_list(RdmaChannel *channel, GError **error)
                               writer_wants_signal(channel, w->listed, w->listed_bytes), error)) {
         return false;
     }
-    count(&channel->counters->ram_written, w->listed_bytes);
-    count(&channel->counters->writes, w->listed);
-    count(&channel->counters->doorbells, 1);
+    counter_add(&channel->counters->ram_written, w->listed_bytes);
+    counter_add(&channel->counters->writes, w->listed);
+    counter_add(&channel->counters->doorbells, 1);
     __atomic_store_n(&channel->counters->inflight_bytes, ep->inflight_bytes, __ATOMIC_RELAXED);
     w->listed = 0;
     w->listed_bytes = 0;
@@ -160,43 +156,19 @@ static bool send_request_if_due(RdmaChannel *channel, GError **error)
     Writer *w = &channel->writer;
     uint64_t under_way = channel->ep->inflight_bytes + w->listed_bytes;
 
-    if (!w->wanted_count || (w->wanted_count < WRITER_REGISTER_BATCH && w->request_count &&
+    if (!w->wanted_count || (w->wanted_count < w->dialect->register_batch && w->request_count &&
                              under_way > w->window / 4)) {
         return true;
     }
     return registrar_send(channel, error);
 }
 
-static bool handle_message(RdmaChannel *channel, const EndpointMessage *message, GError **error)
-{
-    if (message->header.kind != WIRE_REGISTER_RESULT) {
-        g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL,
-                    "%s: message of kind %u is not for the source", channel->ep->name,
-                    message->header.kind);
-        return false;
-    }
-    return registrar_result(channel, message->body, message->size, error);
-}
-
 bool writer_progress(RdmaChannel *channel, GError **error)
 {
     Endpoint *ep = channel->ep;
-    EndpointMessage message;
-    bool taken;
 
-    if (!endpoint_poll(ep, error)) {
+    if (!endpoint_poll(ep, error) || !channel->writer.dialect->take_messages(channel, error)) {
         return false;
-    }
-    for (;;) {
-        if (!endpoint_take(ep, &message, &taken, error)) {
-            return false;
-        }
-        if (!taken) {
-            break;
-        }
-        if (!handle_message(channel, &message, error) || !endpoint_done(ep, &message, error)) {
-            return false;
-        }
     }
     if (ep->flushed) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_PEER_LOST, "%s: the queue pair was taken down",
@@ -204,8 +176,7 @@ bool writer_progress(RdmaChannel *channel, GError **error)
         return false;
     }
     device_reap(channel);
-    if (!endpoint_ack_if_due(ep, error) || !advance_pending(channel, error) ||
-        !writer_post_list(channel, error)) {
+    if (!advance_pending(channel, error) || !writer_post_list(channel, error)) {
         return false;
     }
     __atomic_store_n(&channel->counters->inflight_bytes, ep->inflight_bytes, __ATOMIC_RELAXED);
@@ -227,28 +198,13 @@ bool writer_is_pending(const RdmaChannel *channel, unsigned block, uint64_t offs
     return false;
 }
 
-bool writer_post_zero(RdmaChannel *channel, GError **error)
-{
-    Writer *w = &channel->writer;
-
-    if (!w->zero_bytes) { /* went ahead of a registration request, in a wait for room to send */
-        return true;
-    }
-    memcpy(endpoint_body(channel->ep), w->zero_body, w->zero_bytes);
-    if (!endpoint_send(channel->ep, WIRE_ZERO, 0, w->zero_bytes, error)) {
-        return false;
-    }
-    w->zero_bytes = 0;
-    w->zero_sent = true;
-    w->zero_until = channel->ep->sent;
-    return true;
-}
-
 bool writer_sleep(RdmaChannel *channel, int timeout_ms, int wake_fd, bool *woken, GError **error)
 {
     RdmaConn *conn = channel->conn;
     Endpoint *ep = channel->ep;
-    const int extra[] = {conn->base.cancel_fd, wake_fd};
+    const WriterDialect *dialect = channel->writer.dialect;
+    const int extra[] = {conn->base.cancel_fd, wake_fd,
+                         dialect->take_events ? conn->events->fd : -1};
     uint64_t before = ep->progress;
     unsigned readable;
 
@@ -259,7 +215,11 @@ bool writer_sleep(RdmaChannel *channel, int timeout_ms, int wake_fd, bool *woken
     if (ep->progress != before) {
         return true;
     }
-    if (!endpoint_sleep(ep, extra, 2, timeout_ms, conn->options.poll_us, &readable, error)) {
+    if (!endpoint_sleep(ep, extra, G_N_ELEMENTS(extra), timeout_ms, conn->options.poll_us,
+                        &readable, error)) {
+        return false;
+    }
+    if (readable & 4 && !dialect->take_events(channel, error)) {
         return false;
     }
     if (readable & 1) {
@@ -273,23 +233,26 @@ bool writer_sleep(RdmaChannel *channel, int timeout_ms, int wake_fd, bool *woken
 bool writer_await_progress(RdmaChannel *channel, GError **error)
 {
     const uint64_t before = channel->ep->progress;
+    const WriterDialect *dialect = channel->writer.dialect;
     const unsigned timeout_ms = channel->conn->base.timeout_ms;
-    gint64 deadline, left_us = (gint64)timeout_ms * 1000;
+    gint64 left_us = (gint64)timeout_ms * 1000;
+    const gint64 deadline = g_get_monotonic_time() + left_us;
     bool woken;
 
-    if (!writer_progress(channel, error)) {
-        return false;
-    }
-    if (channel->ep->progress != before) {
-        return true;
-    }
-    deadline = g_get_monotonic_time() + left_us;
     while (left_us > 0) {
-        if (!writer_sleep(channel, (int)(left_us / 1000) + 1, -1, &woken, error)) {
+        int sleep_ms = (int)(left_us / 1000) + 1;
+
+        if (dialect->probe) {
+            sleep_ms = MIN(sleep_ms, (int)channel->conn->base.heartbeat_ms);
+        }
+        if (!writer_sleep(channel, sleep_ms, -1, &woken, error)) {
             return false;
         }
         if (channel->ep->progress != before) {
             return true;
+        }
+        if (dialect->probe && !dialect->probe(channel, error)) {
+            return false;
         }
         left_us = deadline - g_get_monotonic_time();
     }
@@ -305,7 +268,10 @@ bool writer_drain(RdmaChannel *channel, GError **error)
     Endpoint *ep = channel->ep;
 
     if (ep->open.requests) { /* none of those would tell that it is done */
-        if (!writer_await_send(channel, error) || !endpoint_send(ep, WIRE_NOP, 0, 0, error)) {
+        const WriterDialect *dialect = channel->writer.dialect;
+
+        if ((dialect->nop_is_message && !writer_await_send(channel, error)) ||
+            !dialect->send_nop(channel, error)) {
             return false;
         }
     }
@@ -360,7 +326,7 @@ static bool make_pending(RdmaChannel *channel, unsigned block, uint64_t offset, 
         return true;
     }
     return registrar_want(channel, block, (uint32_t)(offset >> chunks->shift), error) &&
-           (w->wanted_count < WRITER_REGISTER_BATCH || registrar_send(channel, error));
+           (w->wanted_count < w->dialect->register_batch || registrar_send(channel, error));
 }
 
 bool writer_add(RdmaChannel *channel, unsigned block, uint64_t offset, uint32_t length,

@@ -35,8 +35,36 @@ typedef struct RegisterRequest {
     int local_error[WRITER_REGISTER_BATCH]; /* errno of this side's own registration */
 } RegisterRequest;
 
+/*
+ * What a channel says to the destination besides its writes, in vmferry's own
+ * messages or stock QEMU's. The channel's thread.
+ */
+typedef struct WriterDialect {
+    unsigned register_batch; /* chunks in one request, at most WRITER_REGISTER_BATCH */
+    unsigned requests_max;   /* requests unanswered, at most WRITER_REQUESTS_MAX */
+    bool nop_is_message;     /* a nop needs room for a message */
+    bool local_evictions;    /* the destination keeps what it registered, and is not told */
+    /* Whether a request can be sent now. */
+    bool (*can_request)(const struct RdmaChannel *channel);
+    bool (*send_request)(struct RdmaChannel *channel, const WireRegister *request, GError **error);
+    /* Asks for nothing but to be completed behind all that was posted before. */
+    bool (*send_nop)(struct RdmaChannel *channel, GError **error);
+    /* Takes what endpoint_poll found, answers what must be answered. */
+    bool (*take_messages)(struct RdmaChannel *channel, GError **error);
+    /* Sends zero ranges, if there are any, as far as that goes now without waiting. */
+    bool (*post_zero)(struct RdmaChannel *channel, GError **error);
+    /* Waits until all were sent; until the destination has dealt with them. */
+    bool (*flush_zero)(struct RdmaChannel *channel, GError **error);
+    bool (*settle_zero)(struct RdmaChannel *channel, GError **error);
+    /* Nothing has come for a heartbeat: finds out whether the peer is there. NULL: others do. */
+    bool (*probe)(struct RdmaChannel *channel, GError **error);
+    /* Takes the connection's events, if these are not watched elsewhere (NULL). */
+    bool (*take_events)(struct RdmaChannel *channel, GError **error);
+} WriterDialect;
+
 /* All of it belongs to the channel's thread. */
 typedef struct Writer {
+    const WriterDialect *dialect;
     uint64_t window;     /* this channel's share of max-inflight */
     uint64_t signal_at;  /* bytes after which a completion is asked for */
     uint64_t length_max; /* of one write */
@@ -101,8 +129,6 @@ bool writer_drain(struct RdmaChannel *channel, GError **error);
 /* Whether any of the range waits for its chunk. */
 bool writer_is_pending(const struct RdmaChannel *channel, unsigned block, uint64_t offset,
                        uint64_t length);
-/* Sends the zero ranges gathered so far, if any; the endpoint takes a message. */
-bool writer_post_zero(struct RdmaChannel *channel, GError **error);
 /* Waits until the endpoint takes a counted message. */
 bool writer_await_send(struct RdmaChannel *channel, GError **error);
 /* Posts the list that was built. */
@@ -116,8 +142,10 @@ bool registrar_want(struct RdmaChannel *channel, unsigned block, uint32_t index,
  * pin budget (after evictions) allow now; the rest stays wanted.
  */
 bool registrar_send(struct RdmaChannel *channel, GError **error);
-bool registrar_result(struct RdmaChannel *channel, const uint8_t *body, size_t size,
-                      GError **error);
+/* The answer to the oldest request, with a result for each of its chunks. */
+bool registrar_result(struct RdmaChannel *channel, const WireResult *results, GError **error);
+/* How many results that must be; -1 when there is no request. */
+int registrar_awaited(const struct RdmaChannel *channel);
 /* Marks a ready chunk as the latest used. */
 void registrar_used(struct RdmaChannel *channel, uint32_t id);
 
