@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "bench.h"
+#include "progress.h"
 
 static double gib(const BenchRow *row)
 {
@@ -179,33 +180,21 @@ bool bench_write_json(const char *file, const char *uri, const char *pattern, co
 
 /* --- progress --- */
 
-typedef enum { SHOW_NONE, SHOW_BAR, SHOW_LINES } Show;
-
-static Show how(const BenchOptions *options)
-{
-    if (!options->progress || g_str_equal(options->progress, "auto")) {
-        return isatty(STDERR_FILENO) ? SHOW_BAR : SHOW_NONE;
-    }
-    return g_str_equal(options->progress, "bar")     ? SHOW_BAR
-           : g_str_equal(options->progress, "lines") ? SHOW_LINES
-                                                     : SHOW_NONE;
-}
-
 void bench_progress(const BenchOptions *options, BenchProgress *progress, VmfSession *session,
                     unsigned round, uint64_t done, uint64_t total, bool last)
 {
     VmfStats stats = {.size = sizeof(stats)};
-    Show show = how(options);
+    ProgressHow show = progress_how(options->progress);
     gint64 time = g_get_monotonic_time();
     double percent = total ? 100.0 * (double)done / (double)total : 100.0;
     double rate;
-    char bar[21];
+    char bar[PROGRESS_BAR];
 
-    if (show == SHOW_NONE || (!last && time - progress->shown < G_USEC_PER_SEC / 5)) {
+    if (show == PROGRESS_NONE || (!last && time - progress->shown < G_USEC_PER_SEC / 5)) {
         return;
     }
     if (last) {
-        if (show == SHOW_BAR && progress->shown) {
+        if (show == PROGRESS_BAR_SHOWN && progress->shown) {
             g_printerr("\r\033[K");
         }
         return;
@@ -216,13 +205,11 @@ void bench_progress(const BenchOptions *options, BenchProgress *progress, VmfSes
                            : 0;
     progress->shown = time;
     progress->bytes = stats.ram_bytes;
-    memset(bar, '.', 20);
-    memset(bar, '#', MIN((size_t)(percent / 5), 20));
-    bar[20] = '\0';
+    progress_bar(percent, bar);
     g_printerr("%sround %u [%s] %3.0f %%  %" G_GUINT64_FORMAT
                " MiB left  %.0f MiB/s  %" G_GUINT64_FORMAT " KiB in flight  %" G_GUINT64_FORMAT
                " MiB pinned%s",
-               show == SHOW_BAR ? "\r\033[K" : "", round, bar, percent, (total - done) >> 20,
-               rate / (1 << 20), stats.inflight_bytes >> 10, stats.registered_bytes >> 20,
-               show == SHOW_BAR ? "" : "\n");
+               show == PROGRESS_BAR_SHOWN ? "\r\033[K" : "", round, bar, percent,
+               (total - done) >> 20, rate / (1 << 20), stats.inflight_bytes >> 10,
+               stats.registered_bytes >> 20, show == PROGRESS_BAR_SHOWN ? "" : "\n");
 }

@@ -7,6 +7,7 @@
 #include <vmferry/transport.h>
 
 #include "bench.h"
+#include "commands.h"
 
 /* Documented in vmferry(1). */
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_UNKNOWN_OUTCOME = 4 };
@@ -208,6 +209,22 @@ static int transports(int argc, char **argv)
     return EXIT_OK;
 }
 
+/* --- receive, send --- */
+
+static int receive_vm(int argc, char **argv)
+{
+    g_autoptr(GError) error = NULL;
+
+    return receive_command(argc, argv, &error) ? EXIT_OK : report(error);
+}
+
+static int send_vm(int argc, char **argv)
+{
+    g_autoptr(GError) error = NULL;
+
+    return send_command(argc, argv, &error) ? EXIT_OK : report(error);
+}
+
 /* --- the command --- */
 
 static int help(int argc, char **argv);
@@ -218,6 +235,8 @@ static const struct {
     const char *help;
 } commands[] = {
     {"bench", bench, "measure migrations of a synthetic guest (bench --help for its options)"},
+    {"receive", receive_vm, "save a VM that a source migrates here to a file"},
+    {"send", send_vm, "migrate a VM from a file to a destination"},
     {"transports", transports, "list the transports and their URI options"},
     {"help", help, "this text"},
 };
