@@ -67,6 +67,23 @@ class Qmp:
             else:
                 return answer["return"]
 
+    def await_event(self, wanted, seconds):
+        """The first event, already here or still to come, for which wanted() holds."""
+        seen = 0
+        deadline = time.monotonic() + seconds
+        self.socket.settimeout(seconds)
+        try:
+            while True:
+                while seen < len(self.events):
+                    if wanted(self.events[seen]):
+                        return self.events[seen]
+                    seen += 1
+                if time.monotonic() > deadline:
+                    raise Failure(f"QMP {self.address}: no such event within {seconds} s: {self.events}")
+                self.events.append(self._read())
+        finally:
+            self.socket.settimeout(self.timeout)
+
     def close(self):
         self.stream.close()
         self.socket.close()
@@ -130,7 +147,7 @@ class Vm:
     count = 0
 
     def __init__(self, qemu, guest, memory=256, incoming=None, host=LOCAL, qmp=None, append="",
-                 arguments=(), environment=(), cpu_seconds=None):
+                 arguments=(), environment=(), cpu_seconds=None, vga="std"):
         Vm.count += 1
         self.host, self.name, self.qemu = host, f"vm{Vm.count}", qemu
         base = f"/tmp/{os.getpid()}-{self.name}"
@@ -139,7 +156,7 @@ class Vm:
         address = qmp or base + ".qmp"
         text = address if isinstance(address, str) else None
         command = [qemu, "-accel", "tcg", "-machine", "pc", "-m", str(memory), "-display", "none",
-                   "-nodefaults", "-vga", "std", "-no-user-config",
+                   "-nodefaults", "-vga", vga, "-no-user-config",
                    "-kernel", guest + "/vmlinuz", "-initrd", guest + "/initrd.gz",
                    "-append", f"console=ttyS0 quiet panic=-1 {append}",
                    "-chardev", f"file,id=console,path={self.console}", "-serial", "chardev:console",
@@ -224,6 +241,16 @@ class Vm:
             if time.monotonic() > deadline:
                 raise Failure(f"the migration did not end within {timeout} s: {info}")
             time.sleep(0.05)
+
+    def await_migration_quietly(self, timeout=120):
+        """As await_migration, but QEMU, whose monitor reads byte by byte, is asked nothing until the end."""
+        self.qmp.await_event(lambda event: event["event"] == "MIGRATION" and
+                             event["data"]["status"] in ("completed", "failed", "cancelled"), timeout)
+        info = self.await_migration(timeout)
+        while info["status"] == "completed" and not info.get("total-time"):
+            time.sleep(0.1)  # the times come a moment after the event
+            info = self.await_migration(timeout)
+        return info
 
     def must_migrate(self, uri, timeout=120, **arguments):
         self.migrate(uri, **arguments)

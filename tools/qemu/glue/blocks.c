@@ -3,6 +3,8 @@
 
 #include "glue.h"
 
+#include "exec/ramblock.h"
+
 static int add_block(RAMBlock *rb, void *opaque)
 {
     BlockList *list = opaque;
@@ -18,6 +20,9 @@ static int add_block(RAMBlock *rb, void *opaque)
                                               qemu_ram_get_fd(rb), 0, &list->error);
     } else {
         block.ram = vmf_ram_blocks_add(list->ram, name, host, length, page_size, &list->error);
+    }
+    if (block.ram && rb->flags & RAM_RESIZEABLE) {
+        vmf_ram_blocks_set_resizable(list->ram, block.ram);
     }
     g_array_append_val(list->blocks, block);
     return block.ram ? 0 : -EINVAL;

@@ -28,7 +28,7 @@ int rdma_control_save_page(QEMUFile *f, ram_addr_t block_offset, ram_addr_t offs
 
 int rdma_registration_start(QEMUFile *f, uint64_t flags)
 {
-    return 0;
+    return migrate_rdma() ? source_before_ram(f) : 0;
 }
 
 int rdma_registration_stop(QEMUFile *f, uint64_t flags)
@@ -41,10 +41,10 @@ int rdma_block_notification_handle(QEMUFile *f, const char *name)
     return 0;
 }
 
-/* Stock QEMU's transport puts marks for this into the stream, ours none. */
+/* The session has dealt with what comes behind a hook of stock QEMU's when QEMU reads the hook. */
 int rdma_registration_handle(QEMUFile *f)
 {
-    return migrate_rdma() ? -EINVAL : 0;
+    return !migrate_rdma() || QIO_CHANNEL_VMFERRY(qemu_file_get_ioc(f))->stock ? 0 : -EINVAL;
 }
 
 static void remaining_exactly(void *opaque, uint64_t *must_precopy, uint64_t *can_postcopy)

@@ -120,7 +120,7 @@ static void vmferry_finalize(Object *obj)
     if (rioc->dirty_log.name) {
         memory_listener_unregister(&rioc->dirty_log);
     }
-    if (rioc->asked_what_remains) {
+    if (rioc->outgoing) {
         unregister_savevm(NULL, TYPE_QIO_CHANNEL_VMFERRY, rioc);
     }
     if (rioc->vm_change) {
@@ -128,9 +128,10 @@ static void vmferry_finalize(Object *obj)
     }
     if (rioc->session) {
         session_end(rioc->session, rioc->back,
-                    rioc->outgoing && completed && !rioc->return_path ? END_BY_HANDING_OVER
-                    : !rioc->outgoing && rioc->return_path            ? END_AFTER_THE_PEER
-                                                                      : END_NOW);
+                    rioc->outgoing && completed && (!rioc->return_path || rioc->stock)
+                        ? END_BY_HANDING_OVER
+                    : !rioc->outgoing && rioc->return_path ? END_AFTER_THE_PEER
+                                                           : END_NOW);
     }
     event_notifier_cleanup(&rioc->handed_over);
     g_clear_error(&rioc->hand_over_error);
@@ -175,15 +176,17 @@ QIOChannelVmferry *channel_new(VmfSession *session, GArray *blocks, bool outgoin
     rioc->blocks = g_array_ref(blocks);
     rioc->outgoing = outgoing;
     rioc->return_path = return_path;
+    rioc->stock = vmf_session_peer_is_qemu(session);
     rioc->file = vmf_session_get_file(session);
-    rioc->back = vmf_file_get_return_path(rioc->file, error);
-    if (!rioc->back) {
-        object_unref(OBJECT(rioc));
-        return NULL;
+    if (!rioc->stock || return_path) {
+        rioc->back = vmf_file_get_return_path(rioc->file, error);
+        if (!rioc->back) {
+            object_unref(OBJECT(rioc));
+            return NULL;
+        }
     }
     if (outgoing) {
-        rioc->asked_what_remains =
-            register_savevm_live(TYPE_QIO_CHANNEL_VMFERRY, 0, 1, &interface_remaining, rioc) == 0;
+        register_savevm_live(TYPE_QIO_CHANNEL_VMFERRY, 0, 1, &interface_remaining, rioc);
     }
     return rioc;
 }

@@ -197,19 +197,25 @@ static void incoming_connected(void *opaque)
 static bool read_greeting(Incoming *in, GError **error)
 {
     VmfFile *file = vmf_session_get_file(in->session);
-    uint32_t magic = vmf_get_be32(file), flags = vmf_get_be32(file);
+    uint32_t magic, flags;
 
+    if (vmf_session_peer_is_qemu(in->session)) {
+        in->return_path = vmf_session_open_return_path(in->session, NULL);
+        return true;
+    }
+    magic = vmf_get_be32(file);
+    flags = vmf_get_be32(file);
     if (!vmf_file_check(file, error)) {
         return false;
     }
-    if (magic != GREETING || flags & ~GREETING_RETURN_PATH) {
+    if (magic != VMF_QEMU_GREETING || flags & ~VMF_QEMU_RETURN_PATH) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL,
                     "the source is no QEMU with vmferry of this version (0x%08x, flags 0x%x)",
                     magic, flags);
         vmf_session_fail(in->session, g_error_copy(*error));
         return false;
     }
-    in->return_path = flags & GREETING_RETURN_PATH;
+    in->return_path = flags & VMF_QEMU_RETURN_PATH;
     return true;
 }
 

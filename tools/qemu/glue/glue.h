@@ -44,10 +44,6 @@
 #include "migration/register.h"
 #include <vmferry/vmferry.h>
 
-/* What the source puts before QEMU's stream: this, then GREETING_* flags, as be32s. */
-#define GREETING 0x514d5531u /* "QMU1" */
-#define GREETING_RETURN_PATH 1u
-
 #define TYPE_QIO_CHANNEL_VMFERRY "qio-channel-vmferry"
 OBJECT_DECLARE_SIMPLE_TYPE(QIOChannelVmferry, QIO_CHANNEL_VMFERRY)
 
@@ -73,6 +69,7 @@ struct QIOChannelVmferry {
     VmfFile *back; /* the return path: read by the source, written by the destination */
     GArray *blocks;
     bool outgoing, return_path;
+    bool stock; /* the peer is stock QEMU */
 
     /* Source. */
     const Block *block;                /* the last one used */
@@ -86,7 +83,6 @@ struct QIOChannelVmferry {
     bool ram_section_ended; /* and QEMU has flushed the end of RAM's section */
     bool write_failed;
     MemoryListener dirty_log; /* registered if it has a name */
-    bool asked_what_remains;  /* registered for it */
 
     /* Destination. */
     uint8_t held; /* the newest byte */
@@ -130,6 +126,11 @@ void session_end(VmfSession *session, VmfFile *back, EndHow how);
 
 /* A page goes on its way; 0, or -EIO, and the error is set everywhere that QEMU looks. */
 int source_save_page(QEMUFile *f, ram_addr_t block_offset, ram_addr_t offset, size_t size);
+/*
+ * Before a slice of a round. Stock QEMU wants the stream to say that RAM comes:
+ * by a hook. The same results as source_save_page.
+ */
+int source_before_ram(QEMUFile *f);
 /* After a slice of a round; `flags' is one of RAM_CONTROL_*. The same results. */
 int source_after_ram(QEMUFile *f, uint64_t flags);
 ssize_t source_write(QIOChannelVmferry *rioc, const struct iovec *iov, size_t niov, Error **errp);

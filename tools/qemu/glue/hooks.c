@@ -55,14 +55,31 @@ static size_t hook_save_page(QEMUFile *f, ram_addr_t block_offset, ram_addr_t of
     return ret;
 }
 
+static int hook_before_ram(QEMUFile *f, uint64_t flags, void *data)
+{
+    return source_before_ram(f);
+}
+
 static int hook_after_ram(QEMUFile *f, uint64_t flags, void *data)
 {
     return source_after_ram(f, flags);
 }
 
 static const QEMUFileHooks source_hooks = {
+    .before_ram_iterate = hook_before_ram,
     .after_ram_iterate = hook_after_ram,
     .save_page = hook_save_page,
+};
+
+/* The session has dealt with what comes behind a hook of stock QEMU's when QEMU reads the hook. */
+static int hook_ram_load(QEMUFile *f, uint64_t flags, void *data)
+{
+    return flags != RAM_CONTROL_HOOK || QIO_CHANNEL_VMFERRY(qemu_file_get_ioc(f))->stock ? 0
+                                                                                         : -EINVAL;
+}
+
+static const QEMUFileHooks destination_hooks = {
+    .hook_ram_load = hook_ram_load,
 };
 
 static void hook_remaining(QEMUFile *f, void *opaque, uint64_t threshold_size,
@@ -85,6 +102,8 @@ void interface_connected(QIOChannelVmferry *rioc, QEMUFile *f)
     if (rioc->outgoing) {
         qemu_file_set_hooks(f, &source_hooks);
         watch_dirty_log(rioc);
+    } else {
+        qemu_file_set_hooks(f, &destination_hooks);
     }
 }
 

@@ -10,6 +10,8 @@
 /* A QEMUFile flushes by itself when that many bytes, or pieces, have gathered. */
 #define QEMU_BUFFER_BYTES 32768
 #define QEMU_BUFFER_PIECES 64
+/* What QEMU calls RAM_SAVE_FLAG_HOOK. */
+#define RAM_HOOK 0x80
 /* RAM that may wait for its channel besides what is in flight. */
 #define QUEUED_BYTES (32u << 20)
 /* How often a migration that is still connecting looks whether it was cancelled. */
@@ -111,6 +113,19 @@ static bool must_drain(QIOChannelVmferry *rioc)
     }
     vmf_session_get_stats(rioc->session, &stats);
     return remaining == 0 || remaining + stats.max_inflight + QUEUED_BYTES > limit;
+}
+
+int source_before_ram(QEMUFile *f)
+{
+    QIOChannelVmferry *rioc = QIO_CHANNEL_VMFERRY(qemu_file_get_ioc(f));
+    GError *error = NULL;
+
+    if (!rioc->stock) {
+        return 0;
+    }
+    qemu_put_be64(f, RAM_HOOK);
+    qemu_fflush(f);
+    return vmf_file_flush(rioc->file, &error) ? 0 : source_failed(rioc, f, error);
 }
 
 /*
@@ -279,19 +294,25 @@ static void outgoing_connected(void *opaque)
     outgoing_free(out);
 }
 
+static bool greet(const Outgoing *out, GError **error)
+{
+    VmfFile *file = vmf_session_get_file(out->session);
+
+    if (vmf_session_peer_is_qemu(out->session)) {
+        return !out->return_path || vmf_session_open_return_path(out->session, error);
+    }
+    vmf_put_be32(file, VMF_QEMU_GREETING);
+    vmf_put_be32(file, out->return_path ? VMF_QEMU_RETURN_PATH : 0);
+    return vmf_file_flush(file, error);
+}
+
 static void *outgoing_connect(void *opaque)
 {
     Outgoing *out = opaque;
-    VmfFile *file;
 
     out->session = vmf_session_connect(out->uri, out->list.ram, out->cancel, &out->error);
-    if (out->session) {
-        file = vmf_session_get_file(out->session);
-        vmf_put_be32(file, GREETING);
-        vmf_put_be32(file, out->return_path ? GREETING_RETURN_PATH : 0);
-        if (!vmf_file_flush(file, &out->error)) {
-            g_clear_pointer(&out->session, vmf_session_free);
-        }
+    if (out->session && !greet(out, &out->error)) {
+        g_clear_pointer(&out->session, vmf_session_free);
     }
     aio_bh_schedule_oneshot(qemu_get_aio_context(), outgoing_connected, out);
     return NULL;
