@@ -196,7 +196,7 @@ static void peer__vanishing_fails_the_survivor(void **state)
     Pair pair;
 
     (void)state;
-    pair_init(&pair, MIB, true, ",channels=2,timeout=2s");
+    pair_init(&pair, MIB, true, ",channels=2,timeout=20s");
     for (unsigned turn = 0; turn < 2; turn++) {
         VmfSession **gone = turn ? &pair.source : &pair.destination;
         VmfSession **left = turn ? &pair.destination : &pair.source;
