@@ -11,6 +11,7 @@ PEER=$BUILD/tests/v1-peer
 FILE=/tmp/small.mig
 PORT=6000
 
+# The file must not be there from the last time: the process that is to write it may start late.
 await_line() { # FILE
     for _ in $(seq 100); do
         grep -q '^listening' "$1" 2>/dev/null && return
@@ -23,7 +24,7 @@ receive() {
     local expected=$1 status=0 receiver
     shift
     PORT=$((PORT + 1))
-    rm -f "$FILE.new"
+    rm -f "$FILE.new" /tmp/receive.log
     timeout 30 "$VMFERRY" receive "rdma:$LAB_ADDR:$PORT,connect-timeout=3s${OPTIONS:-}" --save "$FILE.new" >/tmp/receive.log 2>&1 &
     receiver=$!
     await_line /tmp/receive.log
@@ -45,6 +46,7 @@ send() {
     local expected=$1 status=0 listener
     shift
     PORT=$((PORT + 1))
+    rm -f /tmp/peer.log
     timeout 30 "$PEER" destination "$LAB_ADDR" "$PORT" "$@" >/tmp/peer.log 2>&1 &
     listener=$!
     await_line /tmp/peer.log

@@ -17,6 +17,7 @@
  * Exit 0: it came to its end; 2: the peer said ERROR; 3: the peer hung up, or
  * refused; 1: something else failed.
  */
+#include <errno.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -63,9 +64,24 @@ static void fail(const char *what)
     exit(1);
 }
 
-static void left(void)
+/* It must be told what was under way: every mistake of the test's looks like this. */
+static void left(const char *during, int status)
 {
+    fprintf(stderr, "the peer hung up, or refused: %s (%s)\n", during,
+            status ? ibv_wc_status_str((enum ibv_wc_status)status) : g_strerror(errno));
     exit(EXIT_LEFT);
+}
+
+/* Of one work request; what the device says of it. */
+static void await(int (*get)(struct rdma_cm_id *, struct ibv_wc *), const char *during,
+                  struct ibv_wc *wc)
+{
+    if (get(peer.id, wc) < 1) {
+        left(during, 0);
+    }
+    if (wc->status != IBV_WC_SUCCESS) {
+        left(during, wc->status);
+    }
 }
 
 /* --- messages --- */
@@ -85,9 +101,7 @@ static void send_bytes(size_t size)
     if (rdma_post_send(peer.id, NULL, peer.buffers, size, peer.mr, IBV_SEND_SIGNALED)) {
         fail("rdma_post_send");
     }
-    if (rdma_get_send_comp(peer.id, &wc) < 1 || wc.status != IBV_WC_SUCCESS) {
-        left();
-    }
+    await(rdma_get_send_comp, "sending", &wc);
 }
 
 static bool goes_wrong(const char *how)
@@ -102,7 +116,7 @@ static void send_message(V1Type type, const void *body, size_t size)
 
     if (goes_wrong("leave")) {
         rdma_disconnect(peer.id);
-        left();
+        exit(EXIT_LEFT);
     }
     if (goes_wrong("error")) {
         const V1Header error = {.type = V1_ERROR, .repeat = 1};
@@ -129,9 +143,7 @@ static const uint8_t *receive(V1Header *header, size_t *size)
     uint8_t *message = peer.buffers + (peer.next_receive + 1) * BUFFER_BYTES;
     struct ibv_wc wc;
 
-    if (rdma_get_recv_comp(peer.id, &wc) < 1 || wc.status != IBV_WC_SUCCESS) {
-        left();
-    }
+    await(rdma_get_recv_comp, "receiving", &wc);
     if (!v1_header_decode(message, wc.byte_len, header, NULL)) {
         fputs("a bad message came\n", stderr);
         exit(1);
@@ -179,9 +191,7 @@ static void write_page(const V1Registered *registered, uint64_t offset)
                         registered->host + offset, registered->rkey)) {
         fail("rdma_post_write");
     }
-    if (rdma_get_send_comp(peer.id, &wc) < 1 || wc.status != IBV_WC_SUCCESS) {
-        left();
-    }
+    await(rdma_get_send_comp, "writing", &wc);
 }
 
 static void ask(uint64_t offset, V1Registered *registered)
@@ -355,7 +365,7 @@ int main(int argc, char **argv)
     }
     prepare();
     if (source ? rdma_connect(peer.id, &param) : rdma_accept(peer.id, &param)) {
-        left();
+        left("connecting", 0);
     }
     (source ? be_source : be_destination)();
     return 0;
