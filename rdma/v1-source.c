@@ -14,6 +14,11 @@
 #define GROUP_BYTES (16u * 1024 * 1024)
 #define STRIPE_PIN_ALL (8u * 1024 * 1024)
 #define STREAM_MAX (V1_MESSAGE_MAX - V1_HEADER_BYTES)
+/*
+ * How long the stream waits for more of itself. QEMU writes it in pieces, and a
+ * destination that loads devices is slow to say READY for the next message.
+ */
+#define STREAM_LINGER_US (5 * G_TIME_SPAN_MILLISECOND)
 
 /* --- set-up --- */
 
@@ -131,6 +136,12 @@ static bool flush_stream(RdmaChannel *channel, GError **error)
     return true;
 }
 
+/* How long the stream still waits for more. */
+static gint64 linger_us(const V1 *v1)
+{
+    return MAX(v1->staged_at + STREAM_LINGER_US - g_get_monotonic_time(), 0);
+}
+
 static bool stage_bytes(RdmaChannel *channel, const uint8_t *data, size_t size, GError **error)
 {
     V1 *v1 = channel->conn->v1;
@@ -142,33 +153,8 @@ static bool stage_bytes(RdmaChannel *channel, const uint8_t *data, size_t size, 
     }
     memcpy(v1->stage + V1_HEADER_BYTES + v1->staged, data, size);
     v1->staged += size;
+    v1->staged_at = g_get_monotonic_time();
     return true;
-}
-
-bool v1_send_stream(VmfConn *base, unsigned number, const uint8_t *data, size_t size, bool hook,
-                    GError **error)
-{
-    RdmaChannel *channel = rdma_conn(base)->channels[number];
-    V1 *v1 = channel->conn->v1;
-
-    if (number == VMF_CHANNEL_BACK) {
-        return v1_send_back(channel->conn, data, size, error);
-    }
-    while (size) {
-        size_t part = MIN(size, STREAM_MAX - v1->staged);
-
-        if (!stage_bytes(channel, data, part, error) ||
-            (v1->staged == STREAM_MAX && !flush_stream(channel, error))) {
-            return false;
-        }
-        data += part;
-        size -= part;
-    }
-    if (hook) { /* it must be the end of its message */
-        v1->hooked = flush_stream(channel, error);
-        return v1->hooked;
-    }
-    return !v1->ready || flush_stream(channel, error);
 }
 
 /* --- RAM blocks --- */
@@ -387,7 +373,7 @@ static bool pump(RdmaChannel *channel, GError **error)
         return true;
     }
     if (!v1->hooked) {
-        return !v1->staged || push_stream(channel, error);
+        return !v1->staged || linger_us(v1) || push_stream(channel, error);
     }
     return !w->zero_bytes || w->wanted_count || send_first_zero(channel, error);
 }
@@ -440,27 +426,17 @@ const WriterDialect v1_writer_dialect = {
 
 /* --- what the engine calls --- */
 
-static bool ram_may_go(RdmaChannel *channel, GError **error)
-{
-    if (!channel->conn->v1->hooked) {
-        g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID,
-                    "stock QEMU takes RAM only behind a hook in the stream's section of RAM");
-        return false;
-    }
-    return ask_blocks(channel, error);
-}
-
 bool v1_send_ram(VmfConn *base, unsigned number, unsigned block, uint64_t offset, uint64_t length,
                  GError **error)
 {
-    return ram_may_go(rdma_conn(base)->channels[number], error) &&
+    return ask_blocks(rdma_conn(base)->channels[number], error) &&
            rdma_send_ram(base, number, block, offset, length, error);
 }
 
 bool v1_send_zero(VmfConn *base, unsigned number, unsigned block, uint64_t offset, uint64_t length,
                   GError **error)
 {
-    return ram_may_go(rdma_conn(base)->channels[number], error) &&
+    return ask_blocks(rdma_conn(base)->channels[number], error) &&
            rdma_send_zero(base, number, block, offset, length, error);
 }
 
@@ -470,21 +446,51 @@ bool v1_send_zero(VmfConn *base, unsigned number, unsigned block, uint64_t offse
  */
 static bool finish_hook(RdmaChannel *channel, GError **error)
 {
-    if (!ask_blocks(channel, error) || !writer_post_all(channel, error) ||
-        !flush_zero(channel, error) || !await_ready(channel, error) ||
-        !send_message(channel, V1_REGISTER_FINISHED, 0, error)) {
+    if (!writer_post_all(channel, error) || !flush_zero(channel, error) ||
+        !await_ready(channel, error) || !send_message(channel, V1_REGISTER_FINISHED, 0, error)) {
         return false;
     }
     channel->conn->v1->hooked = false;
     return true;
 }
 
+bool v1_send_stream(VmfConn *base, unsigned number, const uint8_t *data, size_t size, bool hook,
+                    GError **error)
+{
+    RdmaChannel *channel = rdma_conn(base)->channels[number];
+    V1 *v1 = channel->conn->v1;
+
+    if (number == VMF_CHANNEL_BACK) {
+        return v1_send_back(channel->conn, data, size, error);
+    }
+    if (v1->hooked && !finish_hook(channel, error)) {
+        return false;
+    }
+    while (size) {
+        size_t part = MIN(size, STREAM_MAX - v1->staged);
+
+        if (!stage_bytes(channel, data, part, error) ||
+            (v1->staged == STREAM_MAX && !flush_stream(channel, error))) {
+            return false;
+        }
+        data += part;
+        size -= part;
+    }
+    if (hook) { /* it must be the end of its message */
+        v1->hooked = flush_stream(channel, error);
+        return v1->hooked;
+    }
+    return true;
+}
+
+/* A hook stays open, for QEMU may go on behind it. */
 bool v1_send_sync(VmfConn *base, unsigned number, uint64_t sync, bool drain, GError **error)
 {
     RdmaChannel *channel = rdma_conn(base)->channels[number];
 
     (void)sync;
-    if (!(channel->conn->v1->hooked ? finish_hook(channel, error) : flush_stream(channel, error))) {
+    if (!(channel->conn->v1->hooked ? writer_post_all(channel, error) && flush_zero(channel, error)
+                                    : flush_stream(channel, error))) {
         return false;
     }
     return !drain || writer_drain(channel, error);
@@ -499,12 +505,17 @@ bool v1_wait(VmfConn *base, unsigned number, int wake_fd, GError **error)
         return v1_wait_back(channel->conn, wake_fd, error);
     }
     while (!woken) {
-        uint64_t before = channel->ep->progress;
+        const V1 *v1 = channel->conn->v1;
+        const uint64_t before = channel->ep->progress;
+        int timeout_ms = (int)base->heartbeat_ms;
 
-        if (!writer_sleep(channel, (int)base->heartbeat_ms, wake_fd, &woken, error)) {
+        if (v1->staged && v1->ready) {
+            timeout_ms = MIN(timeout_ms, (int)(linger_us(v1) / 1000) + 1);
+        }
+        if (!writer_sleep(channel, timeout_ms, wake_fd, &woken, error) || !pump(channel, error)) {
             return false;
         }
-        if (!woken && !channel->conn->v1->hung_up && channel->ep->progress == before &&
+        if (!woken && !v1->hung_up && channel->ep->progress == before &&
             !v1_probe(channel, error)) {
             return false;
         }

@@ -37,9 +37,10 @@ struct V1 {
     bool ready; /* D has said READY: one message may be sent */
     bool blocks_asked;
     uint64_t *offsets; /* of each block, in D's address space */
-    uint8_t *stage;    /* V1_MESSAGE_MAX bytes: a QEMU_FILE message that grows until READY */
+    uint8_t *stage;    /* V1_MESSAGE_MAX bytes: a QEMU_FILE message that grows until it goes */
     struct ibv_mr *stage_mr;
     size_t staged;        /* bytes in it, the header not counted */
+    gint64 staged_at;     /* when the last came */
     uint64_t stage_until; /* it may be written again when that many requests are completed */
 
     /* Destination. */

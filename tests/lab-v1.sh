@@ -116,8 +116,8 @@ source_order() {
     return $status
 }
 
-# The destination's: 0, 1 READY, 2 RAM_BLOCKS_RESULT, 3 and 4 READY, 5 READY, 6 REGISTER_RESULT ...
-# found by what the first RAM_BLOCKS_RESULT comes behind: the source's stream goes in one message.
+# The destination's: 0 READY (for the stream), 1 READY, 2 RAM_BLOCKS_RESULT, 3 READY, 4 REGISTER_RESULT, 5
+# READY, 6 READY or another REGISTER_RESULT.
 destination_words() {
     local status=0 message word
     for message in 0 1 2 3 4 5 6; do
@@ -146,7 +146,7 @@ destination_order() {
 # What is no version-1 source must not disturb a listener that waits for one.
 strangers() {
     local receiver status=0
-    rm -f "$FILE.new"
+    rm -f "$FILE.new" /tmp/receive.log
     timeout 60 "$VMFERRY" receive "rdma:$LAB_ADDR:5999,connect-timeout=2s" --save "$FILE.new" >/tmp/receive.log 2>&1 &
     receiver=$!
     await_line /tmp/receive.log

@@ -54,27 +54,33 @@ static bool submit_stream(SessionChannel *channel, const uint8_t *data, size_t s
     return session_submit_fill(s, channel, error);
 }
 
-/* Bytes behind RAM end what its hook began. */
-static bool put(VmfSession *s, const uint8_t *data, size_t size, GError **error)
+/* Sends what of the stream may go. */
+static bool submit_out(VmfSession *s, bool hook, GError **error)
 {
-    while (size) {
-        ssize_t part;
+    GByteArray *out = s->hooks.out;
+    bool ok = submit_stream(&s->channels[0], out->data, out->len, hook, error);
 
-        if (s->hooked ? !session_sync(s, false, error) : !session_fence(s, error)) {
-            return false;
-        }
-        part = qemu_stream_scan(s->qemu, data, size, true, error);
-        if (part < 0 || !check_blocks(s, error)) {
-            return false;
-        }
-        s->hooked = qemu_stream_at_hook(s->qemu);
-        if (!submit_stream(&s->channels[0], data, (size_t)part, s->hooked, error)) {
-            return false;
-        }
-        data += part;
-        size -= (size_t)part;
-    }
+    g_byte_array_set_size(out, 0);
+    return ok;
+}
+
+bool foreign_source_item(void *opaque, const QemuItem *item, GError **error)
+{
+    VmfSession *s = opaque;
+
+    (void)error;
+    qemu_hooks_item(&s->hooks, item);
     return true;
+}
+
+bool foreign_begin_ram(VmfSession *s, GError **error)
+{
+    if (!qemu_hooks_ram(&s->hooks)) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID,
+                    "stock QEMU takes RAM only behind a hook in the stream's section of RAM");
+        return false;
+    }
+    return submit_out(s, true, error);
 }
 
 bool foreign_put_stream(VmfSession *s, const struct iovec *iov, unsigned iovcnt, GError **error)
@@ -91,14 +97,17 @@ bool foreign_put_stream(VmfSession *s, const struct iovec *iov, unsigned iovcnt,
     g_mutex_lock(&s->lock);
     s->stream_bytes += gathered->len;
     g_mutex_unlock(&s->lock);
-    return s->role == VMF_ROLE_SOURCE
-               ? put(s, gathered->data, gathered->len, error)
-               : submit_stream(s->back, gathered->data, gathered->len, false, error);
+    if (s->role == VMF_ROLE_DESTINATION) {
+        return submit_stream(s->back, gathered->data, gathered->len, false, error);
+    }
+    return qemu_stream_scan(s->qemu, gathered->data, gathered->len, false, error) >= 0 &&
+           check_blocks(s, error) && submit_out(s, false, error);
 }
 
 bool foreign_settle(VmfSession *s, GError **error)
 {
-    return session_sync(s, true, error);
+    qemu_hooks_release(&s->hooks);
+    return submit_out(s, false, error) && session_sync(s, true, error);
 }
 
 /* --- the return path --- */

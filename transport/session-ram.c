@@ -91,6 +91,9 @@ bool session_save_ram(void *opaque, const VmfRamBlock *block, uint64_t offset, u
     if (G_UNLIKELY(session_failed(s))) {
         return session_report(s, error);
     }
+    if (s->qemu && s->hooks.state != QEMU_HOOKS_OPEN && !foreign_begin_ram(s, error)) {
+        return false;
+    }
     s->ram_since_sync = true;
     *accounted = length;
     add(&s->ram_bytes, length);
@@ -158,7 +161,6 @@ static bool await_syncs(VmfSession *s, GError **error)
 
 bool session_sync(VmfSession *s, bool drain, GError **error)
 {
-    s->hooked = false;
     return submit_sync(s, drain, error) && (!drain || await_syncs(s, error));
 }
 

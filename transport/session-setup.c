@@ -397,8 +397,9 @@ bool session_set_up_foreign(VmfSession *s, GError **error)
 {
     const bool source = s->role == VMF_ROLE_SOURCE;
 
-    s->qemu = qemu_stream_new(no_item, NULL);
+    s->qemu = qemu_stream_new(source ? foreign_source_item : no_item, s);
     if (source) {
+        qemu_hooks_init(&s->hooks);
         use_own_order(s);
         s->conn->blocks = s->wire_blocks;
         s->conn->block_count = vmf_ram_blocks_count(s->blocks);

@@ -377,6 +377,7 @@ void vmf_session_free(VmfSession *s)
     free_ring_buffers(s);
     close_descriptors(s);
     qemu_stream_free(s->qemu);
+    qemu_hooks_clear(&s->hooks);
     g_free(s->lengths);
     vmf_ram_scan_free(s->scan);
     g_free(s->wire_blocks);

@@ -9,6 +9,7 @@
 
 #include "message.h"
 #include "payload.h"
+#include "qemu-hooks.h"
 #include "qemu-stream.h"
 #include "ram-scan.h"
 #include "stream.h"
@@ -91,7 +92,7 @@ struct VmfSession {
 
     /* With a foreign peer. */
     QemuStream *qemu;     /* the stream as far as it was sent, or has arrived */
-    bool hooked;          /* source: nothing but RAM may follow until the next sync */
+    QemuHooks hooks;      /* source: which hooks the destination is told */
     bool blocks_checked;  /* source: the stream lists the same RAM blocks */
     uint64_t *lengths;    /* source: conn->block_lengths */
     SessionChannel *back; /* the return path, if it is open */
@@ -145,6 +146,9 @@ bool session_match_blocks(VmfSession *s, GError **error);
 bool session_prepare_channels(VmfSession *s, GError **error);
 
 /* --- session-foreign.c --- */
+bool foreign_source_item(void *opaque, const QemuItem *item, GError **error);
+/* RAM comes: what leads to it goes. */
+bool foreign_begin_ram(VmfSession *s, GError **error);
 bool foreign_put_stream(VmfSession *s, const struct iovec *iov, unsigned iovcnt, GError **error);
 /* Opens the return path, if that can be. The session's own thread. */
 bool foreign_open_back(VmfSession *s, GError **error);

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* qemu-hooks.c -- what of a source's stream a stock destination is told: hooks only where RAM comes
+ */
+
+#include "qemu-hooks.h"
+
+void qemu_hooks_init(QemuHooks *hooks)
+{
+    hooks->state = QEMU_HOOKS_NONE;
+    hooks->out = g_byte_array_new();
+    hooks->held = g_byte_array_new();
+}
+
+void qemu_hooks_clear(QemuHooks *hooks)
+{
+    g_clear_pointer(&hooks->out, g_byte_array_unref);
+    g_clear_pointer(&hooks->held, g_byte_array_unref);
+}
+
+static void append(GByteArray *bytes, const QemuItem *item)
+{
+    g_byte_array_append(bytes, item->raw, (guint)item->size);
+}
+
+static void set_state(QemuHooks *hooks, QemuHooksState state)
+{
+    hooks->state = state;
+    g_byte_array_set_size(hooks->held, 0);
+}
+
+static void hook(QemuHooks *hooks, const QemuItem *item)
+{
+    switch (hooks->state) {
+    case QEMU_HOOKS_NONE:
+        set_state(hooks, QEMU_HOOKS_HELD);
+        append(hooks->held, item);
+        break;
+    case QEMU_HOOKS_PAUSED:
+        set_state(hooks, QEMU_HOOKS_OPEN);
+        break;
+    case QEMU_HOOKS_HELD:
+    case QEMU_HOOKS_OPEN:
+        break; /* a second one in the same section */
+    }
+}
+
+/* Whether an item is part of what lies between the hooks of two parts of RAM. */
+static bool lies_between(const QemuHooks *hooks, const QemuItem *item)
+{
+    switch (item->kind) {
+    case QEMU_ITEM_EOS:
+        return hooks->state == QEMU_HOOKS_OPEN && item->section != QEMU_SECTION_END;
+    case QEMU_ITEM_FOOTER:
+        return hooks->state == QEMU_HOOKS_PAUSED;
+    case QEMU_ITEM_SECTION:
+        return hooks->state == QEMU_HOOKS_PAUSED && item->section == QEMU_SECTION_PART;
+    default:
+        return false;
+    }
+}
+
+void qemu_hooks_item(QemuHooks *hooks, const QemuItem *item)
+{
+    if (item->kind == QEMU_ITEM_HOOK) {
+        hook(hooks, item);
+    } else if (lies_between(hooks, item)) {
+        hooks->state = QEMU_HOOKS_PAUSED;
+        append(hooks->held, item);
+    } else {
+        qemu_hooks_release(hooks);
+        set_state(hooks, QEMU_HOOKS_NONE);
+        append(hooks->out, item);
+    }
+}
+
+bool qemu_hooks_ram(QemuHooks *hooks)
+{
+    if (hooks->state == QEMU_HOOKS_HELD) {
+        g_byte_array_append(hooks->out, hooks->held->data, hooks->held->len);
+        set_state(hooks, QEMU_HOOKS_OPEN);
+    }
+    return hooks->state == QEMU_HOOKS_OPEN;
+}
+
+void qemu_hooks_release(QemuHooks *hooks)
+{
+    if (hooks->state == QEMU_HOOKS_PAUSED) {
+        g_byte_array_append(hooks->out, hooks->held->data, hooks->held->len);
+        set_state(hooks, QEMU_HOOKS_NONE);
+    }
+}
