@@ -82,8 +82,8 @@ static bool open_as_source(RdmaConn *conn, GError **error)
     id = rdma_connect_again(conn, conn->v1->back_events, &limits, "return path", data, sizeof(data),
                             deadline, &ep, error);
     if (!id) {
-        g_prefix_error(error, "the return path (is the return-path capability on at the "
-                              "destination, too?): ");
+        g_prefix_error(error, "the return path (stock QEMU has one by rdma from 8.0 on, and with "
+                              "the return-path capability on at the destination, too): ");
         return false;
     }
     make_channel(conn, id, ep);

@@ -79,7 +79,8 @@ VMF_API VmfFile *vmf_session_get_file(VmfSession *session);
  * Whether the peer is stock QEMU, which is found out when the connection is made
  * (rdma: only; see docs/stock-qemu.md). The stream must then be QEMU's own. Hooks
  * in its section of RAM say when RAM is saved: a source puts one before it saves pages, and
- * the next bytes of the stream end what the hook began. There is no hand-over: on
+ * what comes next in the stream ends what the hook began (the peer is told of hooks only where
+ * RAM comes). There is no hand-over: on
  * the source vmf_session_complete() returns when everything has arrived, on the
  * destination when the source has hung up in good order.
  */

@@ -172,7 +172,7 @@ struct VmfConn {
      */
     const VmfRamBlock *const *blocks;
     unsigned block_count;
-    /* Foreign, source: bytes of each that are in use, by the stream; before the first hook ends. */
+    /* Foreign, source: bytes of each that are in use, by the stream; before the first hook. */
     const uint64_t *block_lengths;
 
     /* Filled by the transport. */
@@ -331,8 +331,8 @@ typedef struct VmfTransport {
     void (*listener_ram)(VmfTransportListener *listener, VmfRamBlocks *blocks);
     /*
      * Foreign connections, source, channel threads: stream bytes. With `hook' they end in
-     * one, and everything until the next sync is RAM's; otherwise they may wait for company until
-     * then.
+     * one, and everything until the next stream bytes is RAM's; otherwise they may wait for
+     * company, a few milliseconds, or until the next sync.
      */
     bool (*send_stream)(VmfConn *conn, unsigned channel, const uint8_t *data, size_t size,
                         bool hook, GError **error);

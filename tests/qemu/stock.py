@@ -133,6 +133,27 @@ def another_ram_size(to):
         target.end()
 
 
+def no_return_path(to):
+    """Before 8.0 stock QEMU has the capability, and over rdma no return path."""
+    uri = next_uri()
+    target = incoming(to, uri)
+    try:
+        guest.capability(return_path=True)
+        guest.migrate(uri + (",connect-timeout=3s" if guest.qemu == QEMU else ""))
+        info = guest.await_migration()
+        if info["status"] != "failed":
+            raise Failure(f"{info}")
+        runs_on()
+        if guest.qemu == QEMU and "has one by rdma from 8.0 on" not in info["error-desc"]:
+            raise Failure(f"no clear error: {info}")
+        # A source that hangs up at once has not begun: then the destination goes on listening.
+        if to == QEMU and not target.alive() and "made no connection for them" not in target.output():
+            raise Failure(f"it ended with {target.host.status(target.process)}:\n{target.output()}")
+    finally:
+        guest.capability(return_path=False)
+        target.end()
+
+
 def check_move(to, pin_all, stopped):
     names = {QEMU: "vmferry", STOCK: "stock"}
     title = (f"{names[guest.qemu]} to {names[to]}, {'pin-all' if pin_all else 'chunk'}, "
@@ -143,7 +164,8 @@ def check_move(to, pin_all, stopped):
 def check_failures(to):
     names = {QEMU: "vmferry", STOCK: "stock"}
     for title, function in (("cancelled", cancelled), ("destination killed", destination_killed),
-                            ("another RAM size", another_ram_size)):
+                            ("another RAM size", another_ram_size),
+                            ("no return path", no_return_path)):
         check(f"{names[guest.qemu]} to {names[to]}: {title}", function, to)
 
 

@@ -137,8 +137,15 @@ ssize_t destination_write(QIOChannelVmferry *rioc, const struct iovec *iov, size
                           Error **errp)
 {
     g_autoptr(GError) error = NULL;
-    ssize_t done = channel_put(rioc->back, iov, niov, false, &error);
+    ssize_t done;
 
+    if (!rioc->back) { /* the stream may ask for one all the same */
+        incoming_failed(
+            "the source, which is stock QEMU, asks for answers, but made no connection for "
+            "them: before 8.0 its return path does not work by rdma; turn the return-path "
+            "capability off there");
+    }
+    done = channel_put(rioc->back, iov, niov, false, &error);
     if (done < 0) {
         rioc->write_failed = true;
         error_setg(errp, "vmferry: %s", error->message);
