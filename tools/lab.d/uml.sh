@@ -5,6 +5,9 @@
 BOOT_SECONDS=60
 RUN=$LAB_RUN/$LAB_NAME
 
+# shellcheck source=tools/lab.d/cpu.sh
+. "$LAB_PARTS/cpu.sh"
+
 host_dir() {
     echo "$RUN/host$1"
 }
@@ -50,15 +53,20 @@ start_host() {
         inside=(ip netns exec "$(cat "$RUN/netns")")
         vector=("vec0:transport=raw,ifname=lab$number,depth=256,gro=0,mtu=9000")
     fi
+    # Labs that start at the same time choose one after the other.
+    exec 7>"$LAB_RUN/cpus"
+    flock 7
+    choose_cpu >"$dir/cpu"
     # The fifo is opened for both ways, so that it neither blocks nor ends.
     # A session of its own: one kill ends the kernel and all its helpers.
-    TMPDIR=${VMFERRY_LAB_MEMORY:-/dev/shm} HOME=$dir/home setsid "${inside[@]}" "$KERNEL" mem="$MEM" \
+    TMPDIR=${VMFERRY_LAB_MEMORY:-/dev/shm} HOME=$dir/home setsid "${inside[@]}" taskset -c "$(cat "$dir/cpu")" "$KERNEL" mem="$MEM" \
         rootfstype=hostfs rootflags=/ ro init="$LAB_PARTS/init.sh" \
         con=null con0=fd:0,fd:1 quiet "${vector[@]}" \
         lab.out="$dir" lab.host="$number" lab.hosts="$HOSTS" lab.device="$DEVICE" lab.cwd="$PWD" \
-        <>"$dir/in" >"$dir/console" 2>&1 &
+        <>"$dir/in" >"$dir/console" 2>&1 7>&- &
     echo $! >"$dir/pid"
     disown $!
+    exec 7>&-
 }
 
 await_host() {
