@@ -22,6 +22,16 @@ check() {
     rm -f "$log"
 }
 
+# Waits until what writes to FILE says that it listens. The file must not be there from the last time:
+# the process that is to write it may start late.
+await_listening() { # FILE
+    for _ in $(seq 200); do
+        grep -q '^listening' "$1" 2>/dev/null && return 0
+        sleep 0.05
+    done
+    return 1
+}
+
 # fails_saying PATTERN CMD...: the command must fail, and say so.
 fails_saying() {
     local pattern=$1 output

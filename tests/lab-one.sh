@@ -9,14 +9,6 @@ BUILD=${VMFERRY_BUILD:?where the build is}
 VMFERRY=$BUILD/tools/vmferry
 PORT=5000
 
-# Waits until what writes to that file says that it listens.
-await_listener() {
-    for _ in $(seq 100); do
-        grep -q '^listening' "$1" 2>/dev/null && return
-        sleep 0.1
-    done
-}
-
 # bench DESTINATION-OPTIONS SOURCE-OPTIONS [ARGUMENT...]: one verified run between two processes,
 # at this host's address or at $listen and to $address.
 bench() {
@@ -26,7 +18,7 @@ bench() {
     PORT=$((PORT + 1))
     timeout 120 "$VMFERRY" bench --listen "$there:$PORT$there_options" --once >"/tmp/listen.$PORT" 2>&1 &
     listener=$!
-    await_listener "/tmp/listen.$PORT"
+    await_listening "/tmp/listen.$PORT"
     timeout 120 "$VMFERRY" bench "$here:$PORT$here_options" --verify --progress none "$@" || status=$?
     if [ $status != 0 ]; then
         kill $listener 2>/dev/null
@@ -80,7 +72,7 @@ strangers() {
     local listener status=0 silent
     timeout 100 "$VMFERRY" bench --listen "rdma:$LAB_ADDR:4999,connect-timeout=2s" --once >/tmp/strangers 2>&1 &
     listener=$!
-    await_listener /tmp/strangers
+    await_listening /tmp/strangers
     timeout 5 rping -c -a "$LAB_ADDR" -p 4999 -C 1 >/dev/null 2>&1
     stranger 3 garbage || status=1
     stranger 3 channel || status=1
@@ -143,7 +135,7 @@ result_as_documented() {
     local listener status=0
     timeout 100 "$VMFERRY" bench --listen "rdma:$LAB_ADDR:4997" >/tmp/listen.json 2>&1 &
     listener=$!
-    await_listener /tmp/listen.json
+    await_listening /tmp/listen.json
     timeout 100 "$VMFERRY" bench "rdma:$LAB_ADDR:4997" --channels 1,2 --raw --ram 16M --rounds 2 --devices 2x3M,job-delay=3ms,slow=1 \
         --device-ways channels,stream --verify --json /tmp/result.json --plot /tmp/result.svg || status=$?
     kill $listener

@@ -21,11 +21,7 @@ listen() {
     rm -f "$LOGS/destination" # its last line would be taken for this one's
     "$LAB" run -h 2 -t 200 -- "$VMFERRY" bench --listen "rdma:10.77.0.2:$PORT,timeout=3s,connect-timeout=20s" "$@" >"$LOGS/destination" 2>&1 &
     LISTENER=$!
-    for _ in $(seq 100); do
-        grep -q listening "$LOGS/destination" 2>/dev/null && return 0
-        sleep 0.1
-    done
-    return 1
+    await_listening "$LOGS/destination"
 }
 
 source_run() {

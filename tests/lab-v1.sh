@@ -11,14 +11,6 @@ PEER=$BUILD/tests/v1-peer
 FILE=/tmp/small.mig
 PORT=6000
 
-# The file must not be there from the last time: the process that is to write it may start late.
-await_line() { # FILE
-    for _ in $(seq 100); do
-        grep -q '^listening' "$1" 2>/dev/null && return
-        sleep 0.05
-    done
-}
-
 # receive EXPECTED-STATUS HOW...: a source that errs, against vmferry receive.
 receive() {
     local expected=$1 status=0 receiver
@@ -27,7 +19,7 @@ receive() {
     rm -f "$FILE.new" /tmp/receive.log
     timeout 30 "$VMFERRY" receive "rdma:$LAB_ADDR:$PORT,connect-timeout=3s${OPTIONS:-}" --save "$FILE.new" >/tmp/receive.log 2>&1 &
     receiver=$!
-    await_line /tmp/receive.log
+    await_listening /tmp/receive.log
     timeout 30 "$PEER" source "$LAB_ADDR" "$PORT" "$@" >/tmp/peer.log 2>&1
     wait $receiver || status=$?
     if [ $status != "$expected" ]; then
@@ -49,7 +41,7 @@ send() {
     rm -f /tmp/peer.log
     timeout 30 "$PEER" destination "$LAB_ADDR" "$PORT" "$@" >/tmp/peer.log 2>&1 &
     listener=$!
-    await_line /tmp/peer.log
+    await_listening /tmp/peer.log
     timeout 30 "$VMFERRY" send --load "$FILE" "rdma:$LAB_ADDR:$PORT" >/tmp/send.log 2>&1 || status=$?
     wait $listener
     if [ $status != "$expected" ]; then
@@ -149,7 +141,7 @@ strangers() {
     rm -f "$FILE.new" /tmp/receive.log
     timeout 60 "$VMFERRY" receive "rdma:$LAB_ADDR:5999,connect-timeout=2s" --save "$FILE.new" >/tmp/receive.log 2>&1 &
     receiver=$!
-    await_line /tmp/receive.log
+    await_listening /tmp/receive.log
     for how in "version 0" "version 2" "version 12345" "word 0 4" "skip 0" "leave 0" "error 0"; do
         # shellcheck disable=SC2086
         timeout 10 "$PEER" source "$LAB_ADDR" 5999 $how
