@@ -70,7 +70,6 @@ bool v1_await_stream(RdmaConn *conn, GError **error)
             return false;
         }
         if (v1->message) {
-            v1->has_message = true;
             conn->listener = NULL;
             return check_first(channel, &header, v1->message, v1->message_size, error) &&
                    v1_adopt_back(conn, error);
@@ -350,11 +349,11 @@ static bool handle_all(RdmaChannel *channel, GError **error)
 {
     V1 *v1 = channel->conn->v1;
 
-    if (v1->has_message) {
+    if (v1->message) {
         const V1Header header = {.type = V1_QEMU_FILE};
+        const uint8_t *message = g_steal_pointer(&v1->message);
 
-        v1->has_message = false;
-        if (!handle_message(channel, &header, v1->message, v1->message_size, error) ||
+        if (!handle_message(channel, &header, message, v1->message_size, error) ||
             !finish_message(channel, v1->message_slot, error)) {
             return false;
         }

@@ -512,7 +512,7 @@ bool v1_wait(VmfConn *base, unsigned number, int wake_fd, GError **error)
         if (v1->staged && v1->ready) {
             timeout_ms = MIN(timeout_ms, (int)(linger_us(v1) / 1000) + 1);
         }
-        if (!writer_sleep(channel, timeout_ms, wake_fd, &woken, error) || !pump(channel, error)) {
+        if (!writer_sleep(channel, timeout_ms, wake_fd, &woken, error)) {
             return false;
         }
         if (!woken && !v1->hung_up && channel->ep->progress == before &&

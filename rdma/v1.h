@@ -44,10 +44,10 @@ struct V1 {
     uint64_t stage_until; /* it may be written again when that many requests are completed */
 
     /* Destination. */
-    bool has_message; /* the first one, which was taken to see whether the peer is in earnest */
+    const uint8_t
+        *message; /* the first one, taken to see whether the peer is in earnest; or NULL */
     unsigned message_slot;
     size_t message_size;
-    const uint8_t *message;
     uint64_t *starts;   /* of each block, in the address space that this side names to S */
     V1Regions *regions; /* not with pin-all */
 

@@ -39,29 +39,21 @@ static bool check_blocks(VmfSession *s, GError **error)
     return true;
 }
 
-static bool submit_stream(SessionChannel *channel, const uint8_t *data, size_t size, bool hook,
-                          GError **error)
+/* Sends the bytes, and leaves none there. */
+static bool submit_stream(SessionChannel *channel, GByteArray *bytes, bool hook, GError **error)
 {
     VmfSession *s = channel->session;
 
-    if (!size || !session_submit_fill(s, channel, error)) {
-        return !size;
+    if (!bytes->len) {
+        return true;
+    }
+    if (!session_submit_fill(s, channel, error)) {
+        return false;
     }
     channel->fill->kind = PAYLOAD_STREAM;
-    channel->fill->stream.data = g_memdup2(data, size);
-    channel->fill->stream.size = size;
+    channel->fill->stream.data = g_byte_array_steal(bytes, &channel->fill->stream.size);
     channel->fill->stream.hook = hook;
     return session_submit_fill(s, channel, error);
-}
-
-/* Sends what of the stream may go. */
-static bool submit_out(VmfSession *s, bool hook, GError **error)
-{
-    GByteArray *out = s->hooks.out;
-    bool ok = submit_stream(&s->channels[0], out->data, out->len, hook, error);
-
-    g_byte_array_set_size(out, 0);
-    return ok;
 }
 
 bool foreign_source_item(void *opaque, const QemuItem *item, GError **error)
@@ -80,34 +72,48 @@ bool foreign_begin_ram(VmfSession *s, GError **error)
                     "stock QEMU takes RAM only behind a hook in the stream's section of RAM");
         return false;
     }
-    return submit_out(s, true, error);
+    return submit_stream(&s->channels[0], s->hooks.out, true, error);
+}
+
+static bool put_forth(VmfSession *s, const struct iovec *iov, unsigned iovcnt, GError **error)
+{
+    for (unsigned i = 0; i < iovcnt; i++) {
+        if (qemu_stream_scan(s->qemu, iov[i].iov_base, iov[i].iov_len, false, error) < 0) {
+            return false;
+        }
+    }
+    return check_blocks(s, error) && submit_stream(&s->channels[0], s->hooks.out, false, error);
+}
+
+static bool put_back(VmfSession *s, const struct iovec *iov, unsigned iovcnt, GError **error)
+{
+    g_autoptr(GByteArray) bytes = g_byte_array_new();
+
+    for (unsigned i = 0; i < iovcnt; i++) {
+        g_byte_array_append(bytes, iov[i].iov_base, (guint)iov[i].iov_len);
+    }
+    return submit_stream(s->back, bytes, false, error);
 }
 
 bool foreign_put_stream(VmfSession *s, const struct iovec *iov, unsigned iovcnt, GError **error)
 {
-    g_autoptr(GByteArray) gathered = NULL;
-
     if (session_failed(s)) {
         return session_report(s, error);
     }
-    gathered = g_byte_array_new();
-    for (unsigned i = 0; i < iovcnt; i++) {
-        g_byte_array_append(gathered, iov[i].iov_base, (guint)iov[i].iov_len);
-    }
     g_mutex_lock(&s->lock);
-    s->stream_bytes += gathered->len;
-    g_mutex_unlock(&s->lock);
-    if (s->role == VMF_ROLE_DESTINATION) {
-        return submit_stream(s->back, gathered->data, gathered->len, false, error);
+    for (unsigned i = 0; i < iovcnt; i++) {
+        s->stream_bytes += iov[i].iov_len;
     }
-    return qemu_stream_scan(s->qemu, gathered->data, gathered->len, false, error) >= 0 &&
-           check_blocks(s, error) && submit_out(s, false, error);
+    g_mutex_unlock(&s->lock);
+    return s->role == VMF_ROLE_SOURCE ? put_forth(s, iov, iovcnt, error)
+                                      : put_back(s, iov, iovcnt, error);
 }
 
 bool foreign_settle(VmfSession *s, GError **error)
 {
     qemu_hooks_release(&s->hooks);
-    return submit_out(s, false, error) && session_sync(s, true, error);
+    return submit_stream(&s->channels[0], s->hooks.out, false, error) &&
+           session_sync(s, true, error);
 }
 
 /* --- the return path --- */
