@@ -4,6 +4,7 @@
 #include <gmodule.h>
 
 #include "rdma.h"
+#include "verbs.h"
 
 static const VmfOptionSpec options[] = {
     {.name = "registration",
@@ -52,6 +53,16 @@ static const VmfOptionSpec options[] = {
     {0},
 };
 
+/* librdmacm's first event channel has it and libibverbs look for devices and load every driver. */
+static void prepare(void)
+{
+    struct rdma_event_channel *events = rdma_create_event_channel();
+
+    if (events) {
+        rdma_destroy_event_channel(events);
+    }
+}
+
 static const VmfTransport transport = {
     .size = sizeof(VmfTransport),
     .abi_version = VMF_TRANSPORT_ABI,
@@ -85,6 +96,7 @@ static const VmfTransport transport = {
     .raw_write = rdma_raw_write,
     .device_memory = rdma_device_memory,
     .listener_ram = rdma_listener_ram,
+    .prepare = prepare,
 };
 
 G_MODULE_EXPORT const VmfTransport *vmf_transport_entry(void);

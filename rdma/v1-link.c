@@ -200,6 +200,13 @@ bool v1_probe(RdmaChannel *channel, GError **error)
         return false;
     }
     if (ep->completed >= v1->probe && ep->queue_used < ep->queue_size) {
+        /*
+         * A thread also wakes for a completion that it has already seen. A probe for each such
+         * waking would complete, and wake it again.
+         */
+        if (now - v1->probed_at < (gint64)base->heartbeat_ms * G_TIME_SPAN_MILLISECOND) {
+            return true;
+        }
         v1->probe = ep->posted + 1;
         v1->probed_at = now;
         return v1_post_empty_write(channel, error);

@@ -135,6 +135,29 @@ destination_order() {
     return $status
 }
 
+packets_sent() {
+    cat /sys/class/infiniband/*/ports/1/hw_counters/sent_pkts
+}
+
+# Whether a peer is there is asked once in a heartbeat, not each time that the asking itself completes.
+slow_peers() {
+    local RAM_PACKETS=2048 # the small guest's 8 MiB, of 4 KiB each, which a file's send sends
+    local status=0 message before packets
+    for message in 0 1 2 3 4 5; do
+        before=$(packets_sent)
+        send 0 slow $message || status=1
+        packets=$(($(packets_sent) - before))
+        [ $packets -lt $((RAM_PACKETS + 200)) ] || { echo "a destination slow with message $message: $packets packets" && status=1; }
+    done
+    for message in 1 2 3 4 5 6; do
+        before=$(packets_sent)
+        receive 0 slow $message || status=1
+        packets=$(($(packets_sent) - before))
+        [ $packets -lt 200 ] || { echo "a source slow with message $message: $packets packets" && status=1; }
+    done
+    return $status
+}
+
 # What is no version-1 source must not disturb a listener that waits for one.
 strangers() {
     local receiver status=0
@@ -159,6 +182,7 @@ strangers() {
 check "version 1: a small guest into a file, and out of it" a_migration
 check "version 1: a source whose chunks are larger, and one whose are seen to be small" chunk_sizes
 check "version 1: a listener survives what is no migration" strangers
+check "version 1: a peer that is slow is left in peace" slow_peers
 check "version 1: a source's messages with each field broken" source_words
 check "version 1: a source's messages left out, doubled, given up" source_order
 check "version 1: a destination's messages with each field broken" destination_words

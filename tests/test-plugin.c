@@ -5,13 +5,21 @@
 
 /* TEST_SCHEME names the scheme; one of the others may be defined to make it wrong. */
 
+static bool prepared;
+
+static void prepare(void)
+{
+    prepared = true;
+}
+
 static VmfConn *none_connect(const VmfUri *uri, const uint8_t uuid[VMF_UUID_BYTES],
                              GCancellable *cancel, GError **error)
 {
     (void)uri;
     (void)uuid;
     (void)cancel;
-    g_set_error(error, VMF_ERROR, VMF_ERROR_UNSUPPORTED, "a test plugin connects to nothing");
+    g_set_error(error, VMF_ERROR, VMF_ERROR_UNSUPPORTED, "a test plugin connects to nothing%s",
+                prepared ? ", though it is prepared" : "");
     return NULL;
 }
 
@@ -78,6 +86,7 @@ static const VmfTransport transport = {
     NEVER(revoke),
 #endif
     NEVER(close),
+    .prepare = prepare,
 };
 
 #ifdef TEST_NO_ENTRY

@@ -139,6 +139,45 @@ static void find__takes_an_older_plugin_without_what_was_added_later(void **stat
     assert_false(VMF_TRANSPORT_HAS(old, raw_write));
 }
 
+static void assert_connects_to_nothing(const VmfTransport *transport, const char *message)
+{
+    g_autoptr(GError) error = NULL;
+
+    assert_null(transport->connect(NULL, NULL, NULL, &error));
+    assert_string_equal(error->message, message);
+}
+
+static void prepare__lets_the_plugin_load_what_it_needs(void **state)
+{
+    const VmfTransport *found = vmf_transport_find("prepares", NULL);
+
+    (void)state;
+    assert_non_null(found);
+    assert_connects_to_nothing(found, "a test plugin connects to nothing");
+    assert_true(vmf_transport_prepare("prepares", NULL));
+    assert_connects_to_nothing(found, "a test plugin connects to nothing, though it is prepared");
+}
+
+/* Built in, and older than the callback: there is nothing to do. */
+static void prepare__asks_nothing_of_a_transport_without_it(void **state)
+{
+    const VmfTransport *old = vmf_transport_find("old", NULL);
+
+    (void)state;
+    assert_true(vmf_transport_prepare("tcp", NULL));
+    assert_true(vmf_transport_prepare("old", NULL));
+    assert_connects_to_nothing(old, "a test plugin connects to nothing");
+}
+
+static void prepare__says_that_there_is_no_such_transport(void **state)
+{
+    g_autoptr(GError) error = NULL;
+
+    (void)state;
+    assert_false(vmf_transport_prepare("none-such", &error));
+    assert_true(g_error_matches(error, VMF_ERROR, VMF_ERROR_PLUGIN));
+}
+
 /* A folder with one file of that name and content. */
 static char *folder_with(const char *name, const char *content, char **file)
 {
@@ -305,6 +344,9 @@ int main(void)
         TEST(find__from_many_threads_gives_one_table),
         TEST(find__refuses_a_wrong_plugin_and_says_why),
         TEST(find__takes_an_older_plugin_without_what_was_added_later),
+        TEST(prepare__lets_the_plugin_load_what_it_needs),
+        TEST(prepare__asks_nothing_of_a_transport_without_it),
+        TEST(prepare__says_that_there_is_no_such_transport),
         TEST(find__names_the_packages_when_rdma_is_missing_or_does_not_load),
         TEST(find__searches_the_path_in_order_and_nothing_else),
         TEST(find__in_a_build_tree_looks_beside_the_library),

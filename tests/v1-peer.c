@@ -9,6 +9,7 @@
  *         twice M    sends it twice
  *         error M    sends ERROR instead, and hangs up
  *         leave M    hangs up instead
+ *         slow M     no error: it sends it late
  *         version V  private data of that version
  *         far        no error: it writes far from what it asked for, within a chunk of 4 MiB
  *         apart      no error: it asks for and writes the first and the third MiB
@@ -35,6 +36,7 @@
 #define BLOCK_BYTES 0x400000 /* of each of the two RAM blocks */
 #define HANG_SECONDS 20
 #define LOAD_MS 1000
+#define SLOW_US (2 * G_TIME_SPAN_SECOND)
 
 enum { EXIT_ERROR = 2, EXIT_LEFT = 3 };
 
@@ -125,6 +127,9 @@ static void send_message(V1Type type, const void *body, size_t size)
         send_bytes(V1_HEADER_BYTES);
         rdma_disconnect(peer.id);
         exit(0);
+    }
+    if (goes_wrong("slow")) {
+        g_usleep(SLOW_US);
     }
     v1_header_encode(&header, size, peer.buffers);
     memcpy(peer.buffers + V1_HEADER_BYTES, body, size);

@@ -274,6 +274,16 @@ const VmfTransport *vmf_transport_find(const char *scheme, GError **error)
     return transport;
 }
 
+bool vmf_transport_prepare(const char *scheme, GError **error)
+{
+    const VmfTransport *transport = vmf_transport_find(scheme, error);
+
+    if (transport && VMF_TRANSPORT_HAS(transport, prepare)) {
+        transport->prepare();
+    }
+    return transport != NULL;
+}
+
 /* Loads every plugin of a directory; one that does not load is not there. */
 static void load_all(const char *path)
 {

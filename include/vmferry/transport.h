@@ -339,6 +339,12 @@ typedef struct VmfTransport {
     /* Foreign connections, the session's thread: makes the return path, or says that there is none.
      */
     bool (*open_back)(VmfConn *conn, GError **error);
+    /*
+     * Loads what the first connection would load otherwise, as libibverbs does its device drivers.
+     * May be called at any time and by several threads; fails silently, for then the connection
+     * says why. NULL: there is nothing to load.
+     */
+    void (*prepare)(void);
 } VmfTransport;
 
 /* Whether a transport's table, as long as its plugin made it, has an optional member set. */
@@ -361,6 +367,12 @@ typedef const VmfTransport *(*VmfTransportEntry)(void);
  * to be packaged apart, which package to install. Thread safe; never unloaded.
  */
 VMF_API const VmfTransport *vmf_transport_find(const char *scheme, GError **error);
+/*
+ * vmf_transport_find(), and whatever the transport loads itself for its first connection: for a
+ * program's start, so that no migration waits for it and it is done before a chroot or a sandbox.
+ * With rdma: some milliseconds. Thread safe. False: there is no such transport.
+ */
+VMF_API bool vmf_transport_prepare(const char *scheme, GError **error);
 /* Registers a transport from within the program (tests, VMMs with their own). Static table. */
 VMF_API bool vmf_transport_register(const VmfTransport *transport, GError **error);
 /* Every scheme that can be had: NULL-terminated, free with g_strfreev(). */

@@ -10,7 +10,7 @@
  *   source.c       RAM, the stream and its end, connecting
  *   destination.c  the stream, holding back its newest byte, accepting
  *   blocks.c       QEMU's RAM blocks as vmferry's
- *   start.c        URI and capabilities
+ *   start.c        URI and capabilities; what is loaded ahead
  *   switchover.c   when the VM is stopped
  *   ending.c       sessions are ended behind QEMU's back, which must not wait
  *   hooks.c        what QEMU 7.2 calls: QEMUFileHooks

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What both ways of starting a migration have in common. */
+/* What both ways of starting a migration have in common, and what is done for it ahead. */
 
 #include "glue.h"
 
 #include "compat.h"
 
 #include "qemu/cutils.h"
+#include "qemu/module.h"
+#include "qemu/notify.h"
 
 VmfUri *glue_parse_uri(const char *host_port, Error **errp)
 {
@@ -40,3 +42,24 @@ bool glue_can_migrate(Error **errp)
     }
     return true;
 }
+
+/* --- ahead --- */
+
+/*
+ * The plugin, and the device drivers that libibverbs loads for its first connection: when QEMU
+ * starts, so that no migration waits for them, and before QEMU gives up the file system and its
+ * rights (-chroot, -runas). What goes wrong is said by the migration that needs it.
+ */
+static void machine_done(Notifier *notifier, void *unused)
+{
+    vmf_transport_prepare("rdma", NULL);
+}
+
+static Notifier on_machine_done = {.notify = machine_done};
+
+static void await_machine(void)
+{
+    qemu_add_machine_init_done_notifier(&on_machine_done);
+}
+
+type_init(await_machine)
