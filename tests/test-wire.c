@@ -169,11 +169,33 @@ static void stream__keeps_bytes_behind_their_sync(void **state)
     /* Around the end of the ring. */
     memset(big, 'x', sizeof(big));
     stream_put(&ring, big, sizeof(big), 7);
-    stream_take(&ring, NULL, sizeof(big));
+    stream_take(&ring, NULL, sizeof(big) - 1);
     stream_put(&ring, "0123456", 7, 7);
-    assert_int_equal(stream_readable(&ring, 7), 7);
-    stream_take(&ring, bytes, 7);
-    assert_memory_equal(bytes, "0123456", 7);
+    assert_int_equal(stream_readable(&ring, 7), 8);
+    assert_int_equal(stream_piece(&ring, 100, &piece, &sync), 4); /* the rest is at the start */
+    assert_memory_equal(piece, "x012", 4);
+    stream_take(&ring, bytes, 8);
+    assert_memory_equal(bytes, "x0123456", 8);
+    stream_clear(&ring);
+}
+
+/* Its memory is touched as far as bytes wait in it, however many go through. */
+static void stream__begins_at_the_start_again_when_it_is_empty(void **state)
+{
+    StreamRing ring = {0};
+    const uint8_t *piece;
+    uint64_t sync;
+
+    (void)state;
+    for (unsigned i = 0; i < 3; i++) {
+        stream_put(&ring, "abc", 3, 0);
+        stream_put(&ring, "def", 3, 0);
+        assert_int_equal(stream_piece(&ring, 100, &piece, &sync), 6);
+        assert_ptr_equal(piece, ring.data);
+        assert_memory_equal(piece, "abcdef", 6);
+        stream_take(&ring, NULL, 6);
+    }
+    assert_int_equal(ring.head, 18);
     stream_clear(&ring);
 }
 
@@ -187,6 +209,7 @@ int main(void)
         cmocka_unit_test(error_text__is_made_printable),
         cmocka_unit_test(tcp__preamble_and_records_match_their_vectors),
         cmocka_unit_test(stream__keeps_bytes_behind_their_sync),
+        cmocka_unit_test(stream__begins_at_the_start_again_when_it_is_empty),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -18,10 +18,14 @@ uint64_t stream_newest_sync(const StreamRing *ring)
     return last ? last->sync : ring->sync;
 }
 
+static size_t place_of(const StreamRing *ring, uint64_t position)
+{
+    return (size_t)((position - ring->origin) % STREAM_RING);
+}
+
 void stream_put(StreamRing *ring, const void *data, size_t size, uint64_t sync)
 {
-    size_t at = (size_t)(ring->head % STREAM_RING);
-    size_t first = MIN(size, STREAM_RING - at);
+    size_t at, first;
 
     g_assert(size <= stream_room(ring));
     if (!ring->data) {
@@ -33,6 +37,11 @@ void stream_put(StreamRing *ring, const void *data, size_t size, uint64_t sync)
         *mark = (StreamMark){.position = ring->head, .sync = sync};
         g_queue_push_tail(&ring->marks, mark);
     }
+    if (ring->head == ring->tail) {
+        ring->origin = ring->head;
+    }
+    at = place_of(ring, ring->head);
+    first = MIN(size, STREAM_RING - at);
     memcpy(ring->data + at, data, first);
     memcpy(ring->data, (const uint8_t *)data + first, size - first);
     ring->head += size;
@@ -67,7 +76,7 @@ size_t stream_readable(StreamRing *ring, uint64_t seen)
 size_t stream_piece(StreamRing *ring, size_t most, const uint8_t **data, uint64_t *sync)
 {
     const StreamMark *mark;
-    size_t at = (size_t)(ring->tail % STREAM_RING);
+    size_t at = place_of(ring, ring->tail);
     uint64_t size = MIN(ring->head - ring->tail, STREAM_RING - at);
 
     pass_marks(ring);
@@ -82,7 +91,7 @@ size_t stream_piece(StreamRing *ring, size_t most, const uint8_t **data, uint64_
 
 void stream_take(StreamRing *ring, void *into, size_t size)
 {
-    size_t at = (size_t)(ring->tail % STREAM_RING);
+    size_t at = place_of(ring, ring->tail);
     size_t first = MIN(size, STREAM_RING - at);
 
     g_assert(size <= ring->head - ring->tail);

@@ -23,6 +23,8 @@ typedef struct StreamRing {
     uint64_t tail; /* taken so far */
     GQueue marks;  /* StreamMark, owned, ascending */
     uint64_t sync; /* in force for the bytes at tail */
+    /* The position at the start of data. An empty ring begins there, in memory touched before. */
+    uint64_t origin;
 } StreamRing;
 
 typedef struct StreamMark {

@@ -368,9 +368,9 @@ typedef const VmfTransport *(*VmfTransportEntry)(void);
  */
 VMF_API const VmfTransport *vmf_transport_find(const char *scheme, GError **error);
 /*
- * vmf_transport_find(), and whatever the transport loads itself for its first connection: for a
- * program's start, so that no migration waits for it and it is done before a chroot or a sandbox.
- * With rdma: some milliseconds. Thread safe. False: there is no such transport.
+ * vmf_transport_find(), and whatever the transport loads itself for its first connection: called
+ * when a program starts, no migration waits for that. With rdma: it takes some milliseconds. Thread
+ * safe. False: there is no such transport.
  */
 VMF_API bool vmf_transport_prepare(const char *scheme, GError **error);
 /* Registers a transport from within the program (tests, VMMs with their own). Static table. */

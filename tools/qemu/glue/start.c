@@ -46,9 +46,8 @@ bool glue_can_migrate(Error **errp)
 /* --- ahead --- */
 
 /*
- * The plugin, and the device drivers that libibverbs loads for its first connection: when QEMU
- * starts, so that no migration waits for them, and before QEMU gives up the file system and its
- * rights (-chroot, -runas). What goes wrong is said by the migration that needs it.
+ * The plugin, and the device drivers that libibverbs loads for its first connection, when QEMU
+ * starts: no migration waits for them. What goes wrong is said by the migration that needs them.
  */
 static void machine_done(Notifier *notifier, void *unused)
 {
