@@ -10,7 +10,7 @@ import sys
 import time
 
 from checks import Failure, Vm, check, finish, wanted
-from moments import MODES, fast_again, go_on, must_have_failed, reach_with_retries
+from moments import MODES, fast_again, go_on, must_have_failed, reach_with_retries, run_on_if_unknown
 
 QEMU, GUEST = sys.argv[1:3]
 PART = sys.argv[3] if len(sys.argv) > 3 else ""
@@ -240,6 +240,8 @@ def destination_killed(moment, **capabilities):
     target = reach(moment, ",timeout=4s", **capabilities)
     target.kill()
     go_on(guest.vm, moment)
+    if moment == "stopped" and capabilities.get("return_path"):
+        run_on_if_unknown(guest.vm)
     must_have_failed(guest.vm)
     guest.move()
 
