@@ -4,7 +4,6 @@
 #include <gmodule.h>
 
 #include "rdma.h"
-#include "verbs.h"
 
 static const VmfOptionSpec options[] = {
     {.name = "registration",

@@ -10,7 +10,7 @@
  * Chunks that one request registers: long, for each costs a round trip while
  * nothing else may be said; not too long, for the destination never gives them
  * up again, and counts them in chunks of its own size, which it does not tell.
- * Measured on soft-RoCE, 256 MiB: 32 MiB take a sixth less time than 16 or 64.
+ * Measured on soft-RoCE, 256 MiB: 32 MiB take a sixth less time than 16, a quarter less than 64.
  */
 #define GROUP_BYTES (32u * 1024 * 1024)
 #define STRIPE_PIN_ALL (8u * 1024 * 1024)

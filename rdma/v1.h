@@ -44,8 +44,8 @@ struct V1 {
     uint64_t stage_until; /* it may be written again when that many requests are completed */
 
     /* Destination. */
-    const uint8_t
-        *message; /* the first one, taken to see whether the peer is in earnest; or NULL */
+    /* The first message, taken to see whether the peer is in earnest, until it is handled. */
+    const uint8_t *message;
     unsigned message_slot;
     size_t message_size;
     uint64_t *starts;   /* of each block, in the address space that this side names to S */

@@ -56,7 +56,7 @@ typedef struct WriterDialect {
     /* Waits until all were sent; until the destination has dealt with them. */
     bool (*flush_zero)(struct RdmaChannel *channel, GError **error);
     bool (*settle_zero)(struct RdmaChannel *channel, GError **error);
-    /* Nothing has come for a heartbeat: finds out whether the peer is there. NULL: others do. */
+    /* A waking brought nothing: is the peer there? Asks once in a heartbeat. NULL: others do. */
     bool (*probe)(struct RdmaChannel *channel, GError **error);
     /* Takes the connection's events, if these are not watched elsewhere (NULL). */
     bool (*take_events)(struct RdmaChannel *channel, GError **error);

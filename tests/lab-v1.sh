@@ -139,21 +139,25 @@ packets_sent() {
     cat /sys/class/infiniband/*/ports/1/hw_counters/sent_pkts
 }
 
+# sends_less PACKETS COMMAND...: it must work, and fewer packets than that go out meanwhile.
+sends_less() {
+    local most=$1 before packets
+    shift
+    before=$(packets_sent)
+    "$@" || return 1
+    packets=$(($(packets_sent) - before))
+    [ $packets -lt "$most" ] || { echo "$*: $packets packets" && return 1; }
+}
+
 # Whether a peer is there is asked once in a heartbeat, not each time that the asking itself completes.
 slow_peers() {
-    local RAM_PACKETS=2048 # the small guest's 8 MiB, of 4 KiB each, which a file's send sends
-    local status=0 message before packets
+    local status=0 message
+    local ram=2048 # packets of 4 KiB for the small guest's 8 MiB, all of which a file's send writes
     for message in 0 1 2 3 4 5; do
-        before=$(packets_sent)
-        send 0 slow $message || status=1
-        packets=$(($(packets_sent) - before))
-        [ $packets -lt $((RAM_PACKETS + 200)) ] || { echo "a destination slow with message $message: $packets packets" && status=1; }
+        sends_less $((ram + 200)) send 0 slow $message || status=1
     done
     for message in 1 2 3 4 5 6; do
-        before=$(packets_sent)
-        receive 0 slow $message || status=1
-        packets=$(($(packets_sent) - before))
-        [ $packets -lt 200 ] || { echo "a source slow with message $message: $packets packets" && status=1; }
+        sends_less 200 receive 0 slow $message || status=1
     done
     return $status
 }

@@ -89,9 +89,9 @@ def go_on(vm, moment):
         vm.qmp("migrate-continue", state="pre-switchover")
 
 
-def run_on_if_unknown(vm, timeout=60):
+def run_on_if_unknown(vm):
     """A destination that is killed behind the last byte may have had everything: nobody runs the VM until told."""
-    info = vm.await_migration(timeout)
+    info = vm.await_migration(60)
     if "outcome unknown" in info.get("error-desc", ""):
         if vm.qmp("query-status")["running"]:
             raise Failure(f"the guest runs here, and may run there:\n{vm.output()}")
