@@ -190,7 +190,8 @@ bool chunks_register_all(Chunks *chunks, GCancellable *cancel, VmfChannelCounter
 {
     PinJob job = {.chunks = chunks, .cancel = cancel};
     uint32_t total = chunks->first[chunks->block_count];
-    unsigned count_threads = (unsigned)CLAMP(get_nprocs(), 1, 8);
+    const int processors = get_nprocs();
+    unsigned count_threads = (unsigned)CLAMP(processors, 1, 8);
     PinWorker workers[8] = {0};
 
     count_threads = MIN(count_threads, MAX(total, 1));

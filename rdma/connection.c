@@ -258,7 +258,9 @@ static bool expect_event(const Connecting *c, enum rdma_cm_event_type wanted,
 
 static int left_ms(const Connecting *c)
 {
-    return (int)CLAMP((c->deadline - g_get_monotonic_time()) / 1000, 1, 60000);
+    const gint64 left = (c->deadline - g_get_monotonic_time()) / 1000;
+
+    return (int)CLAMP(left, 1, 60000);
 }
 
 static struct rdma_cm_id *resolve(const Connecting *c, struct sockaddr *address, GError **error)

@@ -139,7 +139,8 @@ unsigned rdma_default_channels(VmfConn *base)
 {
     RdmaConn *conn = rdma_conn(base);
     struct ibv_device_attr attr = {.max_qp = 64};
-    unsigned channels = (unsigned)CLAMP(get_nprocs(), 2, CHANNELS_DEFAULT_MAX);
+    const int processors = get_nprocs();
+    unsigned channels = (unsigned)CLAMP(processors, 2, CHANNELS_DEFAULT_MAX);
     uint64_t budget = rdma_own_budget(conn);
 
     if (ibv_query_device(conn->id->verbs, &attr) == 0 && attr.max_qp > 1) {

@@ -140,7 +140,9 @@ static bool flush_stream(RdmaChannel *channel, GError **error)
 /* How long the stream still waits for more. */
 static gint64 linger_us(const V1 *v1)
 {
-    return MAX(v1->staged_at + STREAM_LINGER_US - g_get_monotonic_time(), 0);
+    const gint64 left = v1->staged_at + STREAM_LINGER_US - g_get_monotonic_time();
+
+    return MAX(left, 0);
 }
 
 static bool stage_bytes(RdmaChannel *channel, const uint8_t *data, size_t size, GError **error)
@@ -511,7 +513,9 @@ bool v1_wait(VmfConn *base, unsigned number, int wake_fd, GError **error)
         int timeout_ms = (int)base->heartbeat_ms;
 
         if (v1->staged && v1->ready) {
-            timeout_ms = MIN(timeout_ms, (int)(linger_us(v1) / 1000) + 1);
+            const int linger_ms = (int)(linger_us(v1) / 1000) + 1;
+
+            timeout_ms = MIN(timeout_ms, linger_ms);
         }
         if (!writer_sleep(channel, timeout_ms, wake_fd, &woken, error)) {
             return false;

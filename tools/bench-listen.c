@@ -98,7 +98,7 @@ static bool serve_run(VmfSession *session, const BenchPlan *plan, const BenchMem
         vmf_put_be64(back, plan->verify ? bench_memory_hash(memory) : 0);
         vmf_put_be64(back, (uint64_t)(cpu * 1e6));
         vmf_put_be64(back, stats.own_bytes);
-        vmf_put_be64(back, bench_peak_resident() - MIN(bench_peak_resident(), plan->ram));
+        vmf_put_be64(back, bench_resident_above(plan->ram));
         vmf_put_be64(back, bench_devices_others_us(devices));
         vmf_file_flush(back, NULL);
         ok = vmf_file_at_end(file);

@@ -300,7 +300,7 @@ bool bench_run(const VmfUri *uri, const BenchOptions *options, const BenchPlan *
         ok = bench_devices_add(devices, run.session, error) && migrate(&run, error);
         row->seconds = row->bulk_seconds + row->rounds_seconds + row->flush_seconds;
         row->source_own = row->stats.own_bytes;
-        row->source_extra = bench_peak_resident() - MIN(bench_peak_resident(), plan->ram);
+        row->source_extra = bench_resident_above(plan->ram);
         if (!ok && error && !*error) {
             vmf_session_check(run.session, error);
         }

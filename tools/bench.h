@@ -133,6 +133,7 @@ bool bench_plot(const char *file, const BenchRow *rows, unsigned count, GError *
 
 /* --- bench-process.c --- */
 double bench_cpu_seconds(void);
-uint64_t bench_peak_resident(void);
+/* The most memory that was ever resident, without `ram' bytes of it. */
+uint64_t bench_resident_above(uint64_t ram);
 
 #endif

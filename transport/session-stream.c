@@ -168,7 +168,8 @@ static ssize_t get_stream(void *opaque, void *buffer, size_t size, uint64_t posi
         session_report(s, error);
         return VMF_IO_ERROR;
     }
-    part = MIN(size, stream_readable(&s->in_ring, session_seen_locked(s)));
+    part = stream_readable(&s->in_ring, session_seen_locked(s));
+    part = MIN(part, size);
     if (!part) {
         bool end = s->in_ended && s->in_ring.head == s->in_ring.tail;
 

@@ -160,8 +160,10 @@ static bool tcp_open_channels(VmfConn *base, GError **error)
 
 static unsigned default_channels(VmfConn *conn)
 {
+    const int processors = get_nprocs();
+
     (void)conn;
-    return (unsigned)CLAMP(get_nprocs(), 2, CHANNELS_DEFAULT_MAX);
+    return (unsigned)CLAMP(processors, 2, CHANNELS_DEFAULT_MAX);
 }
 
 static size_t get_parameters(VmfConn *conn, uint8_t buffer[64])
