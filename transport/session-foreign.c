@@ -210,6 +210,18 @@ void foreign_stream_ended(VmfConn *conn)
 {
     VmfSession *s = conn_session(conn);
 
+    /* A source that is killed hangs up like one that is through: the kernel does it in its name. */
+    if (s->role == VMF_ROLE_DESTINATION && !qemu_stream_ram_ended(s->qemu)) {
+        session_fail(s,
+                     g_error_new(VMF_ERROR, VMF_ERROR_PROTOCOL,
+                                 "%s hung up at offset %" G_GUINT64_FORMAT
+                                 " of QEMU's stream, where %s should come: its migration was "
+                                 "cancelled or failed, or its process has ended",
+                                 conn->peer, qemu_stream_position(s->qemu),
+                                 qemu_stream_awaits(s->qemu)),
+                     false);
+        return;
+    }
     g_mutex_lock(&s->lock);
     s->in_ended = true;
     session_update_readable_locked(s);

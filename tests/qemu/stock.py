@@ -6,7 +6,6 @@ One host of the lab, or host 1 of two with agent.py on host 2: then guests move 
 QEMU is Debian's, 7.2, whose rdma: knows no return path. One guest goes from check to check.
 """
 import os
-import signal
 import sys
 
 from checks import Failure, Remote, Vm, check, finish, wanted
@@ -79,21 +78,21 @@ def runs_on():
     guest.must_tick()
 
 
-def begun(to, **arguments):
+def begun(source, to):
     """A slow migration that has sent some RAM; the destination."""
     uri = next_uri()
-    target = incoming(to, uri, **arguments)
-    slow_start(guest, uri, 15 << 20)
+    target = incoming(to, uri)
+    slow_start(source, uri, 15 << 20)
     while True:
-        info = guest.qmp("query-migrate")
+        info = source.qmp("query-migrate")
         if info.get("status") != "active" and info.get("status") != "setup":
-            raise Failure(f"{info}\n{guest.output()}{target.output()}")
+            raise Failure(f"{info}\n{source.output()}{target.output()}")
         if info.get("ram", {}).get("transferred", 0) > 5 << 20:
             return target
 
 
 def cancelled(to):
-    target = begun(to)
+    target = begun(guest, to)
     try:
         guest.qmp("migrate_cancel")
         if guest.await_migration()["status"] != "cancelled":
@@ -104,16 +103,41 @@ def cancelled(to):
         target.end()
 
 
-def destination_killed(to):
-    target = begun(to)
+def destination_ends(to, end):
+    target = begun(guest, to)
     try:
-        target.kill(signal.SIGKILL)
+        end(target)
         if guest.qemu == QEMU:
             must_have_failed(guest)
         elif guest.await_migration()["status"] != "failed":
             raise Failure("it did not fail")
         runs_on()
     finally:
+        target.end()
+
+
+def destination_killed(to):
+    destination_ends(to, Vm.kill)
+
+
+def destination_quits(to):
+    """Its monitor listens while it receives; what a destination has for a cancel."""
+    destination_ends(to, lambda target: target.qmp("quit"))
+
+
+def source_killed(to):
+    """The destination ends and has not run. Ours says what happened."""
+    source = boot(guest.qemu)
+    target = begun(source, to)
+    try:
+        source.kill()
+        target.await_exit()
+        if to == QEMU and "hung up at offset" not in target.output():
+            raise Failure(f"it does not say why:\n{target.output()}")
+        if target.ticks():
+            raise Failure("the guest ran there")
+    finally:
+        source.end()
         target.end()
 
 
@@ -174,6 +198,7 @@ def check_failures(to):
     names = {QEMU: "vmferry", STOCK: "stock"}
     no_return_path = no_return_path_of_ours if guest.qemu == QEMU else no_return_path_of_stock
     for title, function in (("cancelled", cancelled), ("destination killed", destination_killed),
+                            ("destination quits", destination_quits), ("source killed", source_killed),
                             ("another RAM size", another_ram_size),
                             ("no return path", no_return_path)):
         check(f"{names[guest.qemu]} to {names[to]}: {title}", function, to)
