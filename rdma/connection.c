@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "rdma.h"
+#include "zero-ranges.h"
 #include "v1.h"
 
 #define CONNECT_TRY_MS 4000 /* for one address of several */
@@ -221,6 +222,7 @@ void rdma_channel_free(RdmaChannel *channel)
     writer_clear(channel);
     endpoint_free(channel->ep);
     device_clear(channel);
+    zero_ranges_clear(channel);
     destroy_id(channel->id);
     g_free(channel);
 }

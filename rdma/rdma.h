@@ -60,6 +60,7 @@ typedef struct RdmaChannel {
     /* Destination: the piece of device state that is arriving in messages. */
     uint8_t *device_at;
     uint64_t device_left;
+    GArray *zero_waiting; /* destination: see zero-ranges.h; or NULL */
 } RdmaChannel;
 
 struct RdmaConn {

@@ -8,6 +8,7 @@
 #include <vmferry/bytes.h>
 
 #include "rdma.h"
+#include "zero-ranges.h"
 
 bool serve_refused(RdmaChannel *channel, GError **error, const char *what)
 {
@@ -24,19 +25,19 @@ static bool handle_sync(RdmaChannel *channel, const EndpointMessage *message, GE
     if (!vmf_reader_done(&r)) {
         return serve_refused(channel, error, "a sync message that is not 8 bytes long");
     }
-    return base->host->sync_seen(base, channel->number, number, error);
+    return zero_ranges_settle(channel, error) &&
+           base->host->sync_seen(base, channel->number, number, error);
 }
 
 static bool handle_zero(RdmaChannel *channel, const EndpointMessage *message, GError **error)
 {
-    VmfConn *base = &channel->conn->base;
     ssize_t count = wire_range_count(message->size, error);
 
     for (ssize_t i = 0; i < count; i++) {
         WireRange range;
 
         wire_range_decode(message->body, (size_t)i, &range);
-        if (!base->host->zero_range(base, range.block, range.offset, range.length, error)) {
+        if (!zero_ranges_take(channel, range.block, range.offset, range.length, error)) {
             return false;
         }
     }
@@ -95,10 +96,14 @@ static bool handle_register(RdmaChannel *channel, const EndpointMessage *message
     for (unsigned i = 0; i < request.wanted; i++) {
         const WireChunk *name = &request.chunks[request.evicted + i];
         Chunk *chunk = &conn->chunks.chunks[conn->chunks.first[name->block] + name->index];
-        int err = chunk->mr
-                      ? 0
-                      : chunks_register(&conn->chunks, name->block, name->index, channel->counters);
+        int err;
 
+        if (!zero_ranges_before_registration(channel, name->block, name->index, error)) {
+            return false;
+        }
+        err = chunk->mr
+                  ? 0
+                  : chunks_register(&conn->chunks, name->block, name->index, channel->counters);
         results[i] = (WireResult){.status = (uint32_t)err, .rkey = err ? 0 : chunk->mr->rkey};
     }
     /* The source has at most half a window of requests unanswered, so there is room. */

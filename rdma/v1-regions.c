@@ -244,22 +244,40 @@ static uint64_t same_until(const V1Regions *regions, unsigned block, uint64_t at
     return MIN(at, end);
 }
 
-bool v1_regions_zero(V1Regions *regions, unsigned block, uint64_t offset, uint64_t length,
-                     GError **error)
+/* A range in one MiB that is registered. */
+static bool zero_registered(const V1Regions *regions, unsigned block, uint64_t offset, uint64_t end,
+                            GError **error)
 {
     VmfConn *conn = regions->conn;
-    const uint64_t end = offset + length;
+    const bool written = maybe_written(regions, block, offset >> MIB_SHIFT);
 
     for (uint64_t at = offset; at < end;) {
-        const uint64_t mib_end = MIN((at | (V1_CHUNK_BYTES - 1)) + 1, end);
-        const bool written = maybe_written(regions, block, at >> MIB_SHIFT);
-        const uint64_t until = written ? mib_end : same_until(regions, block, at, mib_end);
+        const uint64_t until = written ? end : same_until(regions, block, at, end);
 
         if ((written || !began_as_zero(regions, block, at)) &&
             !conn->host->zero_range(conn, block, at, until - at, error)) {
             return false;
         }
         at = until;
+    }
+    return true;
+}
+
+bool v1_regions_zero(V1Regions *regions, unsigned block, uint64_t offset, uint64_t length,
+                     GError **error)
+{
+    VmfConn *conn = regions->conn;
+    const uint64_t end = offset + length;
+
+    for (uint64_t at = offset, until; at < end; at = until) {
+        const uint64_t mib = at >> MIB_SHIFT;
+
+        until = MIN((at | (V1_CHUNK_BYTES - 1)) + 1, end);
+        if (!(find(regions, block, mib, mib)
+                  ? zero_registered(regions, block, at, until, error)
+                  : conn->host->release_range(conn, block, at, until - at, error))) {
+            return false;
+        }
     }
     return true;
 }

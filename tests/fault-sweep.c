@@ -145,6 +145,7 @@ static int migrate(const char *text)
 
     memset(here, 7, RAM / 2);
     vmf_ram_blocks_add(to.blocks, "ram", there, RAM, 4096, NULL);
+    vmf_ram_blocks_set_discardable(to.blocks);
     listen_uri = vmf_uri_parse(text, &error);
     to.listener = listen_uri ? vmf_listener_new(listen_uri, &error) : NULL;
     if (!to.listener) {

@@ -85,6 +85,7 @@ static const VmfConnHost host = {
     .device_sent = device_sent,
     .zero_range = zero_range,
     .ram_range = ram_range,
+    .release_range = zero_range, /* nothing of it was made ahead */
 };
 
 void side_init(Side *side, VmfConn *conn, unsigned channels, uint64_t max_inflight)

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* test-ram-scan.c -- what a scan finds in private and shared memory, and what it leaves alone */
 
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 #include <cmocka.h>
 #include <vmferry/ram.h>
@@ -382,6 +384,73 @@ static void zero__does_not_write_zero_pages(void **state)
     ram_clear(&ram);
 }
 
+/* --- giving back --- */
+
+static void release__leaves_the_rest_of_a_page(void **state)
+{
+    const uint64_t from = 10 * PAGE + 5, length = 40 * PAGE;
+    Ram ram;
+
+    (void)state;
+    ram_map_private(&ram, 64 * PAGE);
+    ram_init_block(&ram, 0, 64 * PAGE, PAGE);
+    memset(ram.memory, 0xaa, 64 * PAGE);
+    expect(&ram, "dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd");
+    vmf_ram_scan_release(ram.scan, ram.block, from, length);
+    assert_int_equal(resident(&ram), 64 - 39);
+    expect(&ram, "dddddddddddzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzdddddddddddddd");
+    assert_int_equal(resident(&ram), 64 - 39); /* what was given back counts as untouched again */
+    for (uint64_t at = 0; at < 64 * PAGE; at++) {
+        assert_int_equal(ram.memory[at], at < from || at >= from + length ? 0xaa : 0);
+    }
+    ram_clear(&ram);
+}
+
+/* A block that begins and ends within pages, and has all of itself released. */
+static void release__of_a_whole_odd_block(void **state)
+{
+    Ram ram;
+
+    (void)state;
+    ram_map_private(&ram, 64 * PAGE);
+    memset(ram.memory, 0xaa, 64 * PAGE);
+    ram_init_block(&ram, 100, 60 * PAGE + 1000, 512);
+    vmf_ram_scan_release(ram.scan, ram.block, 0, ram.block->length);
+    assert_int_equal(resident(&ram), 64 - 59);
+    for (uint64_t at = 0; at < 64 * PAGE; at++) {
+        assert_int_equal(ram.memory[at], at < 100 || at >= 100 + ram.block->length ? 0xaa : 0);
+    }
+    ram_clear(&ram);
+}
+
+/* Where nothing may be given back, or it would not pay, it is zeroed. */
+static void release__zeroes_where_it_cannot(void **state)
+{
+    (void)state;
+    for (unsigned kind = 0; kind < 3; kind++) {
+        const uint64_t length = kind == 0 ? 15 * PAGE : 32 * PAGE;
+        Ram ram;
+
+        if (kind == 1) {
+            ram_map_file(&ram, 32 * PAGE, MAP_SHARED);
+        } else {
+            ram_map_private(&ram, 32 * PAGE);
+        }
+        ram_init_block(&ram, 0, 32 * PAGE, PAGE);
+        memset(ram.memory, 0xaa, 32 * PAGE);
+        /* madvise(2): not if it is locked. The address sanitizer makes mlock() do nothing. */
+        if (kind == 2 && syscall(SYS_mlock, ram.memory, 32ul * PAGE) < 0) {
+            fail_msg("128 KiB could not be locked: %s", strerror(errno));
+        }
+        vmf_ram_scan_release(ram.scan, ram.block, 0, length);
+        assert_int_equal(resident(&ram), 32);
+        for (uint64_t at = 0; at < 32 * PAGE; at++) {
+            assert_int_equal(ram.memory[at], at < length ? 0 : 0xaa);
+        }
+        ram_clear(&ram);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -397,6 +466,9 @@ int main(void)
         cmocka_unit_test(zero__shared),
         cmocka_unit_test(zero__shared_without_file),
         cmocka_unit_test(zero__does_not_write_zero_pages),
+        cmocka_unit_test(release__leaves_the_rest_of_a_page),
+        cmocka_unit_test(release__of_a_whole_odd_block),
+        cmocka_unit_test(release__zeroes_where_it_cannot),
     };
 
     return cmocka_run_group_tests_name("ram-scan", tests, NULL, NULL);

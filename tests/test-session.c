@@ -151,6 +151,97 @@ static void ram__never_touched_memory_stays_so_on_both_sides(void **state)
     pair_clear(&pair);
 }
 
+/* --- RAM that is made resident while the destination waits --- */
+
+static void *accept_nobody(void *opaque)
+{
+    Pair *pair = ((void **)opaque)[0];
+
+    return vmf_session_accept(pair->listener, pair->destination_blocks, ((void **)opaque)[1], NULL);
+}
+
+/* Waits without a source until all RAM is resident. */
+static void let_it_populate(Pair *pair)
+{
+    g_autoptr(GCancellable) cancel = g_cancellable_new();
+    void *arguments[] = {pair, cancel};
+    GThread *thread = g_thread_new("accept", accept_nobody, arguments);
+    const gint64 deadline = g_get_monotonic_time() + 20 * G_USEC_PER_SEC;
+
+    while (resident(pair->destination_ram, pair->size) < pair->size / 4096 &&
+           g_get_monotonic_time() < deadline) {
+        g_usleep(10000);
+    }
+    g_cancellable_cancel(cancel);
+    assert_null(g_thread_join(thread));
+    if (resident(pair->destination_ram, pair->size) < pair->size / 4096) {
+        fail_msg("not all RAM was made resident: has this machine memory to spare?");
+    }
+}
+
+static uint64_t populated_bytes(const Pair *pair)
+{
+    VmfStats stats = {.size = sizeof(stats)};
+
+    vmf_session_get_stats(pair->destination, &stats);
+    return stats.populated_bytes;
+}
+
+static void ram__made_ahead_is_given_back_where_it_is_not_needed(void **state)
+{
+    VmfFile *file;
+    Pair pair;
+
+    (void)state;
+    pair_init(&pair, 64 * MIB, false, ",channels=2");
+    vmf_ram_blocks_set_discardable(pair.destination_blocks);
+    let_it_populate(&pair);
+    pair.destination_ram[5 * MIB] = 0xaa; /* a firmware's, say, where the source has nothing */
+    pair.destination_ram[63 * MIB + 7] = 0xbb;
+    pair_fill(pair.source_ram, 4 * MIB, 9);
+    memset(pair.source_ram + 32 * MIB, 1, 4 * MIB);
+    pair_connect(&pair);
+    assert_int_equal(populated_bytes(&pair), pair.size);
+    file = vmf_session_get_file(pair.source);
+    pair_save_all(&pair, 4096);
+    assert_true(vmf_flush_ram_pages(file, VMF_FLUSH_ROUND));
+    /* Data becomes zero, and zero data: what is registered must not be given back. */
+    memset(pair.source_ram + 32 * MIB, 0, 2 * MIB);
+    assert_true(vmf_save_ram_page(file, pair.block, 32 * MIB, 2 * MIB));
+    pair_fill(pair.source_ram + 48 * MIB, 4 * MIB, 5);
+    assert_true(vmf_save_ram_page(file, pair.block, 48 * MIB, 4 * MIB));
+    assert_true(vmf_flush_ram_pages(file, VMF_FLUSH_ROUND));
+    pair_fill(pair.source_ram + 32 * MIB, MIB, 6);
+    assert_true(vmf_save_ram_page(file, pair.block, 32 * MIB, MIB));
+    pair_complete_unchecked(&pair);
+    /* rdma's chunks are of 4 MiB here, and stay resident as a whole. */
+    assert_int_equal(resident(pair.destination_ram, pair.size),
+                     (pair_is_rdma() ? 12 : 11) * MIB / 4096);
+    assert_memory_equal(pair.source_ram, pair.destination_ram, pair.size);
+    pair_clear(&pair);
+}
+
+static void ram__is_not_made_ahead_without_leave(void **state)
+{
+    const char *options[] = {"", ",populate=off"};
+
+    (void)state;
+    for (unsigned i = 0; i < G_N_ELEMENTS(options); i++) {
+        Pair pair;
+
+        pair_init(&pair, 16 * MIB, false, options[i]);
+        if (i) {
+            vmf_ram_blocks_set_discardable(pair.destination_blocks);
+        }
+        memset(pair.source_ram, 1, 4096);
+        pair_connect(&pair);
+        assert_int_equal(populated_bytes(&pair), 0);
+        pair_save_all(&pair, 4096);
+        pair_complete(&pair);
+        pair_clear(&pair);
+    }
+}
+
 /* --- stream --- */
 
 #define STREAM_ROUNDS 40
@@ -344,6 +435,8 @@ int main(void)
         cmocka_unit_test(ram__started_goes_without_a_drain),
         cmocka_unit_test(ram__sparse_dirty_rounds),
         cmocka_unit_test(ram__never_touched_memory_stays_so_on_both_sides),
+        cmocka_unit_test(ram__made_ahead_is_given_back_where_it_is_not_needed),
+        cmocka_unit_test(ram__is_not_made_ahead_without_leave),
         cmocka_unit_test(stream__never_overtakes_ram),
         cmocka_unit_test(stream__takes_64_mib_in_one_piece),
         cmocka_unit_test(stream__settles_before_it_is_read),

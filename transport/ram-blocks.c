@@ -12,6 +12,7 @@ struct VmfRamBlocks {
     uint64_t total;
     VmfRamAllocate allocate; /* or NULL */
     void *opaque;
+    bool discardable;
 };
 
 static void block_free(void *opaque)
@@ -133,6 +134,16 @@ void vmf_ram_blocks_set_allocator(VmfRamBlocks *blocks, VmfRamAllocate allocate,
 {
     blocks->allocate = allocate;
     blocks->opaque = opaque;
+}
+
+void vmf_ram_blocks_set_discardable(VmfRamBlocks *blocks)
+{
+    blocks->discardable = true;
+}
+
+bool ram_blocks_discardable(const VmfRamBlocks *blocks)
+{
+    return blocks->discardable;
 }
 
 bool ram_blocks_can_grow(const VmfRamBlocks *blocks)

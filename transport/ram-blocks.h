@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* ram-blocks.h -- a set of RAM blocks that grows by what the peer names */
+/* ram-blocks.h -- what the library asks a set of RAM blocks, and its growing by what the peer names
+ */
 
 #ifndef VMF_RAM_BLOCKS_H
 #define VMF_RAM_BLOCKS_H
 
 #include <vmferry/ram.h>
 
+/* What vmf_ram_blocks_set_discardable() has said. */
+bool ram_blocks_discardable(const VmfRamBlocks *blocks);
 /* Whether the set has an allocator. */
 bool ram_blocks_can_grow(const VmfRamBlocks *blocks);
 /* Adds a block in memory of the allocator's; NULL with *error. */

@@ -4,7 +4,9 @@
 #include "ram-scan.h"
 
 #include <string.h>
+#include <sys/mman.h>
 
+#include "fault.h"
 #include "presence.h"
 #include "zero.h"
 
@@ -95,7 +97,9 @@ static uint64_t known_touched(const VmfRamScan *scan, const VmfRamBlock *block, 
     return page > last ? end : MAX(offset + lead, page * size) - lead;
 }
 
-static void set_touched(VmfRamScan *scan, const VmfRamBlock *block, uint64_t offset, uint64_t end)
+/* To one value for all pages of [offset, end). */
+static void set_touched(VmfRamScan *scan, const VmfRamBlock *block, uint64_t offset, uint64_t end,
+                        bool touched)
 {
     uint64_t *bits = scan->touched[block->index];
     uint64_t last = page_of(scan, block, end - 1);
@@ -105,7 +109,11 @@ static void set_touched(VmfRamScan *scan, const VmfRamBlock *block, uint64_t off
         unsigned count = (unsigned)MIN(64 - shift, last - page + 1);
         uint64_t mask = (count == 64 ? UINT64_MAX : (1ull << count) - 1) << shift;
 
-        __atomic_fetch_or(&bits[page / 64], mask, __ATOMIC_RELAXED);
+        if (touched) {
+            __atomic_fetch_or(&bits[page / 64], mask, __ATOMIC_RELAXED);
+        } else {
+            __atomic_fetch_and(&bits[page / 64], ~mask, __ATOMIC_RELAXED);
+        }
         page += count;
     }
 }
@@ -129,7 +137,7 @@ bool vmf_ram_scan_touched(VmfRamScan *scan, const VmfRamBlock *block, uint64_t o
     touched = presence_run(&scan->presence, block, offset, end,
                            MAX(end, MIN(offset + LOOK_AHEAD, block->length)), until);
     if (touched) {
-        set_touched(scan, block, offset, *until);
+        set_touched(scan, block, offset, *until, true);
         *until = MIN(*until, end);
     }
     return touched;
@@ -207,4 +215,24 @@ void vmf_ram_scan_zero(VmfRamScan *scan, const VmfRamBlock *block, uint64_t offs
         }
         at = until;
     }
+}
+
+/* Less is left resident: to give it back would cost more than to find it zero. */
+#define RELEASE_MIN (64ull << 10)
+
+void vmf_ram_scan_release(VmfRamScan *scan, const VmfRamBlock *block, uint64_t offset,
+                          uint64_t length)
+{
+    const uintptr_t host = (uintptr_t)block->host;
+    const uintptr_t mask = scan->presence.page_size - 1;
+    const uintptr_t from = (host + offset + mask) & ~mask, to = (host + offset + length) & ~mask;
+
+    if (to < from + RELEASE_MIN || scan->presence.kinds[block->index] != PRESENCE_PAGEMAP ||
+        VMF_FAULT("madvise release") || madvise((void *)from, to - from, MADV_DONTNEED) < 0) {
+        vmf_ram_scan_zero(scan, block, offset, length);
+        return;
+    }
+    set_touched(scan, block, from - host, to - host, false);
+    vmf_ram_scan_zero(scan, block, offset, from - host - offset);
+    vmf_ram_scan_zero(scan, block, to - host, offset + length - (to - host));
 }

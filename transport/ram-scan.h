@@ -43,5 +43,12 @@ bool vmf_ram_scan_touched(VmfRamScan *scan, const VmfRamBlock *block, uint64_t o
  */
 void vmf_ram_scan_zero(VmfRamScan *scan, const VmfRamBlock *block, uint64_t offset,
                        uint64_t length);
+/*
+ * The same for private anonymous memory that nobody has registered or pinned: what is
+ * resident is given back, unless it is too little to be worth a system call. No
+ * thread may write to the range meanwhile.
+ */
+void vmf_ram_scan_release(VmfRamScan *scan, const VmfRamBlock *block, uint64_t offset,
+                          uint64_t length);
 
 #endif

@@ -267,6 +267,22 @@ static bool zero_range(VmfConn *conn, unsigned block, uint64_t offset, uint64_t 
     return true;
 }
 
+static bool release_range(VmfConn *conn, unsigned block, uint64_t offset, uint64_t length,
+                          GError **error)
+{
+    VmfSession *s = conn_session(conn);
+
+    if (!ram_range(conn, block, offset, length, error)) {
+        return false;
+    }
+    if (!s->populated || !s->populated[conn->blocks[block]->index]) {
+        return zero_range(conn, block, offset, length, error);
+    }
+    vmf_ram_scan_release(s->scan, conn->blocks[block], offset, length);
+    __atomic_fetch_add(&s->zero_bytes, length, __ATOMIC_RELAXED);
+    return true;
+}
+
 static bool untouched(VmfConn *conn, unsigned block, uint64_t offset, uint64_t end, uint64_t *until)
 {
     return !vmf_ram_scan_touched(conn_session(conn)->scan, conn->blocks[block], offset, end, until);
@@ -296,4 +312,5 @@ const VmfConnHost session_host = {
     .stream_arrived = foreign_stream_arrived,
     .stream_ended = foreign_stream_ended,
     .stream_blocks = foreign_stream_blocks,
+    .release_range = release_range,
 };

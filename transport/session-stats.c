@@ -51,6 +51,7 @@ void vmf_session_get_stats(VmfSession *s, VmfStats *out)
     stats.setup_ns = s->setup_ns;
     stats.chunk_size = s->conn->chunk_size;
     stats.max_inflight = s->conn->max_inflight;
+    stats.populated_bytes = s->populated_bytes;
     g_strlcpy(stats.registration, s->conn->registration ? s->conn->registration : "none",
               sizeof(stats.registration));
     memcpy(out, &stats, stats.size);

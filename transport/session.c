@@ -10,12 +10,14 @@
 #include <unistd.h>
 
 #include "fault.h"
+#include "populate.h"
 
 struct VmfListener {
     VmfUri *uri;
     const VmfTransport *ops;
     VmfTransportListener *listener;
     char *address;
+    Populate *populate; /* the RAM of the session that comes next; or NULL */
 };
 
 /* --- failing --- */
@@ -244,11 +246,39 @@ const char *vmf_listener_address(const VmfListener *listener)
 void vmf_listener_free(VmfListener *listener)
 {
     if (listener) {
+        populate_free(listener->populate);
         listener->ops->listener_free(listener->listener);
         vmf_uri_unref(listener->uri);
         g_free(listener->address);
         g_free(listener);
     }
+}
+
+/* Waits for a connection, and uses that time to make RAM ready. */
+static VmfConn *await_connection(VmfListener *listener, VmfSession *s, GError **error)
+{
+    VmfConn *conn;
+
+    if (listener->populate) {
+        populate_run(listener->populate);
+    }
+    conn = listener->ops->accept(listener->listener, s->cancel, error);
+    if (listener->populate) {
+        populate_pause(listener->populate);
+    }
+    return conn;
+}
+
+/* The session can give back what it does not need of it. */
+static void note_populated(VmfSession *s, const Populate *populate)
+{
+    const unsigned count = vmf_ram_blocks_count(s->blocks);
+
+    s->populated = g_new0(bool, MAX(count, 1));
+    for (unsigned i = 0; i < count; i++) {
+        s->populated[i] = populate_block_bytes(populate, i) != 0;
+    }
+    s->populated_bytes = populate_bytes(populate);
 }
 
 static VmfSession *accept_named(VmfListener *listener, VmfRamBlocks *blocks,
@@ -262,11 +292,14 @@ static VmfSession *accept_named(VmfListener *listener, VmfRamBlocks *blocks,
         bool named = false;
 
         if (make_descriptors(s, &failure)) {
-            conn = listener->ops->accept(listener->listener, s->cancel, &failure);
+            conn = await_connection(listener, s, &failure);
         }
         if (conn) {
             adopt(s, conn, listener->ops, listener->uri);
             s->setup_began = g_get_monotonic_time();
+            if (listener->populate) {
+                note_populated(s, listener->populate);
+            }
             if (set_up(s, listener->uri, &failure)) {
                 return finish(s, true, cancellable, chained);
             }
@@ -285,6 +318,12 @@ static VmfSession *accept_named(VmfListener *listener, VmfRamBlocks *blocks,
 
 static void prepare_ram(VmfListener *listener, VmfRamBlocks *blocks)
 {
+    /* A source that failed leaves what was made to the next one, with the knowledge of it. */
+    if (blocks && !(listener->populate && populate_ram(listener->populate) == blocks)) {
+        populate_free(listener->populate);
+        listener->populate =
+            vmf_uri_get_bool(listener->uri, "populate") ? populate_new(blocks, "") : NULL;
+    }
     if (VMF_TRANSPORT_HAS(listener->ops, listener_ram)) {
         listener->ops->listener_ram(listener->listener, blocks);
     }
@@ -379,6 +418,7 @@ void vmf_session_free(VmfSession *s)
     qemu_stream_free(s->qemu);
     qemu_hooks_clear(&s->hooks);
     g_free(s->lengths);
+    g_free(s->populated);
     vmf_ram_scan_free(s->scan);
     g_free(s->wire_blocks);
     vmf_ram_blocks_unref(s->blocks);

@@ -47,6 +47,8 @@ struct VmfSession {
     const VmfRamBlock **wire_blocks; /* conn->blocks */
     GPtrArray *shorter_blocks;       /* destination: of these, those made for the session */
     VmfRamScan *scan;
+    bool *populated; /* destination, a block each: some of it was made resident ahead; or NULL */
+    uint64_t populated_bytes;
     bool zero_detect;
     bool chained; /* the user's cancellable is connected */
     GCancellable *cancel;

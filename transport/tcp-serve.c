@@ -236,7 +236,7 @@ static ReadResult take_record(TcpChannel *channel, const TcpRecord *record, GErr
         memory = base->host->ram_range(base, record->block, record->offset, record->length, error);
         return memory ? read_exactly(channel, memory, record->length, error) : READ_FAILED;
     case TCP_ZERO:
-        return base->host->zero_range(base, record->block, record->offset, record->length, error)
+        return base->host->release_range(base, record->block, record->offset, record->length, error)
                    ? READ_OK
                    : READ_FAILED;
     case TCP_SYNC:

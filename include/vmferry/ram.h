@@ -65,6 +65,16 @@ VMF_API const VmfRamBlock *vmf_ram_blocks_add_shared(VmfRamBlocks *blocks, const
 VMF_API void vmf_ram_blocks_set_resizable(VmfRamBlocks *blocks, const VmfRamBlock *block);
 
 /*
+ * Says that a destination may give memory of the set back to the system (MADV_DONTNEED
+ * of madvise(2)) where the source has nothing, and so make it resident while it waits,
+ * which the option populate asks for. It must hold from vmf_session_accept() until the
+ * session is freed that nobody but vmferry has pages of the set's private memory
+ * pinned: no device is assigned to the VM (VFIO, vDPA), nothing else has registered
+ * it. Shared memory is left alone. Say it before vmf_session_accept(). A source need not.
+ */
+VMF_API void vmf_ram_blocks_set_discardable(VmfRamBlocks *blocks);
+
+/*
  * For a destination that has no VM, and so no RAM of its own to be compared: what
  * the source names and the set lacks is added to it, in memory that `allocate'
  * gives. It is called in a thread of the session's, returns the memory, page

@@ -56,6 +56,9 @@ VMF_API void vmf_listener_free(VmfListener *listener);
  * blocks compared, memory registered where the mode says so. `cancellable' may
  * be NULL. A stranger or a peer that fails before it has named a session is
  * dropped silently; a failure later is an error, and the listener lives on.
+ * While it waits, it makes memory ready for what comes: it is pinned where that was
+ * asked for, or made resident where it can be given back (the option populate, and
+ * vmf_ram_blocks_set_discardable()).
  */
 VMF_API VmfSession *vmf_session_accept(VmfListener *listener, VmfRamBlocks *blocks,
                                        GCancellable *cancellable, GError **error);
@@ -162,6 +165,7 @@ typedef struct VmfStats {
     char registration[16];     /* "pin-all", "chunk", "odp" or "none" */
     uint64_t chunk_size;       /* as negotiated; 0 where there are no chunks */
     uint64_t max_inflight;     /* as in force */
+    uint64_t populated_bytes;  /* destination: RAM made resident while it waited */
 } VmfStats;
 
 /* Fills *stats (up to stats->size bytes). Any thread; the figures are a moment's. */

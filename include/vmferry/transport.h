@@ -124,6 +124,13 @@ typedef struct VmfConnHost {
     void (*stream_ended)(VmfConn *conn);
     /* Destination: fills conn->blocks in the order that the stream so far listed them in. */
     bool (*stream_blocks)(VmfConn *conn, GError **error);
+
+    /*
+     * zero_range for memory that no device has registered: what was made resident while
+     * the destination waited is given back.
+     */
+    bool (*release_range)(VmfConn *conn, unsigned block, uint64_t offset, uint64_t length,
+                          GError **error);
 } VmfConnHost;
 
 #define VMF_MESSAGE_PRIVATE 0x100

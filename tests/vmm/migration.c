@@ -183,6 +183,7 @@ bool vm_receive(Vm *vm, const char *text, GError **error)
     VmfDevices *devices;
     uint64_t hash;
 
+    vmf_ram_blocks_set_discardable(blocks); /* no device is assigned to this VM */
     if (!listener || !vmf_ram_blocks_add(blocks, "ram", vm->ram, vm->size, VMM_PAGE, error) ||
         !(session = vmf_session_accept(listener, blocks, NULL, error))) {
         return false;

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* zero-ranges.c -- ranges that the source calls zero, and memory that can be given back for it */
+
+#include "zero-ranges.h"
+
+#include "rdma.h"
+
+/* More are not kept waiting: a registration looks at all of them. */
+#define WAITING_MAX 256
+
+/* Inside one chunk. */
+typedef struct ZeroRange {
+    uint32_t block, index; /* of the chunk */
+    uint64_t offset, end;  /* in the block */
+} ZeroRange;
+
+/* The chunk's state is the channel's own if the chunk is. */
+static bool may_wait(const RdmaChannel *channel, unsigned block, uint32_t index)
+{
+    const Chunks *chunks = &channel->conn->chunks;
+
+    return (index + block) % channel->conn->base.channels == channel->number &&
+           !chunks->chunks[chunks->first[block] + index].mr;
+}
+
+static bool keep_waiting(RdmaChannel *channel, const ZeroRange *range, GError **error)
+{
+    GArray *waiting = channel->zero_waiting;
+    ZeroRange *last =
+        waiting && waiting->len ? &g_array_index(waiting, ZeroRange, waiting->len - 1) : NULL;
+
+    if (last && last->block == range->block && last->index == range->index &&
+        last->end == range->offset) {
+        last->end = range->end;
+        return true;
+    }
+    if (!waiting) {
+        waiting = channel->zero_waiting =
+            g_array_sized_new(FALSE, FALSE, sizeof(ZeroRange), WAITING_MAX);
+    }
+    g_array_append_val(waiting, *range);
+    return waiting->len < WAITING_MAX || zero_ranges_settle(channel, error);
+}
+
+bool zero_ranges_take(RdmaChannel *channel, unsigned block, uint64_t offset, uint64_t length,
+                      GError **error)
+{
+    VmfConn *base = &channel->conn->base;
+    const unsigned shift = channel->conn->chunks.shift;
+    const uint64_t end = offset + length;
+
+    if (channel->conn->options.registration != RDMA_REGISTRATION_CHUNK) {
+        return base->host->zero_range(base, block, offset, length, error);
+    }
+    if (!base->host->ram_range(base, block, offset, length, error)) {
+        return false;
+    }
+    for (uint64_t at = offset, until; at < end; at = until) {
+        const uint32_t index = (uint32_t)(at >> shift);
+
+        until = MIN((uint64_t)(index + 1) << shift, end);
+        if (!(may_wait(channel, block, index)
+                  ? keep_waiting(channel, &(ZeroRange){block, index, at, until}, error)
+                  : base->host->zero_range(base, block, at, until - at, error))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool zero_ranges_before_registration(RdmaChannel *channel, unsigned block, uint32_t index,
+                                     GError **error)
+{
+    VmfConn *base = &channel->conn->base;
+    GArray *waiting = channel->zero_waiting;
+
+    for (unsigned i = waiting ? waiting->len : 0; i-- > 0;) {
+        const ZeroRange range = g_array_index(waiting, ZeroRange, i);
+
+        if (range.block == block && range.index == index) {
+            g_array_remove_index_fast(waiting, i);
+            if (!base->host->zero_range(base, block, range.offset, range.end - range.offset,
+                                        error)) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+bool zero_ranges_settle(RdmaChannel *channel, GError **error)
+{
+    VmfConn *base = &channel->conn->base;
+    GArray *waiting = channel->zero_waiting;
+
+    for (unsigned i = 0; waiting && i < waiting->len; i++) {
+        const ZeroRange *range = &g_array_index(waiting, ZeroRange, i);
+
+        if (!base->host->release_range(base, range->block, range->offset,
+                                       range->end - range->offset, error)) {
+            return false;
+        }
+    }
+    if (waiting) {
+        g_array_set_size(waiting, 0);
+    }
+    return true;
+}
+
+void zero_ranges_clear(RdmaChannel *channel)
+{
+    g_clear_pointer(&channel->zero_waiting, g_array_unref);
+}
