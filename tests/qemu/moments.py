@@ -7,6 +7,25 @@ from checks import Failure
 MODES = {"rdma_pin_all": False, "return_path": False, "pause_before_switchover": False}
 
 
+def await_ready_ram(target):
+    """Until a destination has made all of its guest's RAM resident; how much memory it has then."""
+    deadline = time.monotonic() + 30
+    while (resident := target.resident_bytes()) < target.memory << 20:
+        if time.monotonic() > deadline:
+            raise Failure(f"only {resident >> 20} MiB are resident at the waiting destination")
+        time.sleep(0.1)
+    return resident
+
+
+def must_have_given_back(target, before, source):
+    """Of what it had before the migration, all that the guest, on the source, has not."""
+    now, there = target.resident_bytes(), source.resident_bytes()
+    # Registration makes whole chunks resident, and QEMU itself is not everywhere the same.
+    if now > there + (48 << 20) or now > before - (32 << 20):
+        raise Failure(f"{now >> 20} MiB are resident at the destination, {before >> 20} when it waited, "
+                      f"{there >> 20} at the source")
+
+
 def ended(info):
     return info.get("status") in ("completed", "failed", "cancelled")
 

@@ -10,7 +10,8 @@ import sys
 import time
 
 from checks import Failure, Vm, check, finish, wanted
-from moments import MODES, fast_again, go_on, must_have_failed, reach_with_retries, run_on_if_unknown
+from moments import (MODES, await_ready_ram, fast_again, go_on, must_have_failed, must_have_given_back,
+                     reach_with_retries, run_on_if_unknown)
 
 QEMU, GUEST = sys.argv[1:3]
 PART = sys.argv[3] if len(sys.argv) > 3 else ""
@@ -99,6 +100,21 @@ def same_memory(options, **capabilities):
     different = [page for page in range(len(ours)) if ours[page] != theirs[page]]
     if different or len(ours) != len(theirs):
         raise Failure(f"{len(different)} pages differ, the first: {different[:10]}")
+    target.qmp("cont")
+    taken_over_by(target)
+
+
+def untouched_given_back(options):
+    """What was made ready at the destination, and the guest never touched, is not kept."""
+    uri = next_uri()
+    target = incoming(uri, arguments=["-S"])
+    before = await_ready_ram(target)
+    guest.vm.capability(**MODES)
+    guest.vm.must_migrate(uri + options)
+    target.await_status("paused", "prelaunch")
+    if guest.vm.ram() != target.ram():
+        raise Failure("the memory is not the same")
+    must_have_given_back(target, before, guest.vm)
     target.qmp("cont")
     taken_over_by(target)
 
@@ -338,6 +354,8 @@ def works():
     run("both monitors answer meanwhile", monitor_answers)
     run("-incoming defer, migrate -d by HMP, IPv6", deferred_by_hmp)
     run("RAM pinned ahead: -incoming defer, pin-all on both sides", pinned_ahead)
+    for options in ("", ",channels=4"):
+        run(f"untouched memory is given back: {options[1:] or 'one channel'}", untouched_given_back, options)
     run("an odd size, a disk, a network card", with_devices, 143)
     run("fifty migrations of one guest", back_and_forth, 50)
 

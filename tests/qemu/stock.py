@@ -10,7 +10,7 @@ import re
 import sys
 
 from checks import Failure, Remote, Vm, check, finish, wanted
-from moments import fast_again, must_have_failed, slow_start
+from moments import await_ready_ram, fast_again, must_have_failed, must_have_given_back, slow_start
 
 QEMU, GUEST = sys.argv[1:3]
 STOCK = "/usr/bin/qemu-system-x86_64"
@@ -190,6 +190,23 @@ def no_return_path_of_stock(to):
         target.end()
 
 
+def untouched_given_back():
+    """By a destination that does not register much more than the source asks for."""
+    source = boot(STOCK)
+    target = incoming(QEMU, (uri := next_uri()) + ",accept-chunk-size=1M", arguments=["-S"])
+    try:
+        before = await_ready_ram(target)
+        source.qmp("stop")
+        source.must_migrate(uri)
+        target.await_status("paused", "prelaunch")
+        if source.ram() != target.ram():
+            raise Failure("the memory is not the same")
+        must_have_given_back(target, before, source)
+    finally:
+        source.end()
+        target.end()
+
+
 def check_move(to, pin_all, stopped):
     names = {QEMU: "vmferry", STOCK: "stock"}
     title = (f"{names[guest.qemu]} to {names[to]}, {'pin-all' if pin_all else 'chunk'}, "
@@ -224,4 +241,5 @@ for to, pin_all, stopped in ((QEMU, False, True), (STOCK, True, False), (QEMU, T
                              (QEMU, False, False), (STOCK, True, True), (QEMU, True, False)):
     check_move(to, pin_all, stopped)
 guest.end()
+check("stock to vmferry: untouched memory is given back", untouched_given_back)
 finish()

@@ -287,6 +287,11 @@ class Vm:
         words = stat.rsplit(")", 1)[1].split()
         return (int(words[11]) + int(words[12])) / 100
 
+    def resident_bytes(self):
+        """Of the process's memory, the guest's RAM above all."""
+        status = self.host.read(f"/proc/{self.process.pid}/status").decode()
+        return int(re.search(r"^VmRSS:\s*(\d+) kB", status, re.M).group(1)) << 10
+
     def alive(self):
         return self.host.status(self.process) is None
 

@@ -40,6 +40,22 @@ bool block_list_fill(BlockList *list, Error **errp)
     return false;
 }
 
+void discards_reserve(bool *reserved, VmfRamBlocks *ram)
+{
+    *reserved = ram_block_discard_require(true) == 0;
+    if (*reserved) {
+        vmf_ram_blocks_set_discardable(ram);
+    }
+}
+
+void discards_release(bool *reserved)
+{
+    if (*reserved) {
+        ram_block_discard_require(false);
+    }
+    *reserved = false;
+}
+
 void block_list_clear(BlockList *list)
 {
     vmf_ram_blocks_unref(list->ram);

@@ -126,6 +126,7 @@ static void vmferry_finalize(Object *obj)
     if (rioc->vm_change) {
         qemu_del_vm_change_state_handler(rioc->vm_change);
     }
+    discards_release(&rioc->discards); /* RAM is complete, or of no use */
     if (rioc->session) {
         session_end(rioc->session, rioc->back,
                     rioc->outgoing && completed && (!rioc->return_path || rioc->stock)

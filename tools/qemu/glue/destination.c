@@ -160,10 +160,12 @@ typedef struct Incoming {
     BlockList list;
     VmfSession *session;
     bool return_path;
+    bool discards; /* as in QIOChannelVmferry */
 } Incoming;
 
 static void incoming_free(Incoming *in)
 {
+    discards_release(&in->discards);
     vmf_listener_free(in->listener);
     block_list_clear(&in->list);
     g_free(in);
@@ -188,6 +190,10 @@ static void incoming_connected(void *opaque)
         channel_new(in->session, in->list.blocks, false, in->return_path, &error);
     QEMUFile *f;
 
+    if (rioc) {
+        rioc->discards = in->discards;
+        in->discards = false;
+    }
     incoming_free(in);
     if (!rioc) {
         incoming_failed(error->message);
@@ -243,6 +249,7 @@ static void *incoming_accept(void *opaque)
         g_clear_pointer(&in->session, vmf_session_free);
         if (g_error_matches(error, VMF_ERROR, VMF_ERROR_DEVICE)) {
             error_report("vmferry: no longer listening: %s", error->message);
+            discards_release(&in->discards);
             return NULL;
         }
         error_report("vmferry: a source failed to set a migration up (still listening): %s",
@@ -261,6 +268,7 @@ void destination_start(const VmfUri *uri, Error **errp)
     }
     in = g_new0(Incoming, 1);
     in->list = list;
+    discards_reserve(&in->discards, in->list.ram);
     in->listener = vmf_listener_new(uri, &error);
     if (!in->listener) {
         error_setg(errp, "vmferry: %s", error->message);

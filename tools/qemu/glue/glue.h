@@ -92,6 +92,7 @@ struct QIOChannelVmferry {
     GError *hand_over_error;
     int watched_fd;
     VMChangeStateEntry *vm_change;
+    bool discards; /* reserved; see discards_reserve() */
 };
 
 /* Takes the session; `outgoing' is the source's end. NULL without a return path. */
@@ -116,6 +117,12 @@ typedef struct BlockList {
 /* The RAM blocks of this VM, to be given back by block_list_clear(). */
 bool block_list_fill(BlockList *list, Error **errp);
 void block_list_clear(BlockList *list);
+/*
+ * Lets a destination give untouched memory back, if no assigned device has RAM pinned; until it is
+ * released none can be plugged. Behind glue_can_migrate(), which refuses what others discard.
+ */
+void discards_reserve(bool *reserved, VmfRamBlocks *ram);
+void discards_release(bool *reserved);
 /* The block that QEMU has at `start', or NULL. */
 const VmfRamBlock *block_find(QIOChannelVmferry *rioc, ram_addr_t start);
 
