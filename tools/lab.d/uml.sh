@@ -111,6 +111,7 @@ lab_up() {
 
 lab_down() {
     local dir pid
+    [ ! -d "$RUN" ] || touch "$RUN/going-down"
     for dir in "$RUN"/host*; do
         pid=$(cat "$dir/pid" 2>/dev/null) || continue
         # The kernel's helper processes are in its session's process group.
@@ -140,6 +141,11 @@ show_output() {
     fi
 }
 
+# What was left running on a host need not hear that the lab was taken down.
+say_died() {
+    [ ! -d "$RUN" ] || [ -e "$RUN/going-down" ] || say "host $1 died"
+}
+
 # Runs a command on a host; returns its exit status, 124 when it takes too long.
 run_on() {
     local number=$1 seconds=$2 dir id
@@ -163,7 +169,7 @@ run_on() {
         fi
         turn=$((turn + 1))
         [ $((turn % 10)) != 0 ] || show_output "$dir/cmd/$id.out"
-        host_alive "$number" || { show_output "$dir/cmd/$id.out" && say "host $number died" && return 125; }
+        host_alive "$number" || { show_output "$dir/cmd/$id.out" && say_died "$number" && return 125; }
         if [ $SECONDS -ge $deadline ]; then
             say "host $number: the command takes longer than $seconds s: $*"
             return 124
