@@ -221,6 +221,41 @@ static void ram__made_ahead_is_given_back_where_it_is_not_needed(void **state)
     pair_clear(&pair);
 }
 
+static void *allocate(void *opaque, const char *name, uint64_t length, GError **error)
+{
+    (void)name;
+    (void)error;
+    assert_int_equal(length, MIB);
+    return opaque;
+}
+
+/* What the source has besides was not there when RAM was made ready. */
+static void ram__made_ahead_in_a_set_that_grows(void **state)
+{
+    static uint8_t here[MIB] __attribute__((aligned(4096))),
+        there[MIB] __attribute__((aligned(4096)));
+    const VmfRamBlock *more;
+    VmfFile *file;
+    Pair pair;
+
+    (void)state;
+    pair_init(&pair, 16 * MIB, false, "");
+    vmf_ram_blocks_set_discardable(pair.destination_blocks);
+    vmf_ram_blocks_set_allocator(pair.destination_blocks, allocate, there);
+    let_it_populate(&pair);
+    more = vmf_ram_blocks_add(pair.source_blocks, "more", here, MIB, 4096, NULL);
+    assert_non_null(more);
+    memset(there, 0xcc, MIB);
+    pair_connect(&pair);
+    file = vmf_session_get_file(pair.source);
+    pair_save_all(&pair, MIB);
+    assert_true(vmf_save_ram_page(file, more, 0, MIB));
+    pair_complete_unchecked(&pair);
+    assert_int_equal(resident(pair.destination_ram, pair.size), 0);
+    assert_memory_equal(here, there, MIB);
+    pair_clear(&pair);
+}
+
 static void ram__is_not_made_ahead_without_leave(void **state)
 {
     const char *options[] = {"", ",populate=off"};
@@ -436,6 +471,7 @@ int main(void)
         cmocka_unit_test(ram__sparse_dirty_rounds),
         cmocka_unit_test(ram__never_touched_memory_stays_so_on_both_sides),
         cmocka_unit_test(ram__made_ahead_is_given_back_where_it_is_not_needed),
+        cmocka_unit_test(ram__made_ahead_in_a_set_that_grows),
         cmocka_unit_test(ram__is_not_made_ahead_without_leave),
         cmocka_unit_test(stream__never_overtakes_ram),
         cmocka_unit_test(stream__takes_64_mib_in_one_piece),

@@ -254,33 +254,40 @@ static void *ram_range(VmfConn *conn, unsigned block, uint64_t offset, uint64_t 
     return conn->blocks[block]->host + offset;
 }
 
+static bool was_populated(const VmfSession *s, const VmfRamBlock *block)
+{
+    return block->index < s->populated_count && s->populated[block->index];
+}
+
+static bool make_zero(VmfConn *conn, unsigned number, uint64_t offset, uint64_t length,
+                      bool unregistered, GError **error)
+{
+    VmfSession *s = conn_session(conn);
+    const VmfRamBlock *block;
+
+    if (!ram_range(conn, number, offset, length, error)) {
+        return false;
+    }
+    block = conn->blocks[number];
+    if (unregistered && was_populated(s, block)) {
+        vmf_ram_scan_release(s->scan, block, offset, length);
+    } else {
+        vmf_ram_scan_zero(s->scan, block, offset, length);
+    }
+    __atomic_fetch_add(&s->zero_bytes, length, __ATOMIC_RELAXED);
+    return true;
+}
+
 static bool zero_range(VmfConn *conn, unsigned block, uint64_t offset, uint64_t length,
                        GError **error)
 {
-    VmfSession *s = conn_session(conn);
-
-    if (!ram_range(conn, block, offset, length, error)) {
-        return false;
-    }
-    vmf_ram_scan_zero(s->scan, conn->blocks[block], offset, length);
-    __atomic_fetch_add(&s->zero_bytes, length, __ATOMIC_RELAXED);
-    return true;
+    return make_zero(conn, block, offset, length, false, error);
 }
 
 static bool release_range(VmfConn *conn, unsigned block, uint64_t offset, uint64_t length,
                           GError **error)
 {
-    VmfSession *s = conn_session(conn);
-
-    if (!ram_range(conn, block, offset, length, error)) {
-        return false;
-    }
-    if (!s->populated || !s->populated[conn->blocks[block]->index]) {
-        return zero_range(conn, block, offset, length, error);
-    }
-    vmf_ram_scan_release(s->scan, conn->blocks[block], offset, length);
-    __atomic_fetch_add(&s->zero_bytes, length, __ATOMIC_RELAXED);
-    return true;
+    return make_zero(conn, block, offset, length, true, error);
 }
 
 static bool untouched(VmfConn *conn, unsigned block, uint64_t offset, uint64_t end, uint64_t *until)

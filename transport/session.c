@@ -272,10 +272,9 @@ static VmfConn *await_connection(VmfListener *listener, VmfSession *s, GError **
 /* The session can give back what it does not need of it. */
 static void note_populated(VmfSession *s, const Populate *populate)
 {
-    const unsigned count = vmf_ram_blocks_count(s->blocks);
-
-    s->populated = g_new0(bool, MAX(count, 1));
-    for (unsigned i = 0; i < count; i++) {
+    s->populated_count = vmf_ram_blocks_count(s->blocks);
+    s->populated = g_new0(bool, s->populated_count);
+    for (unsigned i = 0; i < s->populated_count; i++) {
         s->populated[i] = populate_block_bytes(populate, i) != 0;
     }
     s->populated_bytes = populate_bytes(populate);

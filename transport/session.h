@@ -47,7 +47,8 @@ struct VmfSession {
     const VmfRamBlock **wire_blocks; /* conn->blocks */
     GPtrArray *shorter_blocks;       /* destination: of these, those made for the session */
     VmfRamScan *scan;
-    bool *populated; /* destination, a block each: some of it was made resident ahead; or NULL */
+    bool *populated; /* destination: of which blocks some was made resident ahead; or NULL */
+    unsigned populated_count; /* the set may have grown since */
     uint64_t populated_bytes;
     bool zero_detect;
     bool chained; /* the user's cancellable is connected */
