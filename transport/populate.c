@@ -66,10 +66,9 @@ static bool may_take(Populate *populate, const VmfRamBlock *block, uint64_t byte
 /* Makes the pages that lie wholly in [offset, end) of a block resident. */
 static bool make_pages(Populate *populate, const VmfRamBlock *block, uint64_t offset, uint64_t end)
 {
-    const uintptr_t mask = populate->presence.page_size - 1;
-    const uintptr_t from = ((uintptr_t)block->host + offset + mask) & ~mask;
-    const uintptr_t to = ((uintptr_t)block->host + end) & ~mask;
+    uintptr_t from, to;
 
+    presence_whole_pages(&populate->presence, block, offset, end, &from, &to);
     if (to <= from) {
         return true;
     }

@@ -168,3 +168,12 @@ bool presence_run(const Presence *presence, const VmfRamBlock *block, uint64_t o
     *until = end;
     return true;
 }
+
+void presence_whole_pages(const Presence *presence, const VmfRamBlock *block, uint64_t offset,
+                          uint64_t end, uintptr_t *from, uintptr_t *to)
+{
+    const uintptr_t mask = presence->page_size - 1;
+
+    *from = ((uintptr_t)block->host + offset + mask) & ~mask;
+    *to = ((uintptr_t)block->host + end) & ~mask;
+}

@@ -32,4 +32,8 @@ void presence_clear(Presence *presence);
 bool presence_run(const Presence *presence, const VmfRamBlock *block, uint64_t offset, uint64_t end,
                   uint64_t touched_end, uint64_t *until);
 
+/* The whole pages in [offset, end) of a block: addresses, *from >= *to if there are none. */
+void presence_whole_pages(const Presence *presence, const VmfRamBlock *block, uint64_t offset,
+                          uint64_t end, uintptr_t *from, uintptr_t *to);
+
 #endif

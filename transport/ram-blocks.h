@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* ram-blocks.h -- what the library asks a set of RAM blocks, and its growing by what the peer names
- */
+/* ram-blocks.h -- what only the library asks of a set of RAM blocks, or adds to it */
 
 #ifndef VMF_RAM_BLOCKS_H
 #define VMF_RAM_BLOCKS_H

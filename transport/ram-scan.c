@@ -224,9 +224,9 @@ void vmf_ram_scan_release(VmfRamScan *scan, const VmfRamBlock *block, uint64_t o
                           uint64_t length)
 {
     const uintptr_t host = (uintptr_t)block->host;
-    const uintptr_t mask = scan->presence.page_size - 1;
-    const uintptr_t from = (host + offset + mask) & ~mask, to = (host + offset + length) & ~mask;
+    uintptr_t from, to;
 
+    presence_whole_pages(&scan->presence, block, offset, offset + length, &from, &to);
     if (to < from + RELEASE_MIN || scan->presence.kinds[block->index] != PRESENCE_PAGEMAP ||
         VMF_FAULT("madvise release") || madvise((void *)from, to - from, MADV_DONTNEED) < 0) {
         vmf_ram_scan_zero(scan, block, offset, length);
