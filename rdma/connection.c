@@ -9,8 +9,8 @@
 #include <unistd.h>
 
 #include "rdma.h"
-#include "zero-ranges.h"
 #include "v1.h"
+#include "zero-ranges.h"
 
 #define CONNECT_TRY_MS 4000 /* for one address of several */
 

@@ -96,14 +96,14 @@ static bool handle_register(RdmaChannel *channel, const EndpointMessage *message
     for (unsigned i = 0; i < request.wanted; i++) {
         const WireChunk *name = &request.chunks[request.evicted + i];
         Chunk *chunk = &conn->chunks.chunks[conn->chunks.first[name->block] + name->index];
-        int err;
+        int err = 0;
 
-        if (!zero_ranges_before_registration(channel, name->block, name->index, error)) {
-            return false;
+        if (!chunk->mr) {
+            if (!zero_ranges_before_registration(channel, name->block, name->index, error)) {
+                return false;
+            }
+            err = chunks_register(&conn->chunks, name->block, name->index, channel->counters);
         }
-        err = chunk->mr
-                  ? 0
-                  : chunks_register(&conn->chunks, name->block, name->index, channel->counters);
         results[i] = (WireResult){.status = (uint32_t)err, .rkey = err ? 0 : chunk->mr->rkey};
     }
     /* The source has at most half a window of requests unanswered, so there is room. */
