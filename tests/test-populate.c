@@ -15,6 +15,7 @@
 #include <vmferry/ram.h>
 
 #include "populate.h"
+#include "resident.h"
 
 #define PAGE 4096u
 #define MIB (1024u * 1024)
@@ -68,18 +69,10 @@ static void ram_clear(Ram *ram)
     g_free(ram->root);
 }
 
-/* In [from, from + length). */
-static uint64_t resident(const Ram *ram, uint64_t from, uint64_t length)
+/* Bytes. */
+static uint64_t resident(const Ram *ram)
 {
-    const uint64_t pages = length / PAGE;
-    g_autofree unsigned char *map = g_malloc(pages);
-    uint64_t count = 0;
-
-    assert_int_equal(mincore(ram->memory + from, length, map), 0);
-    for (uint64_t i = 0; i < pages; i++) {
-        count += map[i] & 1;
-    }
-    return count * PAGE;
+    return resident_pages(ram->memory, ram->size) * PAGE;
 }
 
 /* Runs it, with pauses, until it has made so much. */
@@ -125,12 +118,12 @@ static void populate__makes_all_and_keeps_what_is_there(void **state)
     memset(ram.memory + MIB / 2, 0xaa, MIB);
     populate = populate_new(ram.blocks, ram.root);
     assert_non_null(populate);
-    assert_int_equal(resident(&ram, 0, ram.size), MIB);
+    assert_int_equal(resident(&ram), MIB);
     run_until(populate, 63 * MIB);
     populate_run(populate); /* there is no more */
     populate_pause(populate);
     populate_pause(populate);
-    assert_int_equal(resident(&ram, 0, ram.size), 64 * MIB);
+    assert_int_equal(resident(&ram), 64 * MIB);
     assert_int_equal(populate_bytes(populate), 63 * MIB);
     assert_int_equal(populate_block_bytes(populate, 0), MIB / 2);
     assert_int_equal(populate_block_bytes(populate, 1), 63 * MIB - MIB / 2);
@@ -174,7 +167,7 @@ static void populate__takes_whole_pages_only(void **state)
     populate = populate_new(ram.blocks, ram.root);
     run_until(populate, 6 * MIB - PAGE);
     run_in_vain(populate);
-    assert_int_equal(resident(&ram, 0, ram.size), 6 * MIB - PAGE);
+    assert_int_equal(resident(&ram), 6 * MIB - PAGE);
     assert_int_equal(populate_block_bytes(populate, 0), 0);
     populate_free(populate);
     ram_clear(&ram);
@@ -191,7 +184,7 @@ static void populate__only_private_memory(void **state)
     populate = populate_new(ram.blocks, ram.root);
     run_in_vain(populate);
     assert_int_equal(populate_bytes(populate), 0);
-    assert_int_equal(resident(&ram, 0, ram.size), 0);
+    assert_int_equal(resident(&ram), 0);
     populate_free(populate);
     ram_clear(&ram);
 }
@@ -241,7 +234,7 @@ static void populate__looks_at_the_headroom_again(void **state)
     run_in_vain(populate);
     after = populate_bytes(populate);
     assert_in_range(after - before, 0, 4 * MIB); /* what was granted already */
-    assert_int_equal(resident(&ram, 0, ram.size), after);
+    assert_int_equal(resident(&ram), after);
     populate_free(populate);
     ram_clear(&ram);
 }
@@ -260,9 +253,9 @@ static void populate__stops_when_it_is_freed(void **state)
         populate_run(populate);
         g_usleep(i * 100);
         populate_free(populate);
-        before = resident(&ram, 0, ram.size);
+        before = resident(&ram);
         g_usleep(2000);
-        assert_int_equal(resident(&ram, 0, ram.size), before);
+        assert_int_equal(resident(&ram), before);
         ram_clear(&ram);
     }
     populate_free(NULL);

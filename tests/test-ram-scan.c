@@ -14,6 +14,7 @@
 #include <vmferry/ram.h>
 
 #include "ram-scan.h"
+#include "resident.h"
 
 #define PAGE 4096u
 #define MIB (1024u * 1024)
@@ -73,14 +74,7 @@ static void ram_clear(Ram *ram)
 
 static uint64_t resident(const Ram *ram)
 {
-    uint64_t pages = ram->size / PAGE, count = 0;
-    g_autofree unsigned char *map = g_malloc(pages);
-
-    assert_int_equal(mincore(ram->memory, ram->size, map), 0);
-    for (uint64_t i = 0; i < pages; i++) {
-        count += map[i] & 1;
-    }
-    return count;
+    return resident_pages(ram->memory, ram->size);
 }
 
 /*

@@ -12,6 +12,7 @@
 
 #include "ram-scan.h"
 #include "zero.h"
+#include "resident.h"
 
 #define PAGE 4096u
 #define PAGES 64u
@@ -24,16 +25,9 @@ static uint8_t *map(size_t size)
     return memory;
 }
 
-static unsigned resident(const uint8_t *memory)
+static uint64_t resident(const uint8_t *memory)
 {
-    unsigned char map_of[PAGES];
-    unsigned count = 0;
-
-    assert_int_equal(mincore((void *)memory, PAGES * PAGE, map_of), 0);
-    for (unsigned i = 0; i < PAGES; i++) {
-        count += map_of[i] & 1;
-    }
-    return count;
+    return resident_pages(memory, PAGES * PAGE);
 }
 
 static void blocks__refuse_what_makes_no_sense(void **state)

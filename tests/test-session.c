@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "pair.h"
+#include "resident.h"
 
 #define MIB (1024u * 1024)
 
@@ -121,18 +122,6 @@ static void ram__sparse_dirty_rounds(void **state)
     pair_clear(&pair);
 }
 
-static uint64_t resident(const uint8_t *memory, uint64_t size)
-{
-    g_autofree unsigned char *map = g_malloc(size / 4096);
-    uint64_t count = 0;
-
-    assert_int_equal(mincore((void *)memory, size, map), 0);
-    for (uint64_t i = 0; i < size / 4096; i++) {
-        count += map[i] & 1;
-    }
-    return count;
-}
-
 static void ram__never_touched_memory_stays_so_on_both_sides(void **state)
 {
     Pair pair;
@@ -144,9 +133,9 @@ static void ram__never_touched_memory_stays_so_on_both_sides(void **state)
     pair_save_all(&pair, 4096);
     assert_true(vmf_flush_ram_pages(vmf_session_get_file(pair.source), VMF_FLUSH_ROUND));
     /* Nothing of it was read (which maps a page) or written; whole chunks of data may be. */
-    assert_int_equal(resident(pair.source_ram, pair.size), 4 * MIB / 4096);
+    assert_int_equal(resident_pages(pair.source_ram, pair.size), 4 * MIB / 4096);
     pair_complete_unchecked(&pair);
-    assert_int_equal(resident(pair.destination_ram, pair.size), 4 * MIB / 4096);
+    assert_int_equal(resident_pages(pair.destination_ram, pair.size), 4 * MIB / 4096);
     assert_memory_equal(pair.source_ram, pair.destination_ram, 4 * MIB);
     pair_clear(&pair);
 }
@@ -168,13 +157,13 @@ static void let_it_populate(Pair *pair)
     GThread *thread = g_thread_new("accept", accept_nobody, arguments);
     const gint64 deadline = g_get_monotonic_time() + 20 * G_USEC_PER_SEC;
 
-    while (resident(pair->destination_ram, pair->size) < pair->size / 4096 &&
+    while (resident_pages(pair->destination_ram, pair->size) < pair->size / 4096 &&
            g_get_monotonic_time() < deadline) {
         g_usleep(10000);
     }
     g_cancellable_cancel(cancel);
     assert_null(g_thread_join(thread));
-    if (resident(pair->destination_ram, pair->size) < pair->size / 4096) {
+    if (resident_pages(pair->destination_ram, pair->size) < pair->size / 4096) {
         fail_msg("not all RAM was made resident: has this machine memory to spare?");
     }
 }
@@ -215,7 +204,7 @@ static void ram__made_ahead_is_given_back_where_it_is_not_needed(void **state)
     assert_true(vmf_save_ram_page(file, pair.block, 32 * MIB, MIB));
     pair_complete_unchecked(&pair);
     /* rdma's chunks are of 4 MiB here, and stay resident as a whole. */
-    assert_int_equal(resident(pair.destination_ram, pair.size),
+    assert_int_equal(resident_pages(pair.destination_ram, pair.size),
                      (pair_is_rdma() ? 12 : 11) * MIB / 4096);
     assert_memory_equal(pair.source_ram, pair.destination_ram, pair.size);
     pair_clear(&pair);
@@ -251,7 +240,7 @@ static void ram__made_ahead_in_a_set_that_grows(void **state)
     pair_save_all(&pair, MIB);
     assert_true(vmf_save_ram_page(file, more, 0, MIB));
     pair_complete_unchecked(&pair);
-    assert_int_equal(resident(pair.destination_ram, pair.size), 0);
+    assert_int_equal(resident_pages(pair.destination_ram, pair.size), 0);
     assert_memory_equal(here, there, MIB);
     pair_clear(&pair);
 }
