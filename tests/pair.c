@@ -155,6 +155,22 @@ void pair_connect(Pair *pair)
     }
 }
 
+void pair_accept_nobody(Pair *pair, bool (*enough)(const Pair *pair))
+{
+    const gint64 deadline = g_get_monotonic_time() + 20 * G_USEC_PER_SEC;
+    Accepting a = {.pair = pair, .cancel = g_cancellable_new()};
+    GThread *thread = g_thread_new("accept", accept_main, &a);
+
+    while (!enough(pair) && g_get_monotonic_time() < deadline) {
+        g_usleep(10000);
+    }
+    g_cancellable_cancel(a.cancel);
+    g_thread_join(thread);
+    g_object_unref(a.cancel);
+    g_clear_error(&a.error);
+    assert_null(pair->destination);
+}
+
 void pair_disconnect(Pair *pair)
 {
     /* The destination lingers for the source's goodbye, so the source goes first. */

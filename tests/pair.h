@@ -28,6 +28,8 @@ void pair_clear(Pair *pair);
 void pair_connect(Pair *pair);
 /* Connects and accepts; returns whether both succeeded, the errors else. */
 bool pair_try_connect(Pair *pair, GError **source_error, GError **destination_error);
+/* Accepts without a source, and gives up as soon as `enough' says so, or after 20 seconds. */
+void pair_accept_nobody(Pair *pair, bool (*enough)(const Pair *pair));
 /* Ends both sessions. */
 void pair_disconnect(Pair *pair);
 /* Runs f on the destination in a thread of its own. */

@@ -142,28 +142,15 @@ static void ram__never_touched_memory_stays_so_on_both_sides(void **state)
 
 /* --- RAM that is made resident while the destination waits --- */
 
-static void *accept_nobody(void *opaque)
+static bool all_resident(const Pair *pair)
 {
-    Pair *pair = ((void **)opaque)[0];
-
-    return vmf_session_accept(pair->listener, pair->destination_blocks, ((void **)opaque)[1], NULL);
+    return resident_pages(pair->destination_ram, pair->size) == pair->size / 4096;
 }
 
-/* Waits without a source until all RAM is resident. */
 static void let_it_populate(Pair *pair)
 {
-    g_autoptr(GCancellable) cancel = g_cancellable_new();
-    void *arguments[] = {pair, cancel};
-    GThread *thread = g_thread_new("accept", accept_nobody, arguments);
-    const gint64 deadline = g_get_monotonic_time() + 20 * G_USEC_PER_SEC;
-
-    while (resident_pages(pair->destination_ram, pair->size) < pair->size / 4096 &&
-           g_get_monotonic_time() < deadline) {
-        g_usleep(10000);
-    }
-    g_cancellable_cancel(cancel);
-    assert_null(g_thread_join(thread));
-    if (resident_pages(pair->destination_ram, pair->size) < pair->size / 4096) {
+    pair_accept_nobody(pair, all_resident);
+    if (!all_resident(pair)) {
         fail_msg("not all RAM was made resident: has this machine memory to spare?");
     }
 }
