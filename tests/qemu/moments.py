@@ -28,6 +28,17 @@ def must_have_given_back(target, before, source):
                       f"{there >> 20} at the source")
 
 
+def must_have_arrived(target, pages):
+    """The VM is there, not running, with this memory: hashes as of Vm.ram()."""
+    # Without a return path the source is told "completed" before the destination has the VM.
+    target.await_status("paused", "prelaunch")
+    theirs = target.ram()
+    different = [number for number, (page, other) in enumerate(zip(pages, theirs)) if page != other]
+    if different or len(pages) != len(theirs):
+        raise Failure(f"{len(different)} pages differ, the first: {different[:10]}; "
+                      f"there are {len(pages)} and {len(theirs)}")
+
+
 def ended(info):
     return info.get("status") in ("completed", "failed", "cancelled")
 

@@ -10,8 +10,8 @@ import sys
 import time
 
 from checks import Failure, Vm, check, finish, wanted
-from moments import (MODES, await_ready_ram, fast_again, go_on, must_have_failed, must_have_given_back,
-                     reach_with_retries, run_on_if_unknown)
+from moments import (MODES, await_ready_ram, fast_again, go_on, must_have_arrived, must_have_failed,
+                     must_have_given_back, reach_with_retries, run_on_if_unknown)
 
 QEMU, GUEST = sys.argv[1:3]
 PART = sys.argv[3] if len(sys.argv) > 3 else ""
@@ -94,12 +94,7 @@ def same_memory(options, **capabilities):
     target = incoming(uri, arguments=["-S"])
     guest.vm.capability(**{**MODES, **capabilities})
     guest.vm.must_migrate(uri + options)
-    # Without a return path the source is told "completed" before the destination has the VM.
-    target.await_status("paused", "prelaunch")
-    theirs, ours = target.ram(), guest.vm.ram()
-    different = [page for page in range(len(ours)) if ours[page] != theirs[page]]
-    if different or len(ours) != len(theirs):
-        raise Failure(f"{len(different)} pages differ, the first: {different[:10]}")
+    must_have_arrived(target, guest.vm.ram())
     target.qmp("cont")
     taken_over_by(target)
 
@@ -111,9 +106,7 @@ def untouched_given_back(options):
     before = await_ready_ram(target)
     guest.vm.capability(**MODES)
     guest.vm.must_migrate(uri + options)
-    target.await_status("paused", "prelaunch")
-    if guest.vm.ram() != target.ram():
-        raise Failure("the memory is not the same")
+    must_have_arrived(target, guest.vm.ram())
     must_have_given_back(target, before, guest.vm)
     target.qmp("cont")
     taken_over_by(target)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 from checks import Failure, Vm, check, finish, wanted
+from moments import must_have_arrived
 
 QEMU, GUEST, VMFERRY = sys.argv[1:4]
 STOCK = "/usr/bin/qemu-system-x86_64"
@@ -66,11 +67,7 @@ def save(source, uri):
 
 
 def must_be_same(target, saved):
-    target.await_status("paused", "prelaunch")
-    ram = target.ram()
-    different = [page for page in range(len(ram)) if ram[page] != saved[page]]
-    if different or len(ram) != len(saved):
-        raise Failure(f"{len(different)} pages differ, the first: {different[:10]}")
+    must_have_arrived(target, saved)
     target.qmp("cont")
     target.must_tick()
     target.sums_stay_right()

@@ -10,7 +10,8 @@ import re
 import sys
 
 from checks import Failure, Remote, Vm, check, finish, wanted
-from moments import await_ready_ram, fast_again, must_have_failed, must_have_given_back, slow_start
+from moments import (await_ready_ram, fast_again, must_have_arrived, must_have_failed, must_have_given_back,
+                     slow_start)
 
 QEMU, GUEST = sys.argv[1:3]
 STOCK = "/usr/bin/qemu-system-x86_64"
@@ -55,11 +56,7 @@ def move(to, pin_all, stopped):
         if guest.running():
             raise Failure("the source still runs")
         if stopped:
-            target.await_status("paused", "prelaunch")
-            ours, theirs = guest.ram(), target.ram()
-            different = [page for page in range(len(ours)) if ours[page] != theirs[page]]
-            if different or len(ours) != len(theirs):
-                raise Failure(f"{len(different)} pages differ, the first: {different[:10]}")
+            must_have_arrived(target, guest.ram())
             target.qmp("cont")
         target.await_status("running")
         target.must_tick()
@@ -198,9 +195,7 @@ def untouched_given_back():
         before = await_ready_ram(target)
         source.qmp("stop")
         source.must_migrate(uri)
-        target.await_status("paused", "prelaunch")
-        if source.ram() != target.ram():
-            raise Failure("the memory is not the same")
+        must_have_arrived(target, source.ram())
         must_have_given_back(target, before, source)
     finally:
         source.end()
