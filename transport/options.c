@@ -59,6 +59,19 @@ static bool parse_number(const char *text, const Unit *units, uint64_t *number)
     return false;
 }
 
+/*
+ * A number without a limit of its own has its type's, which is what its readers can hold: a
+ * number in 32 bits, a time as an int of milliseconds, as poll(2) takes it.
+ */
+static uint64_t most_of(const VmfOptionSpec *spec)
+{
+    static const uint64_t natural[] = {[VMF_OPTION_UINT] = UINT32_MAX,
+                                       [VMF_OPTION_SIZE] = UINT64_MAX,
+                                       [VMF_OPTION_DURATION] = INT32_MAX};
+
+    return spec->max ? spec->max : natural[spec->type];
+}
+
 static bool parse_numeric(const VmfOptionSpec *spec, const char *text, uint64_t *number,
                           GError **error)
 {
@@ -83,7 +96,9 @@ static bool parse_numeric(const VmfOptionSpec *spec, const char *text, uint64_t 
                                                            : "a number";
     bool automatic = g_strcmp0(spec->default_value, "auto") == 0;
     const char *unit = spec->type == VMF_OPTION_DURATION ? " ms" : "";
-    g_autofree char *most = spec->max ? g_strdup_printf(" to %" G_GUINT64_FORMAT, spec->max) : NULL;
+    const uint64_t max = most_of(spec);
+    g_autofree char *most =
+        max < UINT64_MAX ? g_strdup_printf(" to %" G_GUINT64_FORMAT, max) : NULL;
     g_autofree char *allowed =
         g_strdup_printf("%s, from %" G_GUINT64_FORMAT "%s%s%s", form, spec->min, most ? most : "",
                         unit, automatic ? ", or auto" : "");
@@ -92,8 +107,7 @@ static bool parse_numeric(const VmfOptionSpec *spec, const char *text, uint64_t 
         *number = 0;
         return true;
     }
-    if (!parse_number(text, units, number) || *number < spec->min ||
-        (spec->max && *number > spec->max)) {
+    if (!parse_number(text, units, number) || *number < spec->min || *number > max) {
         return bad_value(spec, text, allowed, error);
     }
     return true;

@@ -20,9 +20,10 @@ G_BEGIN_DECLS
 
 typedef enum {
     VMF_OPTION_BOOL,     /* on/off, yes/no, true/false, 1/0 */
-    VMF_OPTION_UINT,     /* decimal, min..max */
+    VMF_OPTION_UINT,     /* decimal, min..max; at most UINT32_MAX */
     VMF_OPTION_SIZE,     /* bytes: 4096, 64K, 1M, 2G (powers of 1024), min..max */
-    VMF_OPTION_DURATION, /* 250ms, 10s, 2min; a bare number is seconds; held in milliseconds */
+    VMF_OPTION_DURATION, /* 250ms, 10s, 2min; a bare number is seconds; held in milliseconds, at
+                            most INT32_MAX of them */
     VMF_OPTION_CHOICE,   /* one of the words in `choices' */
     VMF_OPTION_STRING
 } VmfOptionType;
@@ -34,7 +35,7 @@ typedef struct VmfOptionSpec {
     const char
         *default_value; /* as one would write it; "auto" for a number means 0: chosen at run time */
     const char *help;   /* one line */
-    uint64_t min, max;  /* for numbers; max 0 means no bound */
+    uint64_t min, max;  /* for numbers; max 0: what the type can hold, see above */
     const char *choices; /* for VMF_OPTION_CHOICE: words with | between */
 } VmfOptionSpec;
 
