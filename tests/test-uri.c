@@ -23,6 +23,7 @@ static const VmfOptionSpec test_options[] = {
      .min = 2,
      .max = 9,
      .help = "how many"},
+    {.name = "number", .type = VMF_OPTION_UINT, .default_value = "0", .help = "any number"},
     {.name = "room",
      .type = VMF_OPTION_SIZE,
      .default_value = "auto",
@@ -132,6 +133,13 @@ static void parse__refuses_what_is_no_uri(void **state)
         {"unix:,channels=2", "needs a path"},
         {"TCP:host:1", "no URI scheme"},
         {"../x:host:1", "no URI scheme"},
+        {"tcp://host:4444", "no slashes behind tcp:|write tcp:host:4444"},
+        {"tcp://[::1]:4444,channels=2", "write tcp:[::1]:4444,channels=2"},
+        {"exec:cat", "exec: is no URI scheme|vmferry receive URI --save FILE"},
+        {"fd:3", "fd: is no URI scheme|vmferry send"},
+        {"file:/tmp/vm.mig", "file: is no URI scheme"},
+        {"host:4444", "no SCHEME:|write rdma:host:4444 or tcp:host:4444"},
+        {"10.0.0.1:4444", "no SCHEME:|tcp:10.0.0.1:4444"},
     };
 
     (void)state;
@@ -243,8 +251,8 @@ static void bad_value__says_what_is_allowed(void **state)
         {"mode=", "slow, fast"},
         {"channels=0", "from 1 to 64|auto"},
         {"channels=65", "from 1 to 64"},
-        {"timeout=99ms", "from 100 ms"},
-        {"connect-timeout=0", "from 100 ms"},
+        {"timeout=99ms", "from 100 to 604800000 ms"},
+        {"connect-timeout=0", "from 100 to"},
         {"max-inflight=65535", "from 65536"},
         {"zero-detect=2", "on or off"},
     };
@@ -255,6 +263,34 @@ static void bad_value__says_what_is_allowed(void **state)
 
         assert_bad(text, VMF_ERROR_INVALID, bad[i].words);
     }
+}
+
+/* Readers hold numbers in 32 bits and times in an int: nothing larger may come out of a URI. */
+static void value__that_its_readers_cannot_hold_is_refused(void **state)
+{
+    static const struct {
+        const char *text, *words;
+    } bad[] = {
+        {"tcp:h:1,timeout=4294967396ms", "timeout=4294967396ms|from 100 to 604800000 ms"},
+        {"tcp:h:1,connect-timeout=4294967396ms", "connect-timeout=4294967396ms"},
+        {"tcp:h:1,device-timeout=18446744073709551615ms", "device-timeout="},
+        {"tcp:h:1,timeout=2000h", "timeout=2000h"},
+        {"tcp:h:1,device-workers=4294967297", "from 1 to 1024"},
+        {"tcp:h:1,max-inflight=18446744073709551615", "max-inflight="},
+        {"tcp:h:1,device-queue=16777216T", "device-queue="},
+        {"tcp:h:1,devices-queue=16777215T", "devices-queue="},
+        /* What a table does not bound. */
+        {"test:h:1,number=4294967296", "number=4294967296|to 4294967295"},
+        {"test:h:1,pause=2147483648ms", "pause=2147483648ms|to 2147483647 ms"},
+    };
+    g_autoptr(VmfUri) most = vmf_uri_parse("test:h:1,timeout=168h,number=4294967295", NULL);
+
+    (void)state;
+    for (unsigned i = 0; i < G_N_ELEMENTS(bad); i++) {
+        assert_bad(bad[i].text, VMF_ERROR_INVALID, bad[i].words);
+    }
+    assert_int_equal(vmf_uri_get_uint(most, "timeout"), 604800000);
+    assert_int_equal(vmf_uri_get_uint(most, "number"), UINT32_MAX);
 }
 
 static void unknown_option__lists_the_good_ones(void **state)
@@ -322,6 +358,7 @@ int main(void)
         cmocka_unit_test(options__are_read_by_their_type),
         cmocka_unit_test(options__know_their_units),
         cmocka_unit_test(bad_value__says_what_is_allowed),
+        cmocka_unit_test(value__that_its_readers_cannot_hold_is_refused),
         cmocka_unit_test(unknown_option__lists_the_good_ones),
         cmocka_unit_test(set__that_fails_leaves_the_value),
         cmocka_unit_test(ref__keeps_it_alive),

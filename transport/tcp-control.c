@@ -59,6 +59,22 @@ VmfControlResult tcp_control_send(VmfConn *base, const struct iovec *iov, unsign
     return flush_out(conn, error) == VMF_CONTROL_ERROR ? VMF_CONTROL_ERROR : VMF_CONTROL_DONE;
 }
 
+/* The first bytes are no message: another program listens there, a web server for example. */
+static bool is_stranger(const TcpConn *conn, const uint8_t *at, GError **error)
+{
+    char text[5] = {0};
+
+    for (unsigned i = 0; i < 4; i++) {
+        text[i] = g_ascii_isprint(at[i]) ? (char)at[i] : '.';
+    }
+    g_set_error(
+        error, VMF_ERROR, VMF_ERROR_PROTOCOL,
+        "what listens at %s is no vmferry: its answer begins with \"%s\"; see to it that the "
+        "URI has the destination's address and port",
+        conn->base.peer, text);
+    return false;
+}
+
 /* A whole message at the front of what was read, taken off. */
 static bool next_message(TcpConn *conn, const uint8_t **message, size_t *size, GError **error)
 {
@@ -70,6 +86,9 @@ static bool next_message(TcpConn *conn, const uint8_t **message, size_t *size, G
         return true;
     }
     length = (size_t)at[0] << 24 | (size_t)at[1] << 16 | (size_t)at[2] << 8 | at[3];
+    if (length > TCP_CONTROL_MAX && !conn->heard) {
+        return is_stranger(conn, at, error);
+    }
     if (length > TCP_CONTROL_MAX) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL,
                     "a control message of %zu bytes; at most %u are allowed", length,
@@ -79,6 +98,7 @@ static bool next_message(TcpConn *conn, const uint8_t **message, size_t *size, G
     if (have - 4 >= length) {
         *message = at + 4;
         *size = length;
+        conn->heard = true;
         conn->in_start += 4 + length;
     }
     return true;

@@ -61,6 +61,7 @@ struct TcpConn {
     /* Control: one message that the kernel took only in part; bytes that came. */
     uint8_t *out, *in;
     size_t out_start, out_end, in_start, in_end;
+    bool heard; /* a whole message has come: it is a vmferry */
 };
 
 static inline TcpConn *tcp_conn(VmfConn *conn)

@@ -15,6 +15,10 @@ struct VmfUri {
     unsigned value_count;
 };
 
+/* More than any guest has outstanding, and a week: they are added up and multiplied. */
+#define SIZE_OPTION_MAX (1ull << 40)
+#define TIME_OPTION_MAX (7u * 24 * 3600 * 1000)
+
 static const VmfOptionSpec general_options[] = {
     {.name = "channels",
      .type = VMF_OPTION_UINT,
@@ -26,16 +30,19 @@ static const VmfOptionSpec general_options[] = {
      .type = VMF_OPTION_DURATION,
      .default_value = "10s",
      .min = 100,
+     .max = TIME_OPTION_MAX,
      .help = "longest time without a sign of life from the peer"},
     {.name = "connect-timeout",
      .type = VMF_OPTION_DURATION,
      .default_value = "10s",
      .min = 100,
+     .max = TIME_OPTION_MAX,
      .help = "longest time to connect and shake hands"},
     {.name = "max-inflight",
      .type = VMF_OPTION_SIZE,
      .default_value = "32M",
      .min = 64 * 1024,
+     .max = SIZE_OPTION_MAX,
      .help = "most guest RAM outstanding at any time, over all channels"},
     {.name = "zero-detect",
      .type = VMF_OPTION_BOOL,
@@ -55,6 +62,7 @@ static const VmfOptionSpec general_options[] = {
      .type = VMF_OPTION_SIZE,
      .default_value = "32M",
      .min = 1,
+     .max = SIZE_OPTION_MAX,
      .help = "device state: bytes that may wait for a device (destination)"},
     {.name = "device-buffers",
      .type = VMF_OPTION_UINT,
@@ -66,6 +74,7 @@ static const VmfOptionSpec general_options[] = {
      .type = VMF_OPTION_SIZE,
      .default_value = "128M",
      .min = 1,
+     .max = SIZE_OPTION_MAX,
      .help = "device state: bytes that may wait for all devices (destination)"},
     {.name = "devices-buffers",
      .type = VMF_OPTION_UINT,
@@ -77,6 +86,7 @@ static const VmfOptionSpec general_options[] = {
      .type = VMF_OPTION_DURATION,
      .default_value = "60s",
      .min = 100,
+     .max = TIME_OPTION_MAX,
      .help = "device state: longest time in which a device, or all of them, take nothing"},
     {0},
 };
@@ -133,10 +143,22 @@ static bool is_port(const char *port)
     return g_ascii_string_to_unsigned(port, 10, 0, 65535, &number, NULL);
 }
 
+/* As other programs write them: tcp://HOST:PORT. */
+static bool has_slashes(const char *text, const UriParts *parts, GError **error)
+{
+    g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID,
+                "bad URI \"%s\": there are no slashes behind %s:, write %s:%s", text, parts->scheme,
+                parts->scheme, text + strlen(parts->scheme) + strlen("://"));
+    return false;
+}
+
 static bool split_address(const char *text, const char *address, UriParts *parts, GError **error)
 {
     const char *colon;
 
+    if (g_str_has_prefix(address, "//")) {
+        return has_slashes(text, parts, error);
+    }
     if (*address == '[') {
         const char *end = strchr(address, ']');
 
@@ -257,6 +279,36 @@ static bool set_options(VmfUri *uri, GError **error)
     return true;
 }
 
+/* What stands before the first colon names a transport, or the error says what to write. */
+static bool scheme_is_known(const char *text, GError **error)
+{
+    static const char *const of_qemu[] = {"exec", "fd", "file", NULL};
+    const char *colon = strchr(text, ':');
+    g_autofree char *scheme = colon ? g_strndup(text, (size_t)(colon - text)) : NULL;
+    g_autoptr(GError) failure = NULL;
+
+    if (!colon || colon == text || vmf_transport_find(scheme, &failure)) {
+        return true; /* or else it cannot be split */
+    }
+    if (g_strv_contains(of_qemu, scheme)) {
+        g_set_error(
+            error, VMF_ERROR, VMF_ERROR_INVALID,
+            "%s: is no URI scheme of vmferry (it has rdma:, tcp: and unix:); a VM goes to "
+            "a file by \"vmferry receive URI --save FILE\", and out of it by \"vmferry send "
+            "--load FILE URI\"",
+            scheme);
+        return false;
+    }
+    if (is_port(colon + 1)) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID,
+                    "bad URI \"%s\": it begins with no SCHEME:, write rdma:%s or tcp:%s", text,
+                    text, text);
+        return false;
+    }
+    g_propagate_error(error, g_steal_pointer(&failure));
+    return false;
+}
+
 VmfUri *vmf_uri_parse(const char *text, GError **error)
 {
     g_autoptr(VmfUri) uri = g_new0(VmfUri, 1);
@@ -264,7 +316,7 @@ VmfUri *vmf_uri_parse(const char *text, GError **error)
 
     g_atomic_ref_count_init(&uri->references);
     uri->text = g_strdup(text);
-    if (!uri_split(text, &uri->parts, error)) {
+    if (!scheme_is_known(text, error) || !uri_split(text, &uri->parts, error)) {
         return NULL;
     }
     transport = vmf_transport_find(uri->parts.scheme, error);
