@@ -14,6 +14,7 @@
 #define HEADER "QEVM\0\0\0\3"
 #define CONFIGURATION "\7\0\0\0\2pc"
 #define PAGE_BITS "\5\36configuration/target-page-bits\0\0\0\1\0\0\0\14"
+#define LARGE_PAGES "\5\36configuration/target-page-bits\0\0\0\1\0\0\0\24"
 #define COMMAND "\10\0\1\0\0"
 #define RAM_START "\1\0\0\0\2\3ram\0\0\0\0\0\0\0\4"
 #define RAM_PART "\2\0\0\0\2"
@@ -197,6 +198,33 @@ static void stream__that_cannot_be_is_refused(void **state)
             "filled with 0x01");
 }
 
+static void page__that_is_larger_than_what_is_left_of_its_block_is_refused(void **state)
+{
+    (void)state;
+    /* Pages of 1 MiB, and blocks of 8 KiB and 4 KiB. */
+    refused(BYTES(HEADER CONFIGURATION LARGE_PAGES RAM_START BLOCKS EOS FOOTER RAM_END
+                  "\0\0\0\0\0\0\0\2\6pc.ram\0"),
+            VMF_ERROR_PROTOCOL, "1048576 bytes beyond the end of RAM block \"pc.ram\"");
+    refused(BYTES(HEADER CONFIGURATION LARGE_PAGES RAM_START BLOCKS EOS FOOTER RAM_END
+                  "\0\0\0\0\0\0\0\10\3rom"),
+            VMF_ERROR_PROTOCOL, "1048576 bytes beyond the end of RAM block \"rom\"");
+}
+
+static void file__of_mapped_ram_is_called_by_its_name(void **state)
+{
+    (void)state;
+    refused(BYTES(HEADER CONFIGURATION "\5\32configuration/capabilities\0\0\0\1\0\0\0\1"
+                                       "\12mapped-ram"),
+            VMF_ERROR_UNSUPPORTED, "capability \"mapped-ram\" is in use");
+    /* Without the capabilities: a table stands behind the first block, or behind the only one. */
+    refused(BYTES(HEADER RAM_START "\0\0\0\0\0\0\60\4\6pc.ram\0\0\0\0\0\0\40\0"
+                                   "\0\0\0\1\0\0\0\0\0\0\20\0"),
+            VMF_ERROR_UNSUPPORTED, "mapped-ram");
+    refused(BYTES(HEADER RAM_START "\0\0\0\0\0\0\20\4\3rom\0\0\0\0\0\0\20\0"
+                                   "\0\0\0\1\0\0\0\0\0\0\20\0"),
+            VMF_ERROR_UNSUPPORTED, "mapped-ram");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -206,6 +234,8 @@ int main(void)
         cmocka_unit_test(page__is_placed_in_its_block),
         cmocka_unit_test(scan__stops_behind_a_hook),
         cmocka_unit_test(stream__that_cannot_be_is_refused),
+        cmocka_unit_test(page__that_is_larger_than_what_is_left_of_its_block_is_refused),
+        cmocka_unit_test(file__of_mapped_ram_is_called_by_its_name),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -7,6 +7,10 @@
 
 #include "qemu-stream-states.h"
 
+#define MAPPED_RAM_HINT                                                                            \
+    "(a file of the capability mapped-ram?): switch mapped-ram off in the QEMU that saves, and "   \
+    "save by exec:cat>FILE or vmferry receive"
+
 static bool is_text(const uint8_t *name, size_t size)
 {
     return size > 0 && !memchr(name, '\0', size);
@@ -49,13 +53,15 @@ static bool page_of_block(QemuStream *q, GError **error)
                                "x of RAM block \"%s\", which has 0x%" G_GINT64_MODIFIER "x bytes",
                                offset, block->name, block->length);
     }
+    /* A zero page as well: it brings no bytes, but as many are set to zero. */
+    if (q->page_bytes > block->length - offset) {
+        return qemu_stream_bad(q, VMF_ERROR_PROTOCOL, error,
+                               "a page of %u bytes beyond the end of RAM block \"%s\"",
+                               q->page_bytes, block->name);
+    }
     if (q->word & QEMU_RAM_ZERO) {
         qemu_stream_await(q, STATE_ZERO_VALUE, q->have + 1);
         return true;
-    }
-    if (q->page_bytes > block->length - offset) {
-        return qemu_stream_bad(q, VMF_ERROR_PROTOCOL, error,
-                               "a page beyond the end of RAM block \"%s\"", block->name);
     }
     qemu_stream_await(q, STATE_DATA, 0);
     q->data_left = q->page_bytes;
@@ -79,11 +85,14 @@ bool qemu_ram_word(QemuStream *q, GError **error)
     case QEMU_RAM_ZERO:
     case QEMU_RAM_PAGE:
         break;
+    case 0: /* mapped-ram puts a table behind each block of the list */
+        return qemu_stream_bad(q, VMF_ERROR_UNSUPPORTED, error,
+                               "a record of RAM without flags " MAPPED_RAM_HINT);
     default:
         return qemu_stream_bad(
             q, VMF_ERROR_UNSUPPORTED, error,
-            "a record of RAM with flags 0x%x (compressed, XBZRLE or multifd?), which this "
-            "cannot read",
+            "a record of RAM with flags 0x%x, which this cannot read: switch the capabilities "
+            "compress, xbzrle and multifd off in the QEMU that migrates, and migrate again",
             flags);
     }
     if (!(flags & QEMU_RAM_CONTINUE)) {
@@ -99,7 +108,8 @@ bool qemu_ram_word(QemuStream *q, GError **error)
 bool qemu_ram_block_length(QemuStream *q, GError **error)
 {
     if (q->field[0] == 0) {
-        return qemu_stream_bad(q, VMF_ERROR_PROTOCOL, error, "a RAM block without a name");
+        return qemu_stream_bad(q, VMF_ERROR_UNSUPPORTED, error,
+                               "a RAM block without a name " MAPPED_RAM_HINT);
     }
     qemu_stream_await(q, STATE_BLOCK, 1 + q->field[0] + 8u);
     return true;

@@ -240,8 +240,11 @@ static bool capability(QemuStream *q, GError **error)
 {
     g_autofree char *name = g_strndup((const char *)q->field + 1, q->field[0]);
 
-    if (g_str_equal(name, "x-ignore-shared")) { /* its list of blocks looks different */
-        return qemu_stream_bad(q, VMF_ERROR_UNSUPPORTED, error, "capability \"%s\" is in use",
+    if (g_str_equal(name, "x-ignore-shared") || g_str_equal(name, "mapped-ram")) {
+        /* The list of blocks looks different. */
+        return qemu_stream_bad(q, VMF_ERROR_UNSUPPORTED, error,
+                               "capability \"%s\" is in use, and its RAM cannot be read by this: "
+                               "switch it off in the QEMU that migrates, and migrate again",
                                name);
     }
     q->capabilities_left--;
