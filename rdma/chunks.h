@@ -33,7 +33,7 @@ typedef struct Chunk {
     uint8_t state;         /* ChunkState; source */
     uint16_t pending;      /* source: ranges that wait for it */
     uint32_t older, newer; /* source: least-recently-used list, ids of chunks */
-    uint64_t last_request; /* source: the send queue's count after its latest write */
+    uint64_t last_request; /* source: the send queue's count behind its latest write */
 } Chunk;
 
 typedef struct Chunks {

@@ -77,6 +77,9 @@ void rdma_conn_close(VmfConn *base)
     v1_free(conn->v1);
     endpoint_free(conn->control);
     destroy_id(conn->id);
+    if (conn->data_pd) {
+        ibv_dealloc_pd(conn->data_pd);
+    }
     if (conn->pd) {
         ibv_dealloc_pd(conn->pd);
     }
@@ -137,35 +140,49 @@ char *rdma_peer_name(struct rdma_cm_id *id)
                              : g_strdup_printf("%s:%s", host, port);
 }
 
-static bool need_pd(RdmaConn *conn, struct rdma_cm_id *id, GError **error)
+/* One of the protection domains, made if there is none yet; NULL with *error. */
+static struct ibv_pd *need_pd(const RdmaConn *conn, struct ibv_pd **pd, struct rdma_cm_id *id,
+                              GError **error)
 {
-    if (conn->pd) {
-        if (conn->pd->context == id->verbs) {
-            return true;
-        }
+    const struct ibv_pd *known = *pd ? *pd : conn->pd;
+
+    if (known && known->context != id->verbs) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_UNSUPPORTED,
                     "a channel arrived on device %s, the control connection is on %s",
                     ibv_get_device_name(id->verbs->device),
-                    ibv_get_device_name(conn->pd->context->device));
-        return false;
+                    ibv_get_device_name(known->context->device));
+        return NULL;
     }
-    conn->pd = VERBS_POINTER("ibv_alloc_pd", ibv_alloc_pd(id->verbs));
-    if (!conn->pd) {
+    if (*pd) {
+        return *pd;
+    }
+    *pd = VERBS_POINTER("ibv_alloc_pd", ibv_alloc_pd(id->verbs));
+    if (!*pd) {
         rdma_set_error(error, VMF_ERROR_DEVICE, errno, "cannot allocate a protection domain on %s",
                        ibv_get_device_name(id->verbs->device));
-        return false;
     }
-    return true;
+    return *pd;
 }
 
-Endpoint *rdma_endpoint(RdmaConn *conn, struct rdma_cm_id *id, const EndpointLimits *limits,
-                        const char *name, GError **error)
+/* The one that guest RAM is registered in, for a queue pair on `id'. */
+static struct ibv_pd *need_data_pd(RdmaConn *conn, struct rdma_cm_id *id, GError **error)
 {
+    struct ibv_pd *ahead = conn->pinned ? pinned_pd(conn->pinned) : NULL;
+
+    return need_pd(conn, ahead ? &ahead : &conn->data_pd, id, error);
+}
+
+Endpoint *rdma_endpoint(RdmaConn *conn, struct rdma_cm_id *id, bool data,
+                        const EndpointLimits *limits, const char *name, GError **error)
+{
+    struct ibv_pd *pd;
+
     if (!id->verbs) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_DEVICE, "no RDMA device belongs to that address");
         return NULL;
     }
-    return need_pd(conn, id, error) ? endpoint_new(id, conn->pd, limits, name, error) : NULL;
+    pd = data ? need_data_pd(conn, id, error) : need_pd(conn, &conn->pd, id, error);
+    return pd ? endpoint_new(id, pd, limits, name, error) : NULL;
 }
 
 Endpoint *rdma_control_endpoint(RdmaConn *conn, struct rdma_cm_id *id, GError **error)
@@ -177,7 +194,7 @@ Endpoint *rdma_control_endpoint(RdmaConn *conn, struct rdma_cm_id *id, GError **
         .writes = conn->base.role == VMF_ROLE_SOURCE ? WRITER_QUEUE : 0,
     };
 
-    return rdma_endpoint(conn, id, &limits, "control connection", error);
+    return rdma_endpoint(conn, id, false, &limits, "control connection", error);
 }
 
 RdmaChannel *rdma_channel_new(RdmaConn *conn, unsigned number, struct rdma_cm_id *id,
@@ -196,9 +213,7 @@ RdmaChannel *rdma_channel_new(RdmaConn *conn, unsigned number, struct rdma_cm_id
     channel->conn = conn;
     channel->number = number;
     channel->counters = &conn->base.counters[number];
-    if (need_pd(conn, id, error)) {
-        channel->ep = endpoint_new(id, rdma_data_pd(conn), &limits, name, error);
-    }
+    channel->ep = rdma_endpoint(conn, id, true, &limits, name, error);
     if (!channel->ep) {
         rdma_channel_free(channel);
         return NULL;
@@ -514,7 +529,7 @@ struct rdma_cm_id *rdma_connect_again(RdmaConn *conn, struct rdma_event_channel 
     if (!id) {
         return NULL;
     }
-    *ep = rdma_endpoint(conn, id, limits, name, error);
+    *ep = rdma_endpoint(conn, id, false, limits, name, error);
     if (*ep && establish_with(&c, id, data, size, conn->base.timeout_ms, NULL, error)) {
         return id;
     }

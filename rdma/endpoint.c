@@ -235,20 +235,23 @@ static bool completion(Endpoint *ep, const struct ibv_wc *wc, GError **error)
 bool endpoint_poll(Endpoint *ep, GError **error)
 {
     struct ibv_wc wc[16];
+    GError *first = NULL;
     int n;
 
     do {
         n = VMF_FAULT("ibv_poll_cq") ? -1 : ibv_poll_cq(ep->cq, G_N_ELEMENTS(wc), wc);
-        if (n < 0) {
-            g_set_error(error, VMF_ERROR, VMF_ERROR_DEVICE, "%s: ibv_poll_cq failed", ep->name);
-            return false;
+        if (n < 0 && !first) {
+            g_set_error(&first, VMF_ERROR, VMF_ERROR_DEVICE, "%s: ibv_poll_cq failed", ep->name);
         }
+        /* Those behind a failed one count as well: they say what the device is done with. */
         for (int i = 0; i < n; i++) {
-            if (!completion(ep, &wc[i], error)) {
-                return false;
-            }
+            (void)completion(ep, &wc[i], first ? NULL : &first);
         }
     } while (n == (int)G_N_ELEMENTS(wc));
+    if (first) {
+        g_propagate_error(error, first);
+        return false;
+    }
     return true;
 }
 

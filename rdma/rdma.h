@@ -68,8 +68,14 @@ struct RdmaConn {
     RdmaOptions options;
     struct rdma_event_channel *events;
     struct rdma_cm_id *id; /* of the control connection */
-    struct ibv_pd *pd;
-    Pinned *pinned; /* destination: RAM that was registered ahead, in a domain of its own */
+    /*
+     * The protection domains. The kernel's connection manager lets the peer write by every queue
+     * pair, so the one that guest RAM and device memory are registered in is joined by the queue
+     * pairs alone that `revoke' takes down. Control connection and return path live on.
+     */
+    struct ibv_pd *pd;      /* of these: nothing is registered in it that can be written */
+    struct ibv_pd *data_pd; /* of the others; NULL as long as there is none, and with `pinned' */
+    Pinned *pinned;         /* destination: RAM that was registered ahead, in a domain of its own */
     Endpoint *control;
     EndpointMessage control_message; /* handed out by control_receive, not yet given back */
     bool control_message_out;
@@ -126,9 +132,9 @@ struct rdma_cm_id *rdma_connect_again(RdmaConn *conn, struct rdma_event_channel 
                                       GError **error);
 /* Makes the endpoint of the control connection or of a channel on an id. */
 Endpoint *rdma_control_endpoint(RdmaConn *conn, struct rdma_cm_id *id, GError **error);
-/* The same on any connection, with limits of its own. */
-Endpoint *rdma_endpoint(RdmaConn *conn, struct rdma_cm_id *id, const EndpointLimits *limits,
-                        const char *name, GError **error);
+/* The same on any connection, with limits of its own; `data': by it, RAM may be written. */
+Endpoint *rdma_endpoint(RdmaConn *conn, struct rdma_cm_id *id, bool data,
+                        const EndpointLimits *limits, const char *name, GError **error);
 RdmaChannel *rdma_channel_new(RdmaConn *conn, unsigned number, struct rdma_cm_id *id,
                               GError **error);
 void rdma_channel_free(RdmaChannel *channel);
@@ -212,7 +218,7 @@ bool rdma_revoke(VmfConn *conn, GError **error);
 /* Where the data queue pairs are, and the memory that they write. */
 static inline struct ibv_pd *rdma_data_pd(const RdmaConn *conn)
 {
-    return conn->pinned ? pinned_pd(conn->pinned) : conn->pd;
+    return conn->pinned ? pinned_pd(conn->pinned) : conn->data_pd;
 }
 
 static inline RdmaConn *rdma_conn(VmfConn *conn)

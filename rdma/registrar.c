@@ -107,6 +107,11 @@ static void make_room(RdmaChannel *channel, uint64_t bytes, WireRegister *messag
 
 /* --- requests --- */
 
+bool registrar_has_room(const RdmaChannel *channel)
+{
+    return channel->writer.wanted_count + channel->writer.asked_count < WRITER_WANTED_MAX;
+}
+
 bool registrar_want(RdmaChannel *channel, unsigned block, uint32_t index, GError **error)
 {
     Writer *w = &channel->writer;
@@ -117,7 +122,12 @@ bool registrar_want(RdmaChannel *channel, unsigned block, uint32_t index, GError
                     channel->ep->name, channel->conn->base.blocks[block]->name);
         return false;
     }
-    g_assert(w->wanted_count < WRITER_WANTED_MAX);
+    if (w->wanted_count == WRITER_WANTED_MAX) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_FAILED,
+                    "%s: more than %d chunks wait for their registration", channel->ep->name,
+                    WRITER_WANTED_MAX);
+        return false;
+    }
     w->wanted[w->wanted_count++] = name;
     chunk_of(channel, &name)->state = CHUNK_WANTED;
     return true;
@@ -199,6 +209,7 @@ bool registrar_send(RdmaChannel *channel, GError **error)
     for (unsigned i = 0; i < take; i++) {
         chunk_of(channel, &w->wanted[i])->state = CHUNK_REQUESTED;
     }
+    w->asked_count += take;
     w->wanted_count -= take;
     memmove(w->wanted, w->wanted + take, w->wanted_count * sizeof(WireChunk));
     register_locally(channel, request);
@@ -254,6 +265,7 @@ bool registrar_result(RdmaChannel *channel, const WireResult *results, GError **
 
     w->request_first = (w->request_first + 1) % WRITER_REQUESTS_MAX;
     w->request_count--;
+    w->asked_count -= request->count;
     for (unsigned i = 0; i < request->count; i++) {
         const WireChunk *name = &request->chunks[i];
         uint32_t id = chunks->first[name->block] + name->index;

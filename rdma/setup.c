@@ -288,24 +288,11 @@ bool rdma_control_message(VmfConn *base, unsigned type, const uint8_t *data, siz
     return ok;
 }
 
-/* The peer's heartbeats bound this wait, for pinning may take long. */
-static bool await_addresses(RdmaConn *conn, GError **error)
+/* Takes over what the destination has told; the caller holds the lock. */
+static bool use_told_locked(RdmaConn *conn, uint32_t rkeys, GError **error)
 {
     Chunks *chunks = &conn->chunks;
-    const bool pinned = conn->options.registration != RDMA_REGISTRATION_CHUNK;
-    const uint32_t rkeys = pinned ? chunks->first[chunks->block_count] : 0;
 
-    g_mutex_lock(&conn->setup_lock);
-    while ((conn->addresses->len < conn->base.block_count || conn->rkeys->len < rkeys) &&
-           !g_cancellable_is_cancelled(conn->base.cancel)) {
-        g_cond_wait_until(&conn->setup_cond, &conn->setup_lock,
-                          g_get_monotonic_time() + 20 * G_TIME_SPAN_MILLISECOND);
-    }
-    g_mutex_unlock(&conn->setup_lock);
-    if (g_cancellable_is_cancelled(conn->base.cancel)) {
-        g_set_error(error, VMF_ERROR, VMF_ERROR_CANCELLED, "cancelled while RAM was registered");
-        return false;
-    }
     if (conn->addresses->len != conn->base.block_count || conn->rkeys->len != rkeys) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL,
                     "the destination named %u addresses and %u keys, expected %u and %u",
@@ -320,6 +307,30 @@ static bool await_addresses(RdmaConn *conn, GError **error)
         chunks->chunks[i].state = CHUNK_READY;
     }
     return true;
+}
+
+/* The peer's heartbeats bound this wait, for pinning may take long. */
+static bool await_addresses(RdmaConn *conn, GError **error)
+{
+    const Chunks *chunks = &conn->chunks;
+    const bool pinned = conn->options.registration != RDMA_REGISTRATION_CHUNK;
+    const uint32_t rkeys = pinned ? chunks->first[chunks->block_count] : 0;
+    bool ok = true;
+
+    g_mutex_lock(&conn->setup_lock);
+    while ((conn->addresses->len < conn->base.block_count || conn->rkeys->len < rkeys) &&
+           !g_cancellable_is_cancelled(conn->base.cancel)) {
+        g_cond_wait_until(&conn->setup_cond, &conn->setup_lock,
+                          g_get_monotonic_time() + 20 * G_TIME_SPAN_MILLISECOND);
+    }
+    if (g_cancellable_is_cancelled(conn->base.cancel)) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_CANCELLED, "cancelled while RAM was registered");
+        ok = false;
+    }
+    /* The control thread may append more, from a peer that errs. */
+    ok = ok && use_told_locked(conn, rkeys, error);
+    g_mutex_unlock(&conn->setup_lock);
+    return ok;
 }
 
 /* --- ram_setup --- */

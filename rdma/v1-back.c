@@ -28,8 +28,12 @@ static RdmaChannel *make_channel(RdmaConn *conn, struct rdma_cm_id *id, Endpoint
     return channel;
 }
 
+/* The one that a failed attempt has left serves the next. */
 static bool make_events(V1 *v1, GError **error)
 {
+    if (v1->back_events) {
+        return true;
+    }
     v1->back_events = VERBS_POINTER("rdma_create_event_channel back", rdma_create_event_channel());
     if (!v1->back_events) {
         rdma_set_error(error, VMF_ERROR_DEVICE, errno, "cannot create an event channel");
@@ -99,7 +103,7 @@ bool v1_accept_back(RdmaConn *conn, struct rdma_cm_id *id, GError **error)
         .receive_bytes = DESTINATION_RECEIVE_BYTES,
         .receives = DESTINATION_RECEIVES,
     };
-    Endpoint *ep = rdma_endpoint(conn, id, &limits, "return path", error);
+    Endpoint *ep = rdma_endpoint(conn, id, false, &limits, "return path", error);
 
     if (ep) {
         make_channel(conn, id, ep);

@@ -94,8 +94,8 @@ static bool pin_all(RdmaChannel *channel, GError **error)
     }
     base->chunk_size = 1ull << (64 - __builtin_clzll(longest));
     base->registration = "pin-all";
-    return chunks_init(&conn->chunks, base->blocks, base->block_count, conn->pd, base->chunk_size,
-                       IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE, error) &&
+    return chunks_init(&conn->chunks, base->blocks, base->block_count, rdma_data_pd(conn),
+                       base->chunk_size, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE, error) &&
            chunks_register_all(&conn->chunks, base->cancel, channel->counters, error);
 }
 
@@ -130,7 +130,7 @@ static bool prepare_ram(RdmaChannel *channel, GError **error)
     }
     base->chunk_size = most_accepted(conn);
     base->registration = "chunk";
-    v1->regions = v1_regions_new(base, conn->pd, base->chunk_size);
+    v1->regions = v1_regions_new(base, rdma_data_pd(conn), base->chunk_size);
     return true;
 }
 

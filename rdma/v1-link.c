@@ -84,7 +84,7 @@ Endpoint *v1_accept(RdmaConn *conn, struct rdma_cm_id *id, const V1Capabilities 
     v1_new(conn, request->flags & V1_FLAG_PIN_ALL);
     conn->options.registration =
         conn->v1->pin_all ? RDMA_REGISTRATION_PIN_ALL : RDMA_REGISTRATION_CHUNK;
-    return rdma_endpoint(conn, id, &limits, "connection", error);
+    return rdma_endpoint(conn, id, true, &limits, "connection", error);
 }
 
 /* The connection's one queue pair becomes the channel's. */

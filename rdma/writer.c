@@ -51,6 +51,28 @@ bool writer_wants_signal(const RdmaChannel *channel, unsigned requests, uint64_t
            ep->open.requests + requests >= WRITER_QUEUE / 8;
 }
 
+/*
+ * A listed write has no place in the send queue yet: a message may be posted before it. Until it
+ * is posted, its chunk counts as written to for ever, and is not evicted.
+ */
+static void note_listed(RdmaChannel *channel, uint32_t id)
+{
+    Writer *w = &channel->writer;
+
+    w->listed_ids[w->listed] = id;
+    channel->conn->chunks.chunks[id].last_request = UINT64_MAX;
+}
+
+static void note_posted(RdmaChannel *channel)
+{
+    const Writer *w = &channel->writer;
+    Chunk *chunks = channel->conn->chunks.chunks;
+
+    for (unsigned i = 0; i < w->listed; i++) {
+        chunks[w->listed_ids[i]].last_request = channel->ep->posted;
+    }
+}
+
 bool writer_post_list(RdmaChannel *channel, GError **error)
 {
     Writer *w = &channel->writer;
@@ -65,6 +87,9 @@ bool writer_post_list(RdmaChannel *channel, GError **error)
     if (!endpoint_post_writes(ep, &w->wr[0], &w->wr[w->listed - 1], w->listed, w->listed_bytes,
                               writer_wants_signal(channel, w->listed, w->listed_bytes), error)) {
         return false;
+    }
+    if (w->dynamic) {
+        note_posted(channel);
     }
     counter_add(&channel->counters->ram_written, w->listed_bytes);
     counter_add(&channel->counters->writes, w->listed);
@@ -105,12 +130,12 @@ static bool list_write(RdmaChannel *channel, unsigned block, uint64_t offset, ui
         .opcode = IBV_WR_RDMA_WRITE,
         .wr.rdma = {.remote_addr = conn->chunks.remote[block] + offset, .rkey = chunk->rkey},
     };
-    w->listed++;
-    w->listed_bytes += length;
     if (w->dynamic) {
-        chunk->last_request = channel->ep->posted + w->listed;
+        note_listed(channel, id);
         registrar_used(channel, id);
     }
+    w->listed++;
+    w->listed_bytes += length;
     if (w->listed == WRITER_LIST_MAX || w->listed_bytes >= w->signal_at) {
         return writer_post_list(channel, error);
     }
@@ -127,7 +152,7 @@ static bool advance_pending(RdmaChannel *channel, GError **error)
         Chunk *chunk = chunk_at(channel, range->block, range->offset);
 
         if (chunk->state == CHUNK_NONE) { /* it was evicted while the range waited */
-            return w->wanted_count == WRITER_WANTED_MAX ||
+            return !registrar_has_room(channel) ||
                    registrar_want(channel, range->block,
                                   (uint32_t)(range->offset >> channel->conn->chunks.shift), error);
         }
@@ -307,7 +332,7 @@ static bool make_pending(RdmaChannel *channel, unsigned block, uint64_t offset, 
      * together, or they would wait for each other.
      */
     while (w->pending_count == WRITER_PENDING_MAX ||
-           (chunk->state == CHUNK_NONE && w->wanted_count == WRITER_WANTED_MAX) ||
+           (chunk->state == CHUNK_NONE && !registrar_has_room(channel)) ||
            (w->pending_count && w->pending_bytes + length > w->window) ||
            (w->pending_chunks && !chunk->pending && w->pin_budget &&
             (w->pending_chunks + 1) * size > w->pin_budget)) {

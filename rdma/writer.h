@@ -20,7 +20,10 @@ struct RdmaChannel;
 #define WRITER_REGISTER_BATCH 16
 /* Requests that may be unanswered: half of what the peer can send unacknowledged. */
 #define WRITER_REQUESTS_MAX (ENDPOINT_WINDOW / 2)
-/* Chunks wanted but not asked for: a batch, and all that may come back refused. */
+/*
+ * Chunks wanted and not answered: a batch, and all that requests can hold. Those that were asked
+ * for count as well, for a refused one is wanted again.
+ */
 #define WRITER_WANTED_MAX (WRITER_REGISTER_BATCH * (WRITER_REQUESTS_MAX + 1))
 
 typedef struct PendingRange {
@@ -72,6 +75,7 @@ typedef struct Writer {
     /* The list being built; its writes count as in flight already. */
     struct ibv_send_wr wr[WRITER_LIST_MAX];
     struct ibv_sge sge[WRITER_LIST_MAX];
+    uint32_t listed_ids[WRITER_LIST_MAX]; /* their chunks */
     unsigned listed;
     uint64_t listed_bytes;
 
@@ -86,6 +90,7 @@ typedef struct Writer {
     unsigned wanted_count;
     RegisterRequest requests[WRITER_REQUESTS_MAX];
     unsigned request_first, request_count;
+    unsigned asked_count;        /* chunks in them */
     uint64_t pinned, pin_budget; /* bytes of this channel's chunks; 0 = no limit */
     uint32_t oldest, newest;     /* ready chunks by last use; ids */
 
@@ -135,6 +140,8 @@ bool writer_await_send(struct RdmaChannel *channel, GError **error);
 bool writer_post_list(struct RdmaChannel *channel, GError **error);
 
 /* --- registrar.c --- */
+/* Whether one more chunk can be wanted now. */
+bool registrar_has_room(const struct RdmaChannel *channel);
 /* Sees to it that a chunk will become ready. */
 bool registrar_want(struct RdmaChannel *channel, unsigned block, uint32_t index, GError **error);
 /*

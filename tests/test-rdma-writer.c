@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* test-rdma-writer.c -- the source's writes and registrations, in orders that a test forces */
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "fake-verbs.h"
+
+#define CHUNK (64u * 1024)
+#define CHUNKS 400
+#define RANGE 512u
+
+static uint8_t *memory;
+static RdmaChannel *channel;
+
+/* What the destination says to one chunk of a request: 0, or an errno. */
+typedef int (*Verdict)(unsigned number);
+
+typedef struct Destination {
+    Verdict verdict;
+    unsigned answered; /* chunks */
+    unsigned requests_seen;
+    bool device_is_slow; /* writes are not done */
+    uint32_t processed;
+} Destination;
+
+static Destination destination;
+
+static int always(unsigned number)
+{
+    (void)number;
+    return 0;
+}
+
+static void answer(const WireRegister *request)
+{
+    uint8_t message[WIRE_HEADER_BYTES + WIRE_REGISTER_MAX * 8];
+    WireResult results[WIRE_REGISTER_MAX];
+    const WireHeader header = {.kind = WIRE_REGISTER_RESULT, .processed = destination.processed};
+    size_t size;
+
+    for (unsigned i = 0; i < request->wanted; i++) {
+        const int err = destination.verdict(destination.answered++);
+
+        results[i] = (WireResult){.status = (uint32_t)err, .rkey = err ? 0 : 77};
+    }
+    wire_header_encode(&header, message);
+    size = wire_results_encode(results, request->wanted, message + WIRE_HEADER_BYTES,
+                               sizeof(message) - WIRE_HEADER_BYTES);
+    fake_verbs_deliver(message, WIRE_HEADER_BYTES + size);
+}
+
+/* Completes what was posted, and answers the requests among it. */
+static void be_destination(void *opaque)
+{
+    const unsigned count = fake_verbs.requests->len;
+
+    (void)opaque;
+    for (unsigned i = 0; i < count; i++) {
+        WireRegister request;
+        WireHeader header;
+        size_t size;
+        const uint8_t *body = fake_verbs_message(i, &header, &size);
+
+        destination.processed += body && header.kind != WIRE_ACK;
+        if (body && header.kind == WIRE_REGISTER) {
+            assert_true(wire_register_decode(body, size, &request, NULL));
+            destination.requests_seen++;
+            answer(&request);
+        }
+    }
+    if (!destination.device_is_slow) {
+        fake_verbs_complete(count);
+    }
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    fake_verbs_init();
+    memory = g_malloc0((size_t)CHUNKS * CHUNK);
+    destination = (Destination){.verdict = always};
+    fake_verbs.peer = be_destination;
+    channel = fake_channel_new(VMF_ROLE_SOURCE, NULL, memory, (uint64_t)CHUNKS * CHUNK, CHUNK);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    fake_verbs.peer = NULL;
+    fake_channel_free(channel);
+    assert_int_equal(fake_verbs.registered, 0);
+    fake_verbs_clear();
+    g_free(memory);
+    return 0;
+}
+
+static void send_chunk(unsigned chunk, unsigned range)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (!rdma_send_ram(&channel->conn->base, 0, 0, (uint64_t)chunk * CHUNK + range * RANGE, RANGE,
+                       &error)) {
+        fail_msg("%s", error->message);
+    }
+}
+
+static void make_ready(unsigned chunk)
+{
+    send_chunk(chunk, 0);
+    assert_true(writer_post_all(channel, NULL) && writer_drain(channel, NULL));
+}
+
+/* A message goes out between the listing of a write and its posting, and is completed alone. */
+static void a_chunk_is_not_evicted_under_its_write(void **state)
+{
+    (void)state;
+    channel->writer.pin_budget = 2 * CHUNK;
+    make_ready(0);
+    make_ready(1);
+    destination.device_is_slow = true;
+    send_chunk(1, 1); /* listed; makes chunk 0 the oldest */
+    send_chunk(0, 1); /* listed behind it */
+    assert_int_equal(channel->writer.listed, 2);
+    for (unsigned i = 0; i < 2; i++) {
+        endpoint_body(channel->ep);
+        assert_true(endpoint_send(channel->ep, WIRE_NOP, 0, 0, NULL));
+    }
+    assert_true(writer_post_list(channel, NULL));
+    fake_verbs_complete(2); /* the messages: both writes are still under way */
+    assert_true(endpoint_poll(channel->ep, NULL));
+    send_chunk(2, 0); /* needs the place of another */
+    assert_true(writer_push(channel, NULL));
+    assert_int_equal(fake_verbs.freed_under_write, 0);
+    destination.device_is_slow = false;
+    assert_true(writer_post_all(channel, NULL) && writer_drain(channel, NULL));
+    assert_int_equal(fake_verbs.freed_under_write, 0);
+    assert_int_equal(channel->counters->evictions, 1);
+}
+
+static int refuses_eight(unsigned number)
+{
+    return number >= 1 && number <= WRITER_REQUESTS_MAX ? ENOMEM : 0;
+}
+
+/* Requests of one chunk each, all that may be out, come back while as many as can be are wanted. */
+static void refused_sparse_requests_are_wanted_again(void **state)
+{
+    unsigned chunk = 1;
+
+    (void)state;
+    destination.verdict = refuses_eight;
+    make_ready(0);
+    for (; chunk <= WRITER_REQUESTS_MAX; chunk++) {
+        send_chunk(chunk, 0);
+        assert_true(rdma_kick(&channel->conn->base, 0, NULL));
+    }
+    assert_int_equal(channel->writer.request_count, WRITER_REQUESTS_MAX);
+    for (; chunk < CHUNKS; chunk++) { /* waits as soon as no more can be wanted */
+        send_chunk(chunk, 0);
+    }
+    assert_true(writer_post_all(channel, NULL) && writer_drain(channel, NULL));
+    assert_int_equal(channel->counters->writes, CHUNKS);
+    assert_true(channel->counters->evictions > 0); /* the budget has shrunk */
+}
+
+static int refuses_all_but_one(unsigned number)
+{
+    return number ? ENOMEM : 0;
+}
+
+static void a_destination_that_refuses_all_ends_the_source_with_an_error(void **state)
+{
+    g_autoptr(GError) error = NULL;
+
+    (void)state;
+    destination.verdict = refuses_all_but_one;
+    make_ready(0);
+    send_chunk(1, 0);
+    assert_false(writer_post_all(channel, &error));
+    assert_true(g_error_matches(error, VMF_ERROR, VMF_ERROR_MEMLOCK));
+}
+
+/* Or the end of a queue pair waits for receives that were handed back long ago. */
+static void completions_behind_a_failed_one_count(void **state)
+{
+    g_autoptr(GError) error = NULL;
+    const unsigned posted = channel->ep->receives_posted;
+    const uint8_t ack[] = {0, WIRE_ACK, 0, 0, 0, 0, 0, 0};
+
+    (void)state;
+    assert_true(posted > 2);
+    fake_verbs_fail(IBV_WC_RETRY_EXC_ERR);
+    fake_verbs_fail(IBV_WC_REM_ACCESS_ERR);
+    fake_verbs_deliver(ack, sizeof(ack));
+    fake_verbs_deliver(ack, sizeof(ack));
+    assert_false(endpoint_poll(channel->ep, &error));
+    assert_non_null(strstr(error->message, "no longer answers"));
+    assert_int_equal(channel->ep->receives_posted, posted - 2);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(a_chunk_is_not_evicted_under_its_write, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(refused_sparse_requests_are_wanted_again, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(
+            a_destination_that_refuses_all_ends_the_source_with_an_error, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(completions_behind_a_failed_one_count, set_up, tear_down),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
