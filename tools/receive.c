@@ -3,16 +3,19 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <glib/gstdio.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <vmferry/bytes.h>
 
 #include "commands.h"
 #include "guest-ram.h"
+#include "output-file.h"
 #include "progress.h"
+#include "qemu-end.h"
 #include "qemu-stream.h"
+#include "say.h"
 #include "zero.h"
 
 /* QEMU's MIG_CMD_OPEN_RETURN_PATH. */
@@ -23,10 +26,21 @@ typedef struct Receiver {
     QemuStream *stream;
     ProgressHow how;
     const char *path; /* of the file */
-    char *temporary;  /* its name until it is whole; NULL: it has none yet, or none any more */
-    int fd;           /* for its fsync; `out' has another */
-    VmfFile *out;
+    OutputFile *file;
+    VmfFile *out;    /* into it */
+    uint64_t opaque; /* where in it device state begins; 0: not yet */
+    bool footers;    /* the stream's sections have them */
 } Receiver;
+
+/* What went wrong with the file names it. */
+static bool check_out(Receiver *r, GError **error)
+{
+    if (vmf_file_check(r->out, error)) {
+        return true;
+    }
+    g_prefix_error(error, "cannot write %s: ", r->path);
+    return false;
+}
 
 /* --- RAM into the file --- */
 
@@ -98,7 +112,7 @@ static bool put_ram(Receiver *r, GError **error)
         }
     }
     progress_end(&progress);
-    return vmf_file_check(r->out, error);
+    return check_out(r, error);
 }
 
 /* --- the stream into the file --- */
@@ -160,6 +174,12 @@ static bool take_item(void *opaque, const QemuItem *item, GError **error)
             return false;
         }
         break;
+    case QEMU_ITEM_FOOTER:
+        r->footers = true;
+        break;
+    case QEMU_ITEM_OPAQUE:
+        r->opaque = r->opaque ? r->opaque : vmf_file_tell(r->out);
+        break;
     default:
         break;
     }
@@ -167,7 +187,7 @@ static bool take_item(void *opaque, const QemuItem *item, GError **error)
         return true;
     }
     vmf_put_buffer(r->out, item->raw, item->size);
-    return vmf_file_check(r->out, error);
+    return check_out(r, error);
 }
 
 static bool take_stream(Receiver *r, VmfFile *file, GError **error)
@@ -218,31 +238,14 @@ static bool take_greeting(VmfFile *file, GError **error)
 
 /* --- the file --- */
 
-static bool io_failed(GError **error, const char *what, const char *path)
+static bool open_out(Receiver *r, GError **error)
 {
-    g_set_error(error, VMF_ERROR, VMF_ERROR_IO, "cannot %s %s: %s", what, path, g_strerror(errno));
-    return false;
-}
+    int fd = fcntl(output_file_fd(r->file), F_DUPFD_CLOEXEC, 0);
 
-static bool create_file(Receiver *r, GError **error)
-{
-    g_autofree char *folder = g_path_get_dirname(r->path);
-    int fd;
-
-    /* Without a name nothing is left behind, however this process ends. */
-    r->fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-    if (r->fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR)) {
-        r->temporary = g_strconcat(r->path, ".XXXXXX", NULL);
-        r->fd = g_mkstemp_full(r->temporary, O_RDWR | O_CLOEXEC, 0600);
-    }
-    if (r->fd < 0) {
-        io_failed(error, "create a file beside", r->path);
-        g_clear_pointer(&r->temporary, g_free);
-        return false;
-    }
-    fd = fcntl(r->fd, F_DUPFD_CLOEXEC, 0);
     if (fd < 0) {
-        return io_failed(error, "use a file beside", r->path);
+        g_set_error(error, VMF_ERROR, VMF_ERROR_IO, "cannot use a file beside %s: %s", r->path,
+                    g_strerror(errno));
+        return false;
     }
     r->out = vmf_file_new_fd(fd, VMF_FILE_WRITE, error);
     if (!r->out) {
@@ -251,122 +254,139 @@ static bool create_file(Receiver *r, GError **error)
     return r->out != NULL;
 }
 
-static bool sync_folder(const char *path, GError **error)
+/* A stock source that is killed hangs up like one that is through: the file says which it was. */
+static bool check_end(const Receiver *r, GError **error)
 {
-    g_autofree char *folder = g_path_get_dirname(path);
-    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    bool ok = fd >= 0 && fsync(fd) == 0;
+    const int fd = output_file_fd(r->file);
+    struct stat info;
+    QemuEnd end;
 
-    if (!ok) {
-        io_failed(error, "sync", folder);
+    if (fstat(fd, &info) < 0) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_IO, "cannot look at %s: %s", r->path,
+                    g_strerror(errno));
+        return false;
     }
-    if (fd >= 0) {
-        close(fd);
+    if (!qemu_end_find(fd, r->opaque, (uint64_t)info.st_size, r->footers, &end, error)) {
+        g_prefix_error(error, "%s: ", r->path);
+        return false;
     }
-    return ok;
-}
-
-/* A name of its own first: only a rename replaces what has the other. */
-static bool name_file(Receiver *r, GError **error)
-{
-    g_autofree char *self = g_strdup_printf("/proc/self/fd/%d", r->fd);
-
-    if (r->temporary) {
-        return true;
-    }
-    r->temporary = g_strdup_printf("%s.%08x", r->path, g_random_int());
-    if (linkat(AT_FDCWD, self, AT_FDCWD, r->temporary, AT_SYMLINK_FOLLOW) < 0) {
-        io_failed(error, "create", r->temporary);
-        g_clear_pointer(&r->temporary, g_free);
+    if (end == QEMU_END_MISSING) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL,
+                    "the device state that the source sent has no end: the source was cancelled, "
+                    "failed or ended; %s is as it was",
+                    r->path);
         return false;
     }
     return true;
 }
 
 /* From here on it is there under its name, whatever happens to this host. */
-static bool publish_file(Receiver *r, GError **error)
+static bool publish_file(Receiver *r, VmfSession *session, GError **error)
 {
     if (!vmf_file_close(g_steal_pointer(&r->out), error)) {
-        g_prefix_error(error, "%s: ", r->path);
+        g_prefix_error(error, "cannot write %s: ", r->path);
         return false;
     }
-    if (fsync(r->fd) < 0) {
-        return io_failed(error, "write", r->path);
-    }
-    if (!name_file(r, error)) {
+    if (!check_end(r, error)) {
         return false;
     }
-    if (rename(r->temporary, r->path) < 0) {
-        return io_failed(error, "rename a file to", r->path);
-    }
-    g_clear_pointer(&r->temporary, g_free);
-    return sync_folder(r->path, error);
+    /* A stock source that is through has given its VM up, whatever became of the connection. */
+    return (vmf_session_peer_is_qemu(session) || vmf_session_check(session, error)) &&
+           output_file_publish(r->file, error);
 }
 
 static void clear(Receiver *r)
 {
     vmf_file_free(r->out);
-    if (r->fd >= 0) {
-        close(r->fd);
-    }
-    if (r->temporary) {
-        g_unlink(r->temporary);
-        g_free(r->temporary);
-    }
+    output_file_free(r->file);
     qemu_stream_free(r->stream);
     guest_ram_clear(&r->ram);
 }
 
 /* --- the command --- */
 
+/* The file stays, and so does what had its name before: the source may have given the VM up. */
+static void keep_both(Receiver *r, GError *failure, GError **error)
+{
+    const char *older = output_file_older(r->file);
+
+    g_set_error(error, VMF_ERROR, VMF_ERROR_UNKNOWN_OUTCOME,
+                "%s is complete, but it is not known whether the source has given up its VM (%s): "
+                "do not run both%s%s",
+                r->path, failure->message, older ? "; what the file held before is in " : "",
+                older ? older : "");
+    g_error_free(failure);
+}
+
+/* The VM runs on at the source: what the file held before is worth more. */
+static void take_back(Receiver *r, GError *failure, GError **error)
+{
+    g_autoptr(GError) stays = NULL;
+
+    g_propagate_error(error, failure);
+    if (!output_file_take_back(r->file, &stays)) {
+        g_prefix_error(error, "%s; the source keeps its VM: ", stays->message);
+    }
+}
+
 /* The source gives the VM up only when the file is safe. */
 static bool save(Receiver *r, VmfSession *session, GError **error)
 {
     VmfFile *file = vmf_session_get_file(session);
-    g_autoptr(GError) failure = NULL;
+    const bool stock = vmf_session_peer_is_qemu(session);
+    GError *failure = NULL;
 
-    if ((!vmf_session_peer_is_qemu(session) && !take_greeting(file, &failure)) ||
-        !take_stream(r, file, &failure) || !publish_file(r, &failure)) {
+    if ((!stock && !take_greeting(file, &failure)) || !take_stream(r, file, &failure) ||
+        !publish_file(r, session, &failure)) {
         vmf_session_fail(session, g_error_copy(failure));
-        g_propagate_error(error, g_steal_pointer(&failure));
+        g_propagate_error(error, failure);
         return false;
     }
     if (vmf_session_complete(session, &failure)) {
+        output_file_settle(r->file);
         return true;
     }
-    if (!g_error_matches(failure, VMF_ERROR, VMF_ERROR_UNKNOWN_OUTCOME)) {
-        g_unlink(r->path); /* the VM runs on at the source */
+    if (stock || g_error_matches(failure, VMF_ERROR, VMF_ERROR_UNKNOWN_OUTCOME)) {
+        keep_both(r, failure, error);
     } else {
-        g_prefix_error(&failure, "%s is complete, but ", r->path);
+        take_back(r, failure, error);
     }
-    g_propagate_error(error, g_steal_pointer(&failure));
     return false;
+}
+
+static bool wait_and_save(Receiver *r, VmfListener *listener, GError **error)
+{
+    VmfSession *session;
+    bool ok;
+
+    say("listening on %s\n", vmf_listener_address(listener));
+    if (!say_check(error)) {
+        return false;
+    }
+    session = vmf_session_accept(listener, r->ram.blocks, NULL, error);
+    ok = session && save(r, session, error);
+    vmf_session_free(session);
+    return ok;
 }
 
 static bool run(const char *text, const char *path, ProgressHow how, GError **error)
 {
     g_autoptr(VmfUri) uri = vmf_uri_parse(text, error);
-    g_autoptr(VmfListener) listener = uri ? vmf_listener_new(uri, error) : NULL;
-    Receiver r = {.path = path, .how = how, .fd = -1};
-    VmfSession *session;
-    bool ok = false;
+    g_autoptr(OutputFile) file = uri ? output_file_new(path, 0600, error) : NULL;
+    g_autoptr(VmfListener) listener = file ? vmf_listener_new(uri, error) : NULL;
+    Receiver r = {.path = path, .how = how};
+    bool ok;
 
     if (!listener) {
         return false;
     }
     guest_ram_init(&r.ram);
     r.stream = qemu_stream_new(take_item, &r);
-    if (create_file(&r, error)) {
-        g_print("listening on %s\n", vmf_listener_address(listener));
-        session = vmf_session_accept(listener, r.ram.blocks, NULL, error);
-        if (session) {
-            ok = save(&r, session, error);
-            vmf_session_free(session);
-        }
-    }
+    r.file = g_steal_pointer(&file);
+    ok = open_out(&r, error) && wait_and_save(&r, listener, error);
     if (ok) {
-        g_print("%s: %" G_GUINT64_FORMAT " MiB of RAM saved\n", path,
-                vmf_ram_blocks_total(r.ram.blocks) >> 20);
+        say("%s: %" G_GUINT64_FORMAT " MiB of RAM saved\n", path,
+            vmf_ram_blocks_total(r.ram.blocks) >> 20);
     }
     clear(&r);
     return ok;

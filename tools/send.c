@@ -12,12 +12,15 @@
 #include "commands.h"
 #include "guest-ram.h"
 #include "progress.h"
+#include "qemu-end.h"
 #include "qemu-stream.h"
 #include "zero.h"
 
 #define READ_BYTES (256u * 1024)
 /* RAM queued between two looks at the progress. */
 #define STEP_BYTES (4ull * 1024 * 1024)
+/* What comes before device state besides RAM: the list of blocks is the most of it. */
+#define PIECES_MAX (64u << 20)
 
 typedef struct Sender {
     const char *path;
@@ -29,6 +32,7 @@ typedef struct Sender {
     /* What goes before RAM, and what ends it: pieces of the file. */
     GByteArray *start, *start_end, *end, *end_end;
     uint64_t opaque;          /* where the file goes on with what is not RAM */
+    bool footers;             /* its sections have them */
     const VmfRamBlock *block; /* of the last page */
     unsigned block_index;
 } Sender;
@@ -108,6 +112,21 @@ static uint8_t *page_at(Sender *s, const QemuItem *item)
     return s->block->host + item->offset; /* the stream's reader has checked it */
 }
 
+static bool keep(GByteArray *piece, const QemuItem *item, GError **error)
+{
+    if (item->section == QEMU_SECTION_PART) {
+        return true; /* there are no parts any more */
+    }
+    if (piece->len + item->size > PIECES_MAX) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL,
+                    "more than %u MiB before its RAM: it is damaged, or no migration of QEMU's",
+                    PIECES_MAX >> 20);
+        return false;
+    }
+    g_byte_array_append(piece, item->raw, (guint)item->size);
+    return true;
+}
+
 static bool take_item(void *opaque, const QemuItem *item, GError **error)
 {
     Sender *s = opaque;
@@ -116,22 +135,16 @@ static bool take_item(void *opaque, const QemuItem *item, GError **error)
     switch (item->kind) {
     case QEMU_ITEM_HEADER:
     case QEMU_ITEM_CONFIGURATION:
-        g_byte_array_append(s->start, item->raw, (guint)item->size);
-        return true;
+        return keep(s->start, item, error);
     case QEMU_ITEM_BLOCKS:
-        g_byte_array_append(s->start, item->raw, (guint)item->size);
-        return make_blocks(s, error);
+        return keep(s->start, item, error) && make_blocks(s, error);
     case QEMU_ITEM_SECTION:
-        if (item->section != QEMU_SECTION_PART) {
-            g_byte_array_append(start ? s->start : s->end, item->raw, (guint)item->size);
-        }
-        return true;
-    case QEMU_ITEM_EOS:
+        return keep(start ? s->start : s->end, item, error);
     case QEMU_ITEM_FOOTER:
-        if (item->section != QEMU_SECTION_PART) {
-            g_byte_array_append(start ? s->start_end : s->end_end, item->raw, (guint)item->size);
-        }
-        return true;
+        s->footers = true;
+        return keep(start ? s->start_end : s->end_end, item, error);
+    case QEMU_ITEM_EOS:
+        return keep(start ? s->start_end : s->end_end, item, error);
     case QEMU_ITEM_DATA:
         memcpy(page_at(s, item), item->raw, item->size);
         return true;
@@ -156,29 +169,24 @@ static bool take_item(void *opaque, const QemuItem *item, GError **error)
     return true;
 }
 
-/*
- * QEMU's stream ends with an end byte, and behind it, but for old machine types,
- * a description, which says how long it is.
- */
+/* Device state says nothing about its length: the end of the file must be the end of it. */
 static bool check_end(const Sender *s, GError **error)
 {
-    const uint64_t left = s->size - s->opaque;
-    g_autofree uint8_t *rest = g_malloc(left);
+    QemuEnd end;
 
-    if (!read_at(s, s->opaque, rest, left, error)) {
+    if (!qemu_end_find(s->fd, s->opaque, s->size, s->footers, &end, error)) {
+        g_prefix_error(error, "%s: ", s->path);
         return false;
     }
-    if (rest[left - 1] == QEMU_SECTION_EOF) {
+    if (end == QEMU_END_THERE) {
         return true;
     }
-    for (uint64_t at = left; at-- > 6;) {
-        const uint8_t *end = rest + at - 6;
-        VmfReader r = vmf_reader(end + 2, 4);
-
-        if (end[0] == QEMU_SECTION_EOF && end[1] == QEMU_SECTION_VMDESC &&
-            vmf_read_be32(&r) == left - at && rest[at] == '{') {
-            return true;
-        }
+    if (end == QEMU_END_POSSIBLE) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_UNSUPPORTED,
+                    "%s: its machine type is so old that a file that was cut cannot be told from a "
+                    "whole one: load it by QEMU itself, with -incoming \"exec:cat %s\"",
+                    s->path, s->path);
+        return false;
     }
     g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL,
                 "%s: the device state from offset %" G_GUINT64_FORMAT

@@ -8,6 +8,7 @@
 
 #include "bench.h"
 #include "commands.h"
+#include "say.h"
 
 /* Documented in vmferry(1). */
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_UNKNOWN_OUTCOME = 4 };
@@ -233,10 +234,11 @@ static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
     const char *help;
+    bool moves_a_vm; /* its status says where the VM is, and nothing else */
 } commands[] = {
     {"bench", bench, "measure migrations of a synthetic guest (bench --help for its options)"},
-    {"receive", receive_vm, "save a VM that a source migrates here to a file"},
-    {"send", send_vm, "migrate a VM from a file to a destination"},
+    {"receive", receive_vm, "save a VM that a source migrates here to a file", true},
+    {"send", send_vm, "migrate a VM from a file to a destination", true},
     {"transports", transports, "list the transports and their URI options"},
     {"help", help, "this text"},
 };
@@ -255,20 +257,30 @@ static int help(int argc, char **argv)
     return EXIT_OK;
 }
 
+/* What was said has gone out, or the status says that it has not. */
+static int said(int status)
+{
+    g_autoptr(GError) error = NULL;
+
+    return status != EXIT_OK || say_check(&error) ? status : report(error);
+}
+
 int main(int argc, char **argv)
 {
     setlocale(LC_ALL, "");
-    setvbuf(stdout, NULL, _IOLBF, 0);
+    say_init();
     if (argc >= 2 && (g_str_equal(argv[1], "--version") || g_str_equal(argv[1], "-V"))) {
         g_print("vmferry " VMF_VERSION "\n");
-        return EXIT_OK;
+        return said(EXIT_OK);
     }
     if (argc >= 2 && (g_str_equal(argv[1], "--help") || g_str_equal(argv[1], "-h"))) {
-        return help(argc, argv);
+        return said(help(argc, argv));
     }
     for (unsigned i = 0; argc >= 2 && i < G_N_ELEMENTS(commands); i++) {
         if (g_str_equal(argv[1], commands[i].name)) {
-            return commands[i].run(argc - 1, argv + 1);
+            int status = commands[i].run(argc - 1, argv + 1);
+
+            return commands[i].moves_a_vm ? status : said(status);
         }
     }
     g_printerr("vmferry: %s%s\nTry \"vmferry help\".\n", argc < 2 ? "no command" : "no command ",
