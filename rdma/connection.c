@@ -18,6 +18,7 @@ RdmaConn *rdma_conn_new(const RdmaOptions *options, VmfRole role, GError **error
 {
     RdmaConn *conn = g_new0(RdmaConn, 1);
 
+    conn->base.size = sizeof(VmfConn);
     conn->base.role = role;
     conn->options = *options;
     conn->base.control_max = CONTROL_MESSAGE_MAX;

@@ -250,6 +250,7 @@ size_t wire_device_decode(const uint8_t *body, size_t size, VmfDeviceHeader *hea
     size_t length = vmf_read_u8(&r);
     const uint8_t *idstr = vmf_read_bytes(&r, length);
 
+    memset(header, 0, sizeof(*header));
     header->instance_id = vmf_read_be32(&r);
     header->index = vmf_read_be32(&r);
     header->flags = vmf_read_be32(&r);
@@ -263,7 +264,6 @@ size_t wire_device_decode(const uint8_t *body, size_t size, VmfDeviceHeader *hea
         return 0;
     }
     memcpy(header->idstr, idstr, length);
-    memset(header->idstr + length, 0, sizeof(header->idstr) - length);
     return size - vmf_reader_left(&r);
 }
 

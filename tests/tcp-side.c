@@ -79,6 +79,7 @@ static bool zero_range(VmfConn *conn, unsigned block, uint64_t offset, uint64_t 
 }
 
 static const VmfConnHost host = {
+    .size = sizeof(VmfConnHost),
     .sync_seen = sync_seen,
     .device_begin = device_begin,
     .device_done = device_done,

@@ -119,7 +119,7 @@ static void find__from_many_threads_gives_one_table(void **state)
 static void find__refuses_a_wrong_plugin_and_says_why(void **state)
 {
     (void)state;
-    assert_not_found("wrong-abi", VMF_ERROR_PLUGIN, "transport ABI 2, this library has 1");
+    assert_not_found("wrong-abi", VMF_ERROR_PLUGIN, "transport ABI 3, this library has 2");
     assert_not_found("lacks-member", VMF_ERROR_PLUGIN, "lacks the callback revoke");
     assert_not_found("no-entry", VMF_ERROR_PLUGIN, "has no vmf_transport_entry");
     assert_not_found("offers-nothing", VMF_ERROR_PLUGIN, "offers no transport");

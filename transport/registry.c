@@ -44,16 +44,50 @@ static bool check_options(const VmfTransport *t, const char *where, GError **err
     return true;
 }
 
-bool registry_check(const VmfTransport *t, const char *where, GError **error)
-{
+typedef struct Member {
+    const char *name;
+    size_t offset;
+} Member;
+
 #define MEMBER(name)                                                                               \
     {                                                                                              \
 #name, offsetof(VmfTransport, name)                                                        \
     }
-    static const struct {
-        const char *name;
-        size_t offset;
-    } members[] = {
+
+/* Whether the table, as long as its plugin made it, has every one of the members. */
+static bool has_members(const VmfTransport *t, const Member *members, size_t count,
+                        const char *where, GError **error)
+{
+    for (size_t i = 0; i < count; i++) {
+        void *member = NULL;
+
+        if (members[i].offset + sizeof(member) <= t->size) {
+            memcpy(&member, (const char *)t + members[i].offset, sizeof(member));
+        }
+        if (!member) {
+            g_set_error(error, VMF_ERROR, VMF_ERROR_PLUGIN, "%s lacks the callback %s", where,
+                        members[i].name);
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool check_abi(const VmfTransport *t, const char *where, GError **error)
+{
+    if (t->abi_version != VMF_TRANSPORT_ABI) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_PLUGIN,
+                    "%s is made for transport ABI %u, this library has %u: install matching "
+                    "versions",
+                    where, t->abi_version, VMF_TRANSPORT_ABI);
+        return false;
+    }
+    return true;
+}
+
+bool registry_check(const VmfTransport *t, const char *where, GError **error)
+{
+    static const Member members[] = {
         MEMBER(connect),
         MEMBER(listen),
         MEMBER(listener_address),
@@ -78,26 +112,10 @@ bool registry_check(const VmfTransport *t, const char *where, GError **error)
         MEMBER(revoke),
         MEMBER(close),
     };
-#undef MEMBER
 
-    if (t->abi_version != VMF_TRANSPORT_ABI) {
-        g_set_error(error, VMF_ERROR, VMF_ERROR_PLUGIN,
-                    "%s is made for transport ABI %u, this library has %u: install matching "
-                    "versions",
-                    where, t->abi_version, VMF_TRANSPORT_ABI);
+    if (!check_abi(t, where, error) ||
+        !has_members(t, members, G_N_ELEMENTS(members), where, error)) {
         return false;
-    }
-    for (unsigned i = 0; i < G_N_ELEMENTS(members); i++) {
-        void *member = NULL;
-
-        if (members[i].offset + sizeof(member) <= t->size) {
-            memcpy(&member, (const char *)t + members[i].offset, sizeof(member));
-        }
-        if (!member) {
-            g_set_error(error, VMF_ERROR, VMF_ERROR_PLUGIN, "%s lacks the callback %s", where,
-                        members[i].name);
-            return false;
-        }
     }
     if (!t->scheme || !valid_scheme(t->scheme) || t->channels_max < 1 ||
         t->channels_max > VMF_CHANNELS_MAX) {
@@ -108,6 +126,34 @@ bool registry_check(const VmfTransport *t, const char *where, GError **error)
     }
     return check_options(t, where, error);
 }
+
+bool registry_check_connection(const VmfConn *conn, const VmfTransport *transport, GError **error)
+{
+    /* What the engine calls of a connection with stock QEMU without asking first. */
+    static const Member foreign[] = {
+        MEMBER(open_channels), MEMBER(ram_setup), MEMBER(send_ram),    MEMBER(send_zero),
+        MEMBER(send_sync),     MEMBER(kick),      MEMBER(wait),        MEMBER(serve),
+        MEMBER(revoke),        MEMBER(close),     MEMBER(send_stream), MEMBER(open_back),
+    };
+    g_autofree char *where =
+        g_strdup_printf("a connection of the transport %s:", transport->scheme);
+    const VmfTransport *ops;
+
+    if (conn->size < sizeof(VmfConn)) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_PLUGIN,
+                    "%s has room for %u bytes and not for the %zu that are common to all: its "
+                    "plugin does not set VmfConn.size, or was made for another ABI",
+                    where, conn->size, sizeof(VmfConn));
+        return false;
+    }
+    ops = conn->ops ? conn->ops : transport;
+    if (!conn->foreign) {
+        return ops == transport || registry_check(ops, where, error);
+    }
+    return check_abi(ops, where, error) &&
+           has_members(ops, foreign, G_N_ELEMENTS(foreign), where, error);
+}
+#undef MEMBER
 
 /* --- the list --- */
 

@@ -8,5 +8,11 @@
 
 /* `where' names the table in the error. */
 bool registry_check(const VmfTransport *transport, const char *where, GError **error);
+/*
+ * Whether a connection that `transport' made can be used: it has room for what the engine
+ * writes, and its own table, if it brought one, has what its kind of peer needs. The error
+ * is VMF_ERROR_PLUGIN.
+ */
+bool registry_check_connection(const VmfConn *conn, const VmfTransport *transport, GError **error);
 
 #endif

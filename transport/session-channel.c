@@ -308,6 +308,7 @@ static void post_message(VmfConn *conn, unsigned type, const void *data, size_t 
 }
 
 const VmfConnHost session_host = {
+    .size = sizeof(VmfConnHost),
     .sync_seen = sync_seen,
     .device_begin = device_begin,
     .device_done = device_done,

@@ -11,6 +11,7 @@
 
 #include "fault.h"
 #include "populate.h"
+#include "registry.h"
 
 struct VmfListener {
     VmfUri *uri;
@@ -115,6 +116,16 @@ static bool make_descriptors(VmfSession *s, GError **error)
     return true;
 }
 
+/* A connection that the engine can use, or NULL: the transport has it back. */
+static VmfConn *usable(VmfConn *conn, const VmfTransport *ops, GError **error)
+{
+    if (conn && !registry_check_connection(conn, ops, error)) {
+        ops->close(conn);
+        return NULL;
+    }
+    return conn;
+}
+
 /* The transport's connection becomes the session's. */
 static void adopt(VmfSession *s, VmfConn *conn, const VmfTransport *ops, const VmfUri *uri)
 {
@@ -208,7 +219,7 @@ VmfSession *vmf_session_connect(const VmfUri *uri, VmfRamBlocks *blocks, GCancel
     chained = chain(s, cancellable);
     make_uuid(uuid);
     if (make_descriptors(s, error)) {
-        VmfConn *conn = ops->connect(uri, uuid, s->cancel, error);
+        VmfConn *conn = usable(ops->connect(uri, uuid, s->cancel, error), ops, error);
 
         if (conn) {
             adopt(s, conn, ops, uri);
@@ -262,7 +273,8 @@ static VmfConn *await_connection(VmfListener *listener, VmfSession *s, GError **
     if (listener->populate) {
         populate_run(listener->populate);
     }
-    conn = listener->ops->accept(listener->listener, s->cancel, error);
+    conn =
+        usable(listener->ops->accept(listener->listener, s->cancel, error), listener->ops, error);
     if (listener->populate) {
         populate_pause(listener->populate);
     }

@@ -18,6 +18,7 @@ TcpConn *tcp_conn_new(const VmfUri *uri, VmfRole role, int fd, GError **error)
 {
     TcpConn *conn = g_new0(TcpConn, 1);
 
+    conn->base.size = sizeof(VmfConn);
     conn->base.role = role;
     conn->base.control_max = TCP_CONTROL_MAX;
     conn->base.registration = "none";

@@ -36,7 +36,21 @@ G_BEGIN_DECLS
  * without progress. Errors are returned, not logged, and name the channel.
  */
 
-#define VMF_TRANSPORT_ABI 1
+/*
+ * How this interface grows without breaking a plugin that is compiled already. Within one ABI
+ * number, which the loader compares:
+ *
+ *   VmfTransport, VmfConnHost    begin with their size; new members are appended. Who reads a
+ *                                member that is newer than the first version of the number asks
+ *                                VMF_TRANSPORT_HAS or VMF_HOST_HAS, and does without it.
+ *   VmfConn, VmfDeviceHeader,    have a fixed size, because one side has them by value and the
+ *   VmfOptionSpec,               other reads them. New members take the place of reserved ones,
+ *   VmfChannelCounters           which are zero until then: zero means that nobody set it.
+ *   VmfRamBlock                  is allocated by the library alone; new members are appended.
+ *
+ * Anything else (an order, a type, a meaning) changes the number.
+ */
+#define VMF_TRANSPORT_ABI 2
 #define VMF_CHANNELS_MAX 64
 /*
  * A foreign connection's return path is a channel with this number, fed by the
@@ -70,6 +84,7 @@ typedef struct VmfDeviceHeader {
     uint64_t offset; /* of this piece in it */
     uint64_t place;  /* of the buffer in the destination's device_memory */
     uint64_t size;   /* bytes of this piece */
+    uint64_t reserved[4];
 } VmfDeviceHeader;
 
 /*
@@ -77,6 +92,9 @@ typedef struct VmfDeviceHeader {
  * threads.
  */
 typedef struct VmfConnHost {
+    uint32_t size; /* sizeof(VmfConnHost) as the library was compiled */
+    uint32_t reserved;
+
     /* Channel `channel' delivered everything sent before its sync `number'. */
     bool (*sync_seen)(VmfConn *conn, unsigned channel, uint64_t number, GError **error);
     /*
@@ -133,21 +151,27 @@ typedef struct VmfConnHost {
                           GError **error);
 } VmfConnHost;
 
+/* Whether the library that made this table has a member, for those newer than ABI 2's first. */
+#define VMF_HOST_HAS(host, member)                                                                 \
+    ((host)->size >= offsetof(VmfConnHost, member) + sizeof((host)->member) && (host)->member)
+
 #define VMF_MESSAGE_PRIVATE 0x100
 
 /* Counters that a transport keeps; written with relaxed atomics by their one thread. */
 typedef struct VmfChannelCounters {
     uint64_t ram_written, writes, doorbells, inflight_bytes;
     uint64_t registrations, evictions, registered_bytes, registration_ns;
-    uint64_t padding[8]; /* keeps channels on cache lines of their own */
+    uint64_t reserved[8]; /* also keeps channels on cache lines of their own */
 } VmfChannelCounters;
 
 /*
  * The part of a connection that engine and transport share. A transport embeds
- * it as the first member of its own structure and fills `ops'; the engine
- * fills the rest before the call that is named.
+ * it as the first member of its own structure, zeroed, and fills `size' and `ops';
+ * the engine fills the rest before the call that is named.
  */
 struct VmfConn {
+    uint32_t size;  /* sizeof(VmfConn) as the transport was compiled: it has room for that much */
+    uint32_t flags; /* 0 */
     const struct VmfTransport *ops;
     VmfRole role;
 
@@ -200,6 +224,8 @@ struct VmfConn {
     int channels_done;
     /* Set by the engine before close: the migration was completed. */
     bool completed;
+
+    uint64_t reserved[32];
 };
 
 typedef struct VmfTransportListener VmfTransportListener; /* the transport's own */

@@ -36,7 +36,8 @@ typedef struct VmfOptionSpec {
         *default_value; /* as one would write it; "auto" for a number means 0: chosen at run time */
     const char *help;   /* one line */
     uint64_t min, max;  /* for numbers; max 0: what the type can hold, see above */
-    const char *choices; /* for VMF_OPTION_CHOICE: words with | between */
+    const char *choices;  /* for VMF_OPTION_CHOICE: words with | between */
+    uint64_t reserved[2]; /* 0; plugins have tables of these: see transport.h on growth */
 } VmfOptionSpec;
 
 /* A parsed URI: scheme, address and every option of its scheme, defaults filled in. */
