@@ -7,6 +7,9 @@
 #include <string.h>
 #include <cmocka.h>
 
+/* Ends the state in the stream that load jobs need. */
+#define MARKER 0x53544f50u
+
 void rig_name(RigDevice *devices, unsigned n)
 {
     for (unsigned i = 0; i < n; i++) {
@@ -113,6 +116,11 @@ static bool load(VmfDeviceJob *job, void *opaque, GError **error)
     size_t size;
     unsigned i = 0;
 
+    if (d->read && !g_atomic_int_get(d->read)) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_FAILED,
+                    "its load job has begun before the stream's state was loaded");
+        return false;
+    }
     while (d->fault == FAULT_NEVER_READS && vmf_device_job_check(job, error)) {
         g_usleep(1000);
     }
@@ -179,20 +187,52 @@ static bool add_all(Rig *rig, VmfSession *session, unsigned missing, GError **er
 
 /* --- the two sides --- */
 
+/* State of the VM that the source puts into the stream while it runs: bytes that count. */
+static void put_iterative(const Rig *rig, VmfFile *file)
+{
+    for (uint64_t at = 0; at < rig->iterative; at++) {
+        vmf_put_byte(file, (uint8_t)at);
+    }
+    vmf_put_be32(file, MARKER);
+}
+
+/* Up to and with the marker. */
+static bool read_iterative(Rig *rig, VmfFile *file, GError **error)
+{
+    for (uint64_t at = 0; at < rig->iterative; at++) {
+        if (rig->read_delay_us && at % 65536 == 0) {
+            g_usleep(rig->read_delay_us);
+        }
+        if (vmf_get_byte(file) != (uint8_t)at && vmf_file_check(file, error)) {
+            g_set_error(error, VMF_ERROR, VMF_ERROR_FAILED, "byte %" G_GUINT64_FORMAT, at);
+        }
+        if (*error) {
+            return false;
+        }
+    }
+    g_atomic_int_set(&rig->read, 1);
+    return vmf_get_be32(file) == MARKER && vmf_file_check(file, error);
+}
+
 static void *destination(void *opaque)
 {
     Rig *rig = opaque;
     VmfSession *s = rig->pair->destination;
     VmfDevices *devices = vmf_session_get_devices(s);
     GError **error = &rig->destination_error;
-    bool ok =
-        add_all(rig, s, rig->missing_at_destination, error) && vmf_devices_expect(devices, error);
+    VmfFile *file = vmf_session_get_file(s);
+    bool ok = add_all(rig, s, rig->missing_at_destination, error) &&
+              vmf_devices_expect(devices, error) && read_iterative(rig, file, error) &&
+              (rig->leaves_begin || vmf_devices_begin(devices, error));
 
     if (ok) {
-        vmf_get_be64(vmf_session_get_file(s));
+        vmf_get_be64(file);
         ok = vmf_devices_load(devices, error) && vmf_session_complete(s, error);
     }
     if (!ok) {
+        if (!*error && vmf_session_check(s, error)) {
+            g_set_error(error, VMF_ERROR, VMF_ERROR_FAILED, "the stream is not what was put");
+        }
         vmf_session_fail(s, g_error_copy(*error)); /* as a VMM would: nobody waits for it */
     }
     return GINT_TO_POINTER(ok);
@@ -204,8 +244,12 @@ static bool source(Rig *rig)
     VmfDevices *devices = vmf_session_get_devices(s);
     GError **error = &rig->source_error;
     VmfFile *file = vmf_session_get_file(s);
-    bool ok = add_all(rig, s, rig->missing_at_source, error) && vmf_devices_start(devices, error);
+    bool ok = add_all(rig, s, rig->missing_at_source, error);
 
+    if (ok) {
+        put_iterative(rig, file);
+        ok = vmf_devices_start(devices, error);
+    }
     if (ok) {
         for (uint64_t at = 0; at < rig->pair->size; at += 4096) {
             vmf_save_ram_page(file, rig->pair->block, at, MIN(4096, rig->pair->size - at));
@@ -247,8 +291,10 @@ bool rig_migrate(Rig *rig)
     }
     pair_disconnect(rig->pair);
     for (unsigned i = 0; i < rig->count; i++) {
-        assert_int_equal(rig->devices[i].put, rig->devices[i].released);
-        assert_true(!owns || rig->devices[i].loaded_as);
+        RigDevice *d = &rig->devices[i];
+
+        assert_int_equal(g_atomic_int_get(&d->put), g_atomic_int_get(&d->released));
+        assert_true(!owns || g_atomic_int_get(&d->loaded_as));
     }
     assert_true(owns || rig->destination_error);
     assert_true(gave || rig->source_error);
@@ -263,7 +309,10 @@ void rig_clear_errors(Rig *rig)
 {
     g_clear_error(&rig->source_error);
     g_clear_error(&rig->destination_error);
+    g_atomic_int_set(&rig->read, 0);
     for (unsigned i = 0; i < rig->count; i++) {
-        rig->devices[i].put = rig->devices[i].released = rig->devices[i].loaded_as = 0;
+        g_atomic_int_set(&rig->devices[i].put, 0);
+        g_atomic_int_set(&rig->devices[i].released, 0);
+        g_atomic_int_set(&rig->devices[i].loaded_as, 0);
     }
 }

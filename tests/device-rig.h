@@ -28,6 +28,7 @@ typedef struct RigDevice {
     RigFault fault;
     unsigned fault_at;
     int *order; /* counts configurations as they are loaded */
+    int *read;  /* atomic: not 0 once what its load job needs from the stream is loaded; or NULL */
 
     /* What happened. */
     int put, released, loaded_as; /* atomic */
@@ -38,7 +39,11 @@ typedef struct Rig {
     RigDevice *devices;
     unsigned count;
     unsigned missing_at_source, missing_at_destination; /* so many of the last are not registered */
-    gulong cancel_after_us;                             /* 0: no */
+    uint64_t iterative;     /* bytes of state in the stream, before the devices are started */
+    gulong read_delay_us;   /* the destination's reader sleeps that long before every 64 KiB */
+    bool leaves_begin;      /* to vmf_devices_load() */
+    int read;               /* atomic: it has loaded all of that */
+    gulong cancel_after_us; /* 0: no */
     bool cancel_destination;
     GError *source_error, *destination_error;
 } Rig;

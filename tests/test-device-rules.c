@@ -325,8 +325,10 @@ static void *complete(void *opaque)
 static void announce(Rules *r)
 {
     MessageDevice entry = {.idstr = "nic", .instance_id = 2};
-    uint8_t bytes[MESSAGE_DEVICE_MAX];
-    MessageHeader header = {.length = (uint32_t)message_device_encode(&entry, bytes)};
+    uint8_t bytes[MESSAGE_SWITCHOVER_BYTES + MESSAGE_DEVICE_MAX] = {0};
+    MessageHeader header = {
+        .length = (uint32_t)(MESSAGE_SWITCHOVER_BYTES +
+                             message_device_encode(&entry, bytes + MESSAGE_SWITCHOVER_BYTES))};
 
     assert_true(devices_handle_switchover(r->pair.destination, &header, bytes, NULL));
 }

@@ -137,6 +137,34 @@ static void configurations__are_loaded_as_devices_become_ready(void **state)
     pair_clear(&pair);
 }
 
+/* SWITCHOVER_START overtakes the stream; load jobs must not. */
+static void load_jobs__begin_behind_all_that_was_put_before(void **state)
+{
+    Pair pair;
+    RigDevice devices[3] = {0};
+    Rig rig = {
+        .pair = &pair, .devices = devices, .count = 3, .iterative = 4 * MIB, .read_delay_us = 2000};
+
+    (void)state;
+    rig_name(devices, 3);
+    for (unsigned i = 0; i < 3; i++) {
+        devices[i].buffers = 3;
+        devices[i].size = 200000;
+        devices[i].read = &rig.read;
+    }
+    pair_init(&pair, MIB, true, ",channels=2");
+    for (unsigned turn = 0; turn < 2; turn++) {
+        rig.leaves_begin = turn;
+        if (!rig_migrate(&rig)) {
+            fail_msg("source: %s; destination: %s",
+                     rig.source_error ? rig.source_error->message : "fine",
+                     rig.destination_error ? rig.destination_error->message : "fine");
+        }
+        rig_clear_errors(&rig);
+    }
+    pair_clear(&pair);
+}
+
 /* --- errors --- */
 
 static void job_that_fails(RigFault fault)
@@ -227,6 +255,8 @@ static void errors__out_of_turn(void **state)
     assert_true(vmf_devices_add(to, "nic", 0, &ops, NULL, NULL));
     assert_false(vmf_devices_finish(from, NULL));
     assert_false(vmf_devices_load(to, NULL));
+    assert_false(vmf_devices_begin(to, NULL));
+    assert_false(vmf_devices_begin(from, NULL));
     assert_false(vmf_devices_start(to, NULL));
     assert_false(vmf_devices_expect(from, NULL));
     assert_false(vmf_devices_start(from, NULL)); /* nobody expects it */
@@ -240,6 +270,38 @@ static void errors__out_of_turn(void **state)
     pair_clear(&pair);
 }
 
+/* Nobody can know what the job would have read: it is an error, not a migration. */
+static void errors__load_jobs_that_are_let_begin_too_early(void **state)
+{
+    Pair pair;
+    g_autoptr(GError) here = NULL;
+    g_autoptr(GError) there = NULL;
+    const VmfDeviceOps ops = {.size = sizeof(ops)};
+    VmfDevices *from, *to;
+
+    (void)state;
+    pair_init(&pair, 4096, true, ",channels=1");
+    pair_connect(&pair);
+    from = vmf_session_get_devices(pair.source);
+    to = vmf_session_get_devices(pair.destination);
+    assert_true(vmf_devices_add(from, "nic", 0, &ops, NULL, NULL));
+    assert_true(vmf_devices_add(to, "nic", 0, &ops, NULL, NULL));
+    assert_true(vmf_devices_expect(to, NULL));
+    vmf_put_be64(vmf_session_get_file(pair.source), 1);
+    assert_true(vmf_devices_start(from, NULL));
+    vmf_get_be32(vmf_session_get_file(pair.destination)); /* half of it */
+    vmf_devices_begin(to, NULL); /* before or behind the news of the source's start */
+    assert_false(vmf_devices_load(to, &there));
+    while (vmf_session_check(pair.source, &here)) {
+        g_usleep(1000);
+    }
+    assert_int_equal(there->code, VMF_ERROR_MISMATCH);
+    assert_int_equal(here->code, VMF_ERROR_MISMATCH);
+    assert_non_null(strstr(there->message, "behind byte 4 of the stream"));
+    assert_non_null(strstr(there->message, "behind byte 8"));
+    pair_clear(&pair);
+}
+
 /* --- by chance --- */
 
 static unsigned times(unsigned usual)
@@ -249,7 +311,7 @@ static unsigned times(unsigned usual)
     return text ? (unsigned)strtoul(text, NULL, 10) : usual;
 }
 
-static void draw(GRand *random, RigDevice *d)
+static void draw(GRand *random, RigDevice *d, int *read)
 {
     d->buffers = (unsigned)g_rand_int_range(random, 0, 30);
     d->size = (size_t)1 << g_rand_int_range(random, 0, g_rand_int_range(random, 0, 20) ? 17 : 22);
@@ -258,6 +320,7 @@ static void draw(GRand *random, RigDevice *d)
     d->load_delay_us =
         g_rand_int_range(random, 0, 8) ? 0 : (gulong)g_rand_int_range(random, 0, 500);
     d->waits = g_rand_boolean(random);
+    d->read = read;
     d->fault_at = (unsigned)g_rand_int_range(random, 0, (gint32)d->buffers + 1);
 }
 
@@ -276,12 +339,15 @@ static void one_by_chance(guint32 seed)
     Pair pair;
     Rig rig = {.pair = &pair,
                .devices = devices,
-               .count = (unsigned)g_rand_int_range(random, 0, G_N_ELEMENTS(devices) + 1)};
+               .count = (unsigned)g_rand_int_range(random, 0, G_N_ELEMENTS(devices) + 1),
+               .iterative =
+                   (uint64_t)g_rand_int_range(random, 0, 1 << g_rand_int_range(random, 1, 22)),
+               .leaves_begin = g_rand_boolean(random)};
     bool worked;
 
     rig_name(devices, rig.count);
     for (unsigned i = 0; i < rig.count; i++) {
-        draw(random, &devices[i]);
+        draw(random, &devices[i], &rig.read);
     }
     if (faulty && rig.count && g_rand_boolean(random)) {
         devices[g_rand_int_range(random, 0, (gint32)rig.count)].fault =
@@ -322,11 +388,13 @@ int main(void)
         cmocka_unit_test(devices__may_be_more_than_channels_and_workers),
         cmocka_unit_test(devices__none_at_all),
         cmocka_unit_test(configurations__are_loaded_as_devices_become_ready),
+        cmocka_unit_test(load_jobs__begin_behind_all_that_was_put_before),
         cmocka_unit_test(errors__of_any_job_name_the_device_on_both_sides),
         cmocka_unit_test(errors__a_device_that_one_side_lacks),
         cmocka_unit_test(errors__a_device_that_never_reads),
         cmocka_unit_test(errors__names),
         cmocka_unit_test(errors__out_of_turn),
+        cmocka_unit_test(errors__load_jobs_that_are_let_begin_too_early),
         cmocka_unit_test(devices__by_chance),
     };
 

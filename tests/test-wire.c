@@ -41,7 +41,7 @@ static void header__matches_its_vector_and_the_table(void **state)
 
 static void hello__round_trips_and_refuses(void **state)
 {
-    MessageHello hello = {.protocol = 1,
+    MessageHello hello = {.protocol = MESSAGE_PROTOCOL,
                           .oldest = 1,
                           .uuid = {1, 2, 3},
                           .channels = 4,
@@ -51,7 +51,7 @@ static void hello__round_trips_and_refuses(void **state)
     MessageHello back;
     uint8_t out[MESSAGE_HELLO_MAX];
     size_t size = message_hello_encode(&hello, out);
-    const uint8_t start[] = {'V', 'M', 'F', 'Y', 0, 1, 0, 1, 1, 2, 3};
+    const uint8_t start[] = {'V', 'M', 'F', 'Y', 0, MESSAGE_PROTOCOL, 0, 1, 1, 2, 3};
 
     (void)state;
     assert_int_equal(size, 41);

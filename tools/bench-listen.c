@@ -51,12 +51,20 @@ static bool expect_devices(VmfSession *session, const BenchPlan *plan, BenchDevi
             vmf_devices_expect(vmf_session_get_devices(session), error));
 }
 
+/* The source starts its devices there. */
+static bool begin_devices(VmfSession *session, GError **error)
+{
+    return vmf_get_be32(vmf_session_get_file(session)) == BENCH_STOPPED &&
+           vmf_devices_begin(vmf_session_get_devices(session), error);
+}
+
 /* Everything up to the end of the rounds, and all devices. */
 static bool read_state(VmfSession *session, const BenchPlan *plan, GError **error)
 {
     VmfFile *file = vmf_session_get_file(session);
 
-    return (!plan->devices_by_stream || bench_devices_take(file, plan)) &&
+    return (!bench_devices_parallel(plan) || begin_devices(session, error)) &&
+           (!plan->devices_by_stream || bench_devices_take(file, plan)) &&
            skip_stream(file, plan->stream) && vmf_get_be32(file) == BENCH_END_OF_ROUNDS &&
            (!bench_devices_parallel(plan) ||
             vmf_devices_load(vmf_session_get_devices(session), error));

@@ -141,8 +141,11 @@ static bool send_state(Run *run, GError **error)
     VmfDevices *devices =
         bench_devices_parallel(plan) ? vmf_session_get_devices(run->session) : NULL;
 
-    if (devices && !vmf_devices_start(devices, error)) {
-        return false;
+    if (devices) {
+        vmf_put_be32(run->file, BENCH_STOPPED);
+        if (!vmf_devices_start(devices, error)) {
+            return false;
+        }
     }
     save_dirty(run, 2 + plan->rounds);
     if (!vmf_flush_ram_pages(run->file, VMF_FLUSH_FINAL)) {

@@ -113,6 +113,7 @@ bool bench_listen(const BenchOptions *options, GError **error);
  * microseconds. */
 #define BENCH_REPORT_WORDS 5
 #define BENCH_LOADED 0x4c4f4144u        /* "LOAD" on the return path, before the report */
+#define BENCH_STOPPED 0x53544f50u       /* "STOP" in the stream: load jobs may begin */
 #define BENCH_END_OF_ROUNDS 0x454e4421u /* "END!" in the stream: now hash and report */
 
 /* --- bench-report.c --- */

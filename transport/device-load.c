@@ -126,15 +126,6 @@ static bool announce_locked(VmfDevices *devices, const MessageDevice *entry, GEr
 
 static bool start_jobs(VmfDevices *devices, GError **error)
 {
-    Device *missing;
-
-    g_mutex_lock(&devices->session->lock);
-    missing = devices_first_before_locked(devices, DEVICE_ANNOUNCED);
-    g_mutex_unlock(&devices->session->lock);
-    if (missing) {
-        return device_error(missing, error, VMF_ERROR_MISMATCH,
-                            "this side has it, the source has not");
-    }
     for (guint i = 0; i < devices->list->len; i++) {
         Device *device = devices->list->pdata[i];
         g_autoptr(GError) failure = NULL;
@@ -148,11 +139,63 @@ static bool start_jobs(VmfDevices *devices, GError **error)
     return true;
 }
 
+/*
+ * Jobs may need what the stream has brought for their devices, and SWITCHOVER_START
+ * overtakes it: they start when the list is complete and the reader says that it has
+ * loaded what was put before. Whoever of the two comes second starts them.
+ */
+static bool start_jobs_if_due(VmfDevices *devices, GError **error)
+{
+    VmfSession *s = devices->session;
+    bool due;
+
+    g_mutex_lock(&s->lock);
+    due = devices->switchover && devices->begun && !devices->jobs_started;
+    devices->jobs_started |= due;
+    g_mutex_unlock(&s->lock);
+    if (!due) {
+        return true;
+    }
+    if (devices->read < devices->put) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_MISMATCH,
+                    "the destination began to load devices behind byte %" G_GUINT64_FORMAT
+                    " of the stream, the source started them behind byte %" G_GUINT64_FORMAT
+                    ": vmf_devices_begin() belongs behind all that is put before "
+                    "vmf_devices_start()",
+                    devices->read, devices->put);
+        return false;
+    }
+    return start_jobs(devices, error);
+}
+
+/* The source has named them all. */
+static bool switch_over(VmfDevices *devices, uint64_t put, GError **error)
+{
+    VmfSession *s = devices->session;
+    Device *missing;
+
+    g_mutex_lock(&s->lock);
+    missing = devices_first_before_locked(devices, DEVICE_ANNOUNCED);
+    devices->switchover = !missing;
+    devices->put = put;
+    g_cond_broadcast(&s->changed);
+    g_mutex_unlock(&s->lock);
+    if (missing) {
+        return device_error(missing, error, VMF_ERROR_MISMATCH,
+                            "this side has it, the source has not");
+    }
+    return start_jobs_if_due(devices, error);
+}
+
 bool devices_handle_switchover(VmfSession *s, const MessageHeader *header, const uint8_t *payload,
                                GError **error)
 {
-    size_t left = header->length;
+    VmfReader r = vmf_reader(payload, MESSAGE_SWITCHOVER_BYTES); /* the table has that many */
+    const uint64_t put = vmf_read_be64(&r);
+    size_t left = header->length - MESSAGE_SWITCHOVER_BYTES;
     VmfDevices *devices;
+
+    payload += MESSAGE_SWITCHOVER_BYTES;
 
     g_mutex_lock(&s->lock);
     devices = devices_expecting_locked(s);
@@ -176,17 +219,47 @@ bool devices_handle_switchover(VmfSession *s, const MessageHeader *header, const
         payload += taken;
         left -= taken;
     }
-    if (!devices || header->flags & MESSAGE_MORE) {
-        return true;
-    }
-    if (!start_jobs(devices, error)) {
+    return !devices || header->flags & MESSAGE_MORE || switch_over(devices, put, error);
+}
+
+/* --- the reader's place in the stream --- */
+
+static bool check_expecting(const VmfDevices *devices, GError **error)
+{
+    if (devices->session->role != VMF_ROLE_DESTINATION || !devices->started) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID,
+                    "devices are loaded by the destination, after vmf_devices_expect()");
         return false;
     }
-    g_mutex_lock(&s->lock);
-    devices->switchover = true;
-    g_cond_broadcast(&s->changed);
-    g_mutex_unlock(&s->lock);
     return true;
+}
+
+static bool begin(VmfDevices *devices, GError **error)
+{
+    VmfSession *s = devices->session;
+    GError *failure = NULL;
+
+    g_mutex_lock(&s->lock);
+    devices->begun = true;
+    devices->read = s->in_ring.tail - vmf_file_buffered(s->file);
+    g_mutex_unlock(&s->lock);
+    if (!start_jobs_if_due(devices, &failure)) {
+        session_fail(s, failure, false);
+    }
+    return vmf_session_check(s, error);
+}
+
+bool vmf_devices_begin(VmfDevices *devices, GError **error)
+{
+    if (!check_expecting(devices, error)) {
+        return false;
+    }
+    if (devices->begun) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID,
+                    "the devices' load jobs have been allowed to begin already");
+        return false;
+    }
+    return begin(devices, error);
 }
 
 /* --- memory --- */
@@ -289,7 +362,7 @@ static GError *find_lack_locked(VmfDevices *devices)
 /* A number that changes whenever something arrives, or a job takes something. */
 static uint64_t progress_locked(const VmfDevices *devices)
 {
-    uint64_t progress = devices->session->device_bytes + devices->switchover;
+    uint64_t progress = devices->session->device_bytes + devices->jobs_started;
 
     for (guint i = 0; i < devices->list->len; i++) {
         const Device *device = devices->list->pdata[i];
@@ -310,7 +383,7 @@ static void await_progress_locked(VmfDevices *devices, uint64_t *progress, gint6
         *progress = progress_locked(devices);
         *deadline = g_get_monotonic_time() + s->device_options.timeout_us;
     }
-    if (!devices->switchover) { /* the VM runs, as long as it likes */
+    if (!devices->jobs_started) { /* the VM runs, as long as it likes */
         g_cond_wait(&s->changed, &s->lock);
     } else if (!g_cond_wait_until(&s->changed, &s->lock, *deadline) &&
                (unready = devices_first_before_locked(devices, DEVICE_READY))) {
@@ -366,9 +439,7 @@ bool vmf_devices_load(VmfDevices *devices, GError **error)
 {
     VmfSession *s = devices->session;
 
-    if (s->role != VMF_ROLE_DESTINATION || !devices->started) {
-        g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID,
-                    "devices are loaded by the destination, after vmf_devices_expect()");
+    if (!check_expecting(devices, error) || (!devices->begun && !begin(devices, error))) {
         return false;
     }
     for (;;) {

@@ -51,8 +51,8 @@ static bool take_place(Device *device, DeviceOutgoing *out, GError **error)
         out->header.place += device->window;
     }
     return taken || device_error(device, error, VMF_ERROR_TIMEOUT,
-                                 "its load job at the destination has taken nothing for %.1f s "
-                                 "(the time-out is the option device-timeout=)",
+                                 "its load job at the destination has taken nothing for %.1f s, "
+                                 "or was not begun (the time-out is the option device-timeout=)",
                                  (double)s->device_options.timeout_us / 1e6);
 }
 
@@ -210,6 +210,19 @@ static bool await_window(VmfSession *s, GError **error)
     return known;
 }
 
+/* Stream bytes put so far: the destination's reader has to come past them before jobs load. */
+static void begin_list(VmfSession *s, GByteArray *list)
+{
+    uint8_t bytes[MESSAGE_SWITCHOVER_BYTES];
+    VmfWriter w = vmf_writer(bytes, sizeof(bytes));
+
+    g_mutex_lock(&s->lock);
+    vmf_write_be64(&w, s->out_ring.head);
+    g_mutex_unlock(&s->lock);
+    g_byte_array_set_size(list, 0);
+    g_byte_array_append(list, bytes, sizeof(bytes));
+}
+
 static void announce(VmfDevices *devices)
 {
     VmfSession *s = devices->session;
@@ -217,6 +230,7 @@ static void announce(VmfDevices *devices)
     const size_t room = s->conn->control_max - MESSAGE_HEADER_BYTES;
     guint first = 0;
 
+    begin_list(s, list);
     for (guint i = 0; i < devices->list->len; i++) {
         const Device *device = devices->list->pdata[i];
         MessageDevice entry = {.instance_id = device->instance_id};
@@ -225,7 +239,7 @@ static void announce(VmfDevices *devices)
         g_strlcpy(entry.idstr, device->idstr, sizeof(entry.idstr));
         if (list->len + MESSAGE_DEVICE_MAX > room) {
             session_post(s, MESSAGE_SWITCHOVER_START, MESSAGE_MORE, first, list->data, list->len);
-            g_byte_array_set_size(list, 0);
+            begin_list(s, list);
             first = i;
         }
         g_byte_array_append(list, bytes, (guint)message_device_encode(&entry, bytes));
@@ -254,7 +268,8 @@ bool vmf_devices_start(VmfDevices *devices, GError **error)
     g_autoptr(GError) failure = NULL;
     guint most = MIN(s->device_options.workers, MAX(devices->list->len, 1));
 
-    if (!check_start(devices, error) || !await_window(s, error)) {
+    if (!check_start(devices, error) || !vmf_file_flush(s->file, error) ||
+        !await_window(s, error)) {
         return false;
     }
     devices->workers = g_thread_pool_new(save_main, devices, (gint)most, TRUE, &failure);
@@ -286,6 +301,9 @@ bool vmf_devices_finish(VmfDevices *devices, GError **error)
 
     if (!devices->workers) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID, "the devices were not started");
+        return false;
+    }
+    if (!vmf_file_flush(s->file, error)) { /* its reader may not have come to vmf_devices_begin() */
         return false;
     }
     g_mutex_lock(&s->lock);

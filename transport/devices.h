@@ -121,7 +121,11 @@ struct VmfDevices {
     uint8_t *memory;
     size_t memory_bytes;
     unsigned announced; /* by the source so far; its control thread counts */
-    bool switchover;
+    bool switchover;    /* all of them are */
+    uint64_t put;       /* stream bytes that the source had put before */
+    bool begun;         /* the reader has come to that place */
+    uint64_t read;      /* stream bytes that it had read then */
+    bool jobs_started;
     GQueue ready;
 };
 

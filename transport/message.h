@@ -39,7 +39,7 @@
     X(15, SETTLE, MESSAGE_FROM_SOURCE, 0, 0)                                                       \
     X(16, SETTLED, MESSAGE_FROM_DESTINATION, 0, 0)                                                 \
     X(17, DEVICE_WINDOW, MESSAGE_FROM_DESTINATION, 4, 4)                                           \
-    X(18, SWITCHOVER_START, MESSAGE_FROM_SOURCE, 0, 0xffffffff)                                    \
+    X(18, SWITCHOVER_START, MESSAGE_FROM_SOURCE, 8, 0xffffffff)                                    \
     X(19, DEVICE_CREDIT, MESSAGE_FROM_DESTINATION, 0, 0)
 
 typedef enum {
@@ -67,8 +67,8 @@ bool message_header_decode(const uint8_t *message, size_t size, VmfRole sender,
 const char *message_name(unsigned type);
 
 #define MESSAGE_MAGIC 0x564d4659u /* "VMFY" */
-#define MESSAGE_PROTOCOL 1
-#define MESSAGE_PROTOCOL_OLDEST 1
+#define MESSAGE_PROTOCOL 2
+#define MESSAGE_PROTOCOL_OLDEST 2
 
 /* Payload of HELLO and HELLO_REPLY. */
 typedef struct MessageHello {
@@ -94,7 +94,12 @@ size_t message_block_encode(const MessageBlock *block, uint8_t out[MESSAGE_BLOCK
 /* Takes one entry off the front; 0 with *error when it is damaged. */
 size_t message_block_decode(const uint8_t *data, size_t size, MessageBlock *block, GError **error);
 
-/* One entry of SWITCHOVER_START: u32 instance, u8 length of the name, name. */
+/*
+ * SWITCHOVER_START: the argument is the number of devices in the parts before; then u64
+ * bytes of the stream before it, the same in every part, for the message overtakes them;
+ * then entries: u32 instance, u8 length of the name, name.
+ */
+#define MESSAGE_SWITCHOVER_BYTES 8
 typedef struct MessageDevice {
     char idstr[256];
     uint32_t instance_id;

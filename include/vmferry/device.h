@@ -20,13 +20,19 @@ G_BEGIN_DECLS
  *   source                                  destination
  *   vmf_devices_add ...                     vmf_devices_add ...
  *                                           vmf_devices_expect
- *   ... RAM while the VM runs ...           ... reads the stream ...
+ *   ... RAM, stream, while the VM runs ...  ... reads the stream ...
  *   the VM stops
- *   vmf_devices_start                       load jobs begin, each on a thread of its own
- *     save jobs, on worker threads   =====> take buffers in the order of their index
+ *   a marker of its own, into the stream
+ *   vmf_devices_start                       reads the marker: vmf_devices_begin
+ *     save jobs, on worker threads   =====> load jobs, each on a thread of its own,
+ *                                           take buffers in the order of their index
  *   last RAM, stream
  *   vmf_devices_finish                      vmf_devices_load: configurations, here, one at a time
  *   vmf_session_complete                    vmf_session_complete
+ *
+ * A load job finds everything loaded that the source put into the stream before
+ * vmf_devices_start(), such as what its device saved while the VM ran: jobs begin when the
+ * destination's reader has come that far and says so.
  *
  * The destination's vmf_session_complete() says LOADED only after all devices
  * are loaded. Buffers travel over the session's channels, beside RAM; a device's
@@ -79,20 +85,30 @@ VMF_API bool vmf_devices_add(VmfDevices *devices, const char *idstr, uint32_t in
                              const VmfDeviceOps *ops, void *opaque, GError **error);
 
 /*
- * Source: the VM has stopped. Tells the destination that the switchover begins,
- * and starts the save jobs, as many at a time as the option device-workers says.
- * Waits for nothing but the destination's vmf_devices_expect().
+ * Source: the VM has stopped. Hands out what is buffered in the stream, tells the
+ * destination that the switchover begins, and starts the save jobs, as many at a time as
+ * the option device-workers says. Waits for room for those stream bytes, as any flush,
+ * and for the destination's vmf_devices_expect().
  */
 VMF_API bool vmf_devices_start(VmfDevices *devices, GError **error);
-/* Source: waits until every device is saved and sent. */
+/* Source: hands out what is buffered in the stream, waits until every device is saved and sent. */
 VMF_API bool vmf_devices_finish(VmfDevices *devices, GError **error);
 
 /*
  * Destination, once all devices are registered: allocates the memory in which
  * their buffers wait, and tells the source. Do it early: the memory is made
- * resident. From here on jobs may begin.
+ * resident.
  */
 VMF_API bool vmf_devices_expect(VmfDevices *devices, GError **error);
+/*
+ * Destination, once, behind vmf_devices_expect(): all that the source put into the stream
+ * before its vmf_devices_start() has been read, and loaded. Waits for nothing: load jobs
+ * begin now, or as soon as the source has started its devices. Where that is, the stream
+ * must say in the VMM's own way: a marker that it puts right before vmf_devices_start().
+ * VMF_ERROR_MISMATCH, on both sides: it was called before all of that had been read.
+ * Later is no error; vmf_devices_load() does it if it was not done.
+ */
+VMF_API bool vmf_devices_begin(VmfDevices *devices, GError **error);
 /*
  * Destination: loads configurations as devices become ready, until all are
  * loaded. VMF_ERROR_PROTOCOL names a device that lacks buffers when the source

@@ -11,6 +11,9 @@
 /* A device gives its state in pieces; each is on its way while the next is made. */
 #define PIECE (1u << 20)
 
+/* In the stream, where the VM has stopped: "STOP". */
+#define STOPPED 0x53544f50u
+
 /* --- devices --- */
 
 static void keep(void *state)
@@ -122,6 +125,7 @@ static bool switch_over(Vm *vm, VmfSession *session, const VmfRamBlock *block, G
     VmfDevices *devices = vmf_session_get_devices(session);
     VmfFile *file = vmf_session_get_file(session);
 
+    vmf_put_be32(file, STOPPED);
     if (!vmf_devices_start(devices, error)) { /* they go beside the last pages */
         return false;
     }
@@ -164,6 +168,21 @@ bool vm_send(Vm *vm, const char *text, GError **error)
 
 /* --- the destination --- */
 
+/* RAM comes beside the stream; this VM puts nothing else into it while it runs. */
+static bool await_stop(VmfFile *file, GError **error)
+{
+    const uint32_t marker = vmf_get_be32(file);
+
+    if (!vmf_file_check(file, error)) {
+        return false;
+    }
+    if (marker != STOPPED) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL, "0x%x where the VM stops", marker);
+        return false;
+    }
+    return true;
+}
+
 static bool read_stream(Vm *vm, VmfFile *file, uint64_t *hash, GError **error)
 {
     for (unsigned i = 0; i < VMM_CPUS; i++) {
@@ -190,6 +209,7 @@ bool vm_receive(Vm *vm, const char *text, GError **error)
     }
     devices = vmf_session_get_devices(session);
     if (!add_devices(vm, session, error) || !vmf_devices_expect(devices, error) ||
+        !await_stop(vmf_session_get_file(session), error) || !vmf_devices_begin(devices, error) ||
         !read_stream(vm, vmf_session_get_file(session), &hash, error) ||
         !vmf_devices_load(devices, error)) {
         return false;
