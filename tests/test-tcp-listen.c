@@ -13,6 +13,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 #include <cmocka.h>
 #include <glib/gstdio.h>
@@ -584,6 +585,38 @@ static void listen__unix_socket_files(void **state)
     g_rmdir(directory);
 }
 
+/* Who listens on that path may be busy with a migration, and take nobody in. */
+static void listen__a_full_backlog_is_somebody_who_listens(void **state)
+{
+    g_autofree char *directory = g_dir_make_tmp("vmferry-test-XXXXXX", NULL);
+    g_autofree char *path = g_build_filename(directory, "s", NULL);
+    g_autoptr(VmfUri) uri = side_uri("unix:%s", path);
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int busy = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), callers[8];
+    unsigned called = 0;
+    GError *error = NULL;
+
+    (void)state;
+    g_strlcpy(address.sun_path, path, sizeof(address.sun_path));
+    assert_int_equal(bind(busy, (struct sockaddr *)&address, sizeof(address)), 0);
+    assert_int_equal(listen(busy, 1), 0);
+    do {
+        assert_true(called < G_N_ELEMENTS(callers));
+        callers[called] = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    } while (connect(callers[called++], (struct sockaddr *)&address, sizeof(address)) == 0);
+    assert_int_equal(errno, EAGAIN);
+    alarm(30); /* else it waits for ever */
+    assert_null(tcp_listen(uri, &error));
+    alarm(0);
+    expect_error(&error, VMF_ERROR_CONNECT, path);
+    while (called) {
+        close(callers[--called]);
+    }
+    close(busy);
+    g_unlink(path);
+    g_rmdir(directory);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -603,6 +636,7 @@ int main(void)
         cmocka_unit_test(listen__on_every_address),
         cmocka_unit_test(listen__failures),
         cmocka_unit_test(listen__unix_socket_files),
+        cmocka_unit_test(listen__a_full_backlog_is_somebody_who_listens),
     };
 
     return cmocka_run_group_tests_name("tcp-listen", tests, NULL, NULL);

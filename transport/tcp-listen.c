@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "fault.h"
+#include "resolve.h"
 #include "tcp.h"
 
 #define SOCKETS_MAX 8  /* addresses of one host name */
@@ -86,7 +87,10 @@ static bool listen_on(TcpListener *listener, const struct sockaddr *address, soc
     return true;
 }
 
-/* A socket file that nobody listens on is left from a process that died: take its place. */
+/*
+ * A socket file that nobody listens on is left from a process that died: take its place.
+ * Does not wait: a listener that lives but accepts nobody has a full backlog.
+ */
 static void remove_stale_socket(const struct sockaddr_un *address)
 {
     struct stat status;
@@ -95,7 +99,7 @@ static void remove_stale_socket(const struct sockaddr_un *address)
     if (stat(address->sun_path, &status) < 0 || !S_ISSOCK(status.st_mode)) {
         return;
     }
-    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd >= 0) {
         if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 &&
             errno == ECONNREFUSED) {
@@ -121,18 +125,18 @@ static bool listen_unix(TcpListener *listener, GError **error)
 
 static bool listen_inet(TcpListener *listener, int family, GError **error)
 {
-    const struct addrinfo hints = {
-        .ai_family = family, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
-    struct addrinfo *list = NULL;
     const char *host = vmf_uri_host(listener->uri), *port = vmf_uri_port(listener->uri);
+    const ResolveQuery query = {
+        .host = host,
+        .port = port,
+        .family = family,
+        .deadline = g_get_monotonic_time() + (gint64)listener->connect_timeout_ms * 1000,
+        .cancel_fd = -1,
+    };
+    struct addrinfo *list = resolve_host(&query, error);
     g_autoptr(GError) failure = NULL;
-    int err = VMF_FAULT("getaddrinfo listen")
-                  ? EAI_MEMORY
-                  : getaddrinfo(*host ? host : NULL, port, &hints, &list);
 
-    if (err) {
-        g_set_error(error, VMF_ERROR, VMF_ERROR_CONNECT, "cannot resolve host \"%s\": %s", host,
-                    gai_strerror(err));
+    if (!list) {
         return false;
     }
     for (struct addrinfo *at = list; at && listener->fd_count < SOCKETS_MAX; at = at->ai_next) {

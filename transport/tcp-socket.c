@@ -13,38 +13,13 @@
 #include <unistd.h>
 
 #include "fault.h"
+#include "fd-wait.h"
+#include "resolve.h"
 #include "tcp.h"
 
 void tcp_set_error(GError **error, int code, int err, const char *what)
 {
     g_set_error(error, VMF_ERROR, code, "%s: %s", what, g_strerror(err));
-}
-
-bool tcp_wait(int fd, short events, int cancel_fd, gint64 deadline, const char *what,
-              GError **error)
-{
-    struct pollfd fds[] = {{.fd = fd, .events = events}, {.fd = cancel_fd, .events = POLLIN}};
-
-    for (;;) {
-        gint64 left_us = deadline - g_get_monotonic_time();
-        int n = poll(fds, G_N_ELEMENTS(fds), left_us <= 0 ? 0 : (int)(left_us / 1000) + 1);
-
-        if (n < 0 && errno != EINTR) {
-            tcp_set_error(error, VMF_ERROR_IO, errno, what);
-            return false;
-        }
-        if (n > 0 && fds[1].revents) {
-            g_set_error(error, VMF_ERROR, VMF_ERROR_CANCELLED, "%s: cancelled", what);
-            return false;
-        }
-        if (n > 0 && fds[0].revents) {
-            return true;
-        }
-        if (left_us <= 0) {
-            g_set_error(error, VMF_ERROR, VMF_ERROR_TIMEOUT, "%s: no answer in time", what);
-            return false;
-        }
-    }
 }
 
 bool tcp_prepare(int fd, unsigned timeout_ms, GError **error)
@@ -105,7 +80,7 @@ static int connect_address(const struct sockaddr *address, socklen_t size, gint6
         err = errno;
     }
     if (err == EINPROGRESS) {
-        if (!tcp_wait(fd, POLLOUT, cancel_fd, deadline, what, error)) {
+        if (!fd_wait(fd, POLLOUT, cancel_fd, deadline, what, error)) {
             close(fd);
             return -1;
         }
@@ -156,6 +131,12 @@ static int connect_unix(const VmfUri *uri, gint64 deadline, int cancel_fd, GErro
 
 int tcp_connect_socket(const VmfUri *uri, gint64 deadline, int cancel_fd, GError **error)
 {
+    const ResolveQuery query = {
+        .host = vmf_uri_host(uri),
+        .port = vmf_uri_port(uri),
+        .deadline = deadline,
+        .cancel_fd = cancel_fd,
+    };
     g_autoptr(GError) failure = NULL;
     struct addrinfo *list;
     int fd = -1, err = 0;
@@ -167,14 +148,12 @@ int tcp_connect_socket(const VmfUri *uri, gint64 deadline, int cancel_fd, GError
         g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID, "tcp: needs a host to connect to");
         return -1;
     }
-    list = tcp_resolve(vmf_uri_host(uri), vmf_uri_port(uri), deadline, cancel_fd, error);
+    list = resolve_host(&query, error);
     if (!list) {
         return -1;
     }
     for (struct addrinfo *at = list; at && fd < 0; at = at->ai_next) {
-        gint64 now = g_get_monotonic_time();
-        /* Each address has its share of the time; the last has all that is left. */
-        gint64 end = at->ai_next ? now + MAX(deadline - now, 0) / 2 : deadline;
+        const gint64 end = resolve_share(deadline, resolve_count(at));
         char text[NI_MAXHOST] = "?";
         g_autofree char *what = NULL;
 

@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 
 #include "fault.h"
+#include "fd-wait.h"
 #include "tcp.h"
 
 /* Bytes gathered before they are handed to the kernel. */
@@ -73,8 +74,8 @@ static bool wait_for(TcpChannel *channel, short events, GError **error)
     char what[96];
 
     g_snprintf(what, sizeof(what), "channel %u: waiting for %s", channel->number, base->peer);
-    return tcp_wait(channel->fd, (short)(events | POLLIN), base->cancel_fd,
-                    g_get_monotonic_time() + (gint64)base->timeout_ms * 1000, what, error) &&
+    return fd_wait(channel->fd, (short)(events | POLLIN), base->cancel_fd,
+                   g_get_monotonic_time() + (gint64)base->timeout_ms * 1000, what, error) &&
            take_acknowledgements(channel, error);
 }
 

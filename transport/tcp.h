@@ -4,7 +4,6 @@
 #ifndef VMF_TCP_H
 #define VMF_TCP_H
 
-#include <netdb.h>
 #include <vmferry/transport.h>
 
 #include "tcp-wire.h"
@@ -69,18 +68,10 @@ static inline TcpConn *tcp_conn(VmfConn *conn)
     return (TcpConn *)conn;
 }
 
-/* --- tcp-resolve.c --- */
-/* The addresses of a host (free with freeaddrinfo), or NULL with *error. */
-struct addrinfo *tcp_resolve(const char *host, const char *port, gint64 deadline, int cancel_fd,
-                             GError **error);
-
 /* --- tcp-socket.c --- */
 bool tcp_prepare(int fd, unsigned timeout_ms, GError **error);
 /* Connects to the URI's address; the error names it. Returns a non-blocking socket or -1. */
 int tcp_connect_socket(const VmfUri *uri, gint64 deadline, int cancel_fd, GError **error);
-/* Waits for `events' on fd; false on time-out (deadline of g_get_monotonic_time), cancel, error. */
-bool tcp_wait(int fd, short events, int cancel_fd, gint64 deadline, const char *what,
-              GError **error);
 char *tcp_peer_name(int fd);
 void tcp_set_error(GError **error, int code, int err, const char *what);
 

@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* tcp-resolve.c -- looking up host names with a deadline, cancellable */
+/* resolve.c -- looking up host names with a deadline, cancellable */
+
+#include "resolve.h"
 
 #include <errno.h>
-#include <netdb.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
+#include <vmferry/error.h>
 
 #include "fault.h"
-#include "tcp.h"
+#include "fd-wait.h"
 
 /*
  * A name server that does not answer keeps getaddrinfo() for as long as it
@@ -19,6 +21,7 @@
 typedef struct Lookup {
     gatomicrefcount references;
     char *host, *port;
+    int family;
     int done_fd;
     int err;
     struct addrinfo *list;
@@ -38,11 +41,17 @@ static void lookup_unref(Lookup *lookup)
     g_free(lookup);
 }
 
-static int look_up(const char *host, const char *port, int flags, struct addrinfo **list)
+static int look_up(const char *host, const char *port, int family, int flags,
+                   struct addrinfo **list)
 {
-    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV | flags};
+    const struct addrinfo hints = {
+        .ai_family = family,
+        .ai_socktype = SOCK_STREAM,
+        .ai_flags = AI_NUMERICSERV | flags | (*host ? 0 : AI_PASSIVE),
+    };
 
-    return VMF_FAULT("getaddrinfo") ? EAI_MEMORY : getaddrinfo(host, port, &hints, list);
+    return VMF_FAULT("getaddrinfo") ? EAI_MEMORY
+                                    : getaddrinfo(*host ? host : NULL, port, &hints, list);
 }
 
 static void *lookup_main(void *opaque)
@@ -51,14 +60,14 @@ static void *lookup_main(void *opaque)
     const uint64_t one = 1;
     ssize_t n;
 
-    lookup->err = look_up(lookup->host, lookup->port, 0, &lookup->list);
+    lookup->err = look_up(lookup->host, lookup->port, lookup->family, 0, &lookup->list);
     n = write(lookup->done_fd, &one, sizeof(one));
     (void)n; /* if nobody can be told, the other side's deadline ends its wait */
     lookup_unref(lookup);
     return NULL;
 }
 
-static Lookup *lookup_start(const char *host, const char *port, GError **error)
+static Lookup *lookup_start(const ResolveQuery *query, GError **error)
 {
     g_autoptr(GError) failure = NULL;
     Lookup *lookup;
@@ -67,19 +76,21 @@ static Lookup *lookup_start(const char *host, const char *port, GError **error)
                                           : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 
     if (fd < 0) {
-        tcp_set_error(error, VMF_ERROR_IO, errno, "cannot create an event descriptor");
+        g_set_error(error, VMF_ERROR, VMF_ERROR_IO, "cannot create an event descriptor: %s",
+                    g_strerror(errno));
         return NULL;
     }
     lookup = g_new0(Lookup, 1);
     g_atomic_ref_count_init(&lookup->references);
     g_atomic_ref_count_inc(&lookup->references);
-    lookup->host = g_strdup(host);
-    lookup->port = g_strdup(port);
+    lookup->host = g_strdup(query->host);
+    lookup->port = g_strdup(query->port);
+    lookup->family = query->family;
     lookup->done_fd = fd;
     thread = g_thread_try_new("vmf-resolve", lookup_main, lookup, &failure);
     if (!thread) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_FAILED,
-                    "cannot start a thread to look up \"%s\": %s", host, failure->message);
+                    "cannot start a thread to look up \"%s\": %s", query->host, failure->message);
         lookup_unref(lookup);
         lookup_unref(lookup);
         return NULL;
@@ -89,17 +100,17 @@ static Lookup *lookup_start(const char *host, const char *port, GError **error)
 }
 
 /* Waits for the lookup; takes its list. */
-static bool lookup_await(Lookup *lookup, gint64 deadline, int cancel_fd, int *err,
+static bool lookup_await(Lookup *lookup, const ResolveQuery *query, int *err,
                          struct addrinfo **list, GError **error)
 {
-    g_autofree char *what = g_strdup_printf("looking up host \"%s\"", lookup->host);
+    g_autofree char *what = g_strdup_printf("looking up host \"%s\"", query->host);
     uint64_t count;
 
-    if (!tcp_wait(lookup->done_fd, POLLIN, cancel_fd, deadline, what, error)) {
+    if (!fd_wait(lookup->done_fd, POLLIN, query->cancel_fd, query->deadline, what, error)) {
         return false;
     }
     if (read(lookup->done_fd, &count, sizeof(count)) != (ssize_t)sizeof(count)) {
-        tcp_set_error(error, VMF_ERROR_IO, errno, what);
+        g_set_error(error, VMF_ERROR, VMF_ERROR_IO, "%s: %s", what, g_strerror(errno));
         return false;
     }
     *err = lookup->err;
@@ -107,15 +118,14 @@ static bool lookup_await(Lookup *lookup, gint64 deadline, int cancel_fd, int *er
     return true;
 }
 
-struct addrinfo *tcp_resolve(const char *host, const char *port, gint64 deadline, int cancel_fd,
-                             GError **error)
+struct addrinfo *resolve_host(const ResolveQuery *query, GError **error)
 {
     struct addrinfo *list = NULL;
-    int err = look_up(host, port, AI_NUMERICHOST, &list);
+    int err = look_up(query->host, query->port, query->family, AI_NUMERICHOST, &list);
 
     if (err == EAI_NONAME) {
-        Lookup *lookup = lookup_start(host, port, error);
-        bool ok = lookup && lookup_await(lookup, deadline, cancel_fd, &err, &list, error);
+        Lookup *lookup = lookup_start(query, error);
+        bool ok = lookup && lookup_await(lookup, query, &err, &list, error);
 
         if (lookup) {
             lookup_unref(lookup);
@@ -125,9 +135,28 @@ struct addrinfo *tcp_resolve(const char *host, const char *port, gint64 deadline
         }
     }
     if (err) {
-        g_set_error(error, VMF_ERROR, VMF_ERROR_CONNECT, "cannot resolve host \"%s\": %s", host,
-                    gai_strerror(err));
+        g_set_error(error, VMF_ERROR, VMF_ERROR_CONNECT, "cannot resolve host \"%s\": %s",
+                    query->host, gai_strerror(err));
         return NULL;
     }
     return list;
+}
+
+/* --- several addresses --- */
+
+gint64 resolve_share(gint64 deadline, unsigned count)
+{
+    const gint64 now = g_get_monotonic_time();
+
+    return now + MAX(deadline - now, 0) / MAX(count, 1);
+}
+
+unsigned resolve_count(const struct addrinfo *list)
+{
+    unsigned count = 0;
+
+    for (; list; list = list->ai_next) {
+        count++;
+    }
+    return count;
 }
