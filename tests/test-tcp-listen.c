@@ -18,6 +18,7 @@
 #include <cmocka.h>
 #include <glib/gstdio.h>
 
+#include "message.h"
 #include "tcp-side.h"
 
 #define PATIENT "connect-timeout=20s"
@@ -83,6 +84,28 @@ static int dial_channel(const Rig *rig, unsigned channel, const uint8_t *uuid)
     return dial_as(rig->port, TCP_KIND_CHANNEL, channel, uuid, TCP_PREAMBLE_BYTES);
 }
 
+static void say(VmfConn *conn, const char *text)
+{
+    const struct iovec iov = {.iov_base = (void *)text, .iov_len = strlen(text)};
+
+    assert_int_equal(tcp_control_send(conn, &iov, 1, NULL), VMF_CONTROL_DONE);
+}
+
+static void expect_said(VmfConn *conn, const char *text)
+{
+    const uint8_t *message;
+    VmfControlResult result;
+    size_t size;
+
+    do {
+        assert_true(tcp_control_wait(conn, -1, false, 20000, NULL));
+        result = tcp_control_receive(conn, &message, &size, NULL);
+    } while (result == VMF_CONTROL_AGAIN);
+    assert_int_equal(result, VMF_CONTROL_DONE);
+    assert_int_equal(size, strlen(text));
+    assert_memory_equal(message, text, size);
+}
+
 typedef struct Accepting {
     Rig *rig;
     VmfConn *conn;
@@ -111,6 +134,7 @@ static VmfConn *accept_finish(Accepting *a)
         fail_msg("%s", a->error->message);
     }
     assert_null(a->error);
+    expect_said(a->conn, "greeting");
     return a->conn;
 }
 
@@ -122,25 +146,15 @@ static VmfConn *connect_to(const Rig *rig)
     if (!conn) {
         fail_msg("%s", error->message);
     }
+    say(conn, "greeting"); /* as every source does at once */
     return conn;
 }
 
 /* Whether two control connections are each other's ends. */
 static void expect_joined(VmfConn *a, VmfConn *b)
 {
-    const struct iovec iov = {.iov_base = (void *)"hello", .iov_len = 5};
-    const uint8_t *message;
-    VmfControlResult result;
-    size_t size;
-
-    assert_int_equal(tcp_control_send(a, &iov, 1, NULL), VMF_CONTROL_DONE);
-    do {
-        assert_true(tcp_control_wait(b, -1, false, 20000, NULL));
-        result = tcp_control_receive(b, &message, &size, NULL);
-    } while (result == VMF_CONTROL_AGAIN);
-    assert_int_equal(result, VMF_CONTROL_DONE);
-    assert_int_equal(size, 5);
-    assert_memory_equal(message, "hello", 5);
+    say(a, "hello");
+    expect_said(b, "hello");
 }
 
 /* --- strangers --- */
@@ -280,6 +294,7 @@ static void accept__a_source_that_left_is_passed_over(void **state)
     rig_init(&rig, PATIENT);
     first = connect_to(&rig);
     gone = dial_as(rig.port, TCP_KIND_CONTROL, 0, our_uuid, TCP_PREAMBLE_BYTES);
+    peer_send(gone, "a greeting", 10); /* which nobody will answer */
     accept_start(&accepting, &rig);
     tcp_close(accept_finish(&accepting));
     close(gone);
@@ -290,6 +305,81 @@ static void accept__a_source_that_left_is_passed_over(void **state)
     tcp_close(first);
     tcp_close(second);
     tcp_close(source);
+    rig_clear(&rig);
+}
+
+/* Connections that name a session and then say nothing do not keep a source out. */
+static void accept__who_does_not_greet_waits_behind_who_does(void **state)
+{
+    enum { SILENT = 20 };
+    int silent[SILENT];
+    VmfConn *source;
+    Accepting accepting;
+    Rig rig;
+
+    (void)state;
+    rig_init(&rig, PATIENT);
+    for (unsigned i = 0; i < SILENT; i++) {
+        silent[i] = dial_as(rig.port, TCP_KIND_CONTROL, 0, our_uuid, TCP_PREAMBLE_BYTES);
+    }
+    source = connect_to(&rig);
+    accept_start(&accepting, &rig);
+    tcp_close(accept_finish(&accepting)); /* it has the greeting: it is the source */
+    tcp_close(source);
+    for (unsigned i = 0; i < SILENT; i++) {
+        close(silent[i]);
+    }
+    rig_clear(&rig);
+}
+
+/* Whether the source was refused, and told that the destination is busy. */
+static bool told_busy(VmfConn *source)
+{
+    const uint8_t *message;
+    MessageHeader header;
+    size_t size;
+    g_autofree char *text = NULL;
+
+    if (!tcp_control_wait(source, -1, false, 0, NULL) ||
+        tcp_control_receive(source, &message, &size, NULL) != VMF_CONTROL_DONE) {
+        return false;
+    }
+    assert_true(message_header_decode(message, size, VMF_ROLE_DESTINATION, &header, NULL));
+    assert_int_equal(header.type, MESSAGE_ERROR);
+    assert_int_equal(header.argument, VMF_ERROR_REFUSED);
+    text = message_error_text(message + MESSAGE_HEADER_BYTES, header.length);
+    assert_non_null(strstr(text, "busy"));
+    return true;
+}
+
+/* More sources than may wait: each is accepted in its turn or told so. */
+static void accept__too_many_sources_are_told_that_it_is_busy(void **state)
+{
+    enum { SOURCES = 40 };
+    VmfConn *sources[SOURCES];
+    unsigned served = 0, refused = 0;
+    Rig rig;
+
+    (void)state;
+    rig_init(&rig, PATIENT);
+    for (unsigned i = 0; i < SOURCES; i++) {
+        sources[i] = connect_to(&rig);
+    }
+    while (served + refused < SOURCES) {
+        Accepting accepting;
+
+        accept_start(&accepting, &rig);
+        tcp_close(accept_finish(&accepting));
+        served++;
+        for (unsigned i = 0; i < SOURCES; i++) {
+            refused += told_busy(sources[i]);
+        }
+    }
+    assert_true(served >= 2);
+    assert_true(refused >= 2);
+    for (unsigned i = 0; i < SOURCES; i++) {
+        tcp_close(sources[i]);
+    }
     rig_clear(&rig);
 }
 
@@ -506,6 +596,7 @@ static void connect__tries_every_address_of_a_name(void **state)
     accept_start(&accepting, &rig);
     source = vmf_tcp_transport.connect(uri, our_uuid, NULL, NULL);
     assert_non_null(source);
+    say(source, "greeting");
     tcp_close(accept_finish(&accepting));
     tcp_close(source);
     rig_clear(&rig);
@@ -626,6 +717,8 @@ int main(void)
         cmocka_unit_test(accept__goes_on_after_running_out_of_descriptors),
         cmocka_unit_test(accept__cancel_ends_it),
         cmocka_unit_test(accept__a_source_that_left_is_passed_over),
+        cmocka_unit_test(accept__who_does_not_greet_waits_behind_who_does),
+        cmocka_unit_test(accept__too_many_sources_are_told_that_it_is_busy),
         cmocka_unit_test(channels__carry_to_their_numbers),
         cmocka_unit_test(channels__any_order_and_no_strangers),
         cmocka_unit_test(channels__another_source_waits_its_turn),

@@ -16,6 +16,13 @@ static VmfControlResult lost(const TcpConn *conn, int err, GError **error)
     return VMF_CONTROL_ERROR;
 }
 
+void tcp_frame_encode(size_t size, uint8_t out[TCP_FRAME_BYTES])
+{
+    for (unsigned i = 0; i < TCP_FRAME_BYTES; i++) {
+        out[i] = (uint8_t)(size >> (24 - 8 * i));
+    }
+}
+
 /* Sends what is left of a message. */
 static VmfControlResult flush_out(TcpConn *conn, GError **error)
 {
@@ -50,9 +57,7 @@ VmfControlResult tcp_control_send(VmfConn *base, const struct iovec *iov, unsign
         memcpy(conn->out + 4 + size, iov[i].iov_base, iov[i].iov_len);
         size += iov[i].iov_len;
     }
-    for (unsigned i = 0; i < 4; i++) {
-        conn->out[i] = (uint8_t)(size >> (24 - 8 * i));
-    }
+    tcp_frame_encode(size, conn->out);
     conn->out_start = 0;
     conn->out_end = 4 + size;
     /* Taken, even if the kernel has room for a part only: the rest goes first next time. */

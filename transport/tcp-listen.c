@@ -12,17 +12,21 @@
 #include <unistd.h>
 
 #include "fault.h"
+#include "message.h"
 #include "resolve.h"
 #include "tcp.h"
 
 #define SOCKETS_MAX 8  /* addresses of one host name */
 #define SILENT_MAX 128 /* accepted sockets that have not said who they are */
-#define SOURCES_MAX 16 /* sources that wait to be accepted */
+#define SOURCES_MAX 16 /* sources that wait to be accepted; more are told that it is busy */
 #define ACCEPTS_MAX 64 /* sockets let in at a time */
 /* Out of descriptors or memory: how long nobody is let in, so that some may come free. */
 #define PAUSE_US 200000
 
-/* An accepted socket whose preamble is not complete. */
+/*
+ * An accepted socket whose preamble is not complete, or one that has named a session and not
+ * begun to greet: a source greets at once, so who does not is not let in before those who do.
+ */
 typedef struct Silent {
     int fd;
     gint64 deadline;
@@ -38,6 +42,7 @@ typedef struct TcpListener {
     GPtrArray *silent; /* Silent */
     GQueue sources;    /* fds (as pointers) of control connections that named a session */
     gint64 paused_until;
+    int pause_errno;  /* why, the last time; 0: never */
     TcpConn *opening; /* whose channels are awaited */
     unsigned opened;
 } TcpListener;
@@ -227,49 +232,109 @@ void tcp_listener_free(VmfTransportListener *base)
 
 /* --- who is calling --- */
 
-/* Sorts a socket whose preamble is complete; returns whether it was kept. */
-static bool sort_in(TcpListener *listener, int fd, const uint8_t bytes[TCP_PREAMBLE_BYTES])
+static bool hung_up(int fd)
+{
+    struct pollfd pollfd = {.fd = fd, .events = POLLRDHUP};
+
+    return poll(&pollfd, 1, 0) > 0;
+}
+
+static void drop_who_left(TcpListener *listener)
+{
+    for (guint i = g_queue_get_length(&listener->sources); i-- > 0;) {
+        const int fd = GPOINTER_TO_INT(g_queue_peek_nth(&listener->sources, i));
+
+        if (hung_up(fd)) {
+            close(fd);
+            g_queue_pop_nth(&listener->sources, i);
+        }
+    }
+}
+
+/* Takes what was said, for a socket closed with unread bytes may lose the answer. */
+static void tell_busy(int fd)
+{
+    static const char text[] = "busy: too many other sources wait for it already; try again later";
+    const MessageHeader header = {
+        .length = sizeof(text) - 1, .type = MESSAGE_ERROR, .argument = VMF_ERROR_REFUSED};
+    uint8_t bytes[TCP_FRAME_BYTES + MESSAGE_HEADER_BYTES + sizeof(text) - 1];
+    char said[4096];
+    unsigned i = 0;
+
+    while (i++ < 16 && recv(fd, said, sizeof(said), 0) > 0) {
+    }
+    tcp_frame_encode(sizeof(bytes) - TCP_FRAME_BYTES, bytes);
+    message_header_encode(&header, bytes + TCP_FRAME_BYTES);
+    memcpy(bytes + TCP_FRAME_BYTES + MESSAGE_HEADER_BYTES, text, sizeof(text) - 1);
+    (void)send(fd, bytes, sizeof(bytes), MSG_NOSIGNAL);
+}
+
+/* What becomes of a socket that has said something. */
+typedef enum { CALLER_WAIT, CALLER_DROP, CALLER_KEPT } Caller;
+
+static Caller sort_source(TcpListener *listener, int fd)
+{
+    char byte;
+    ssize_t n = recv(fd, &byte, 1, MSG_PEEK);
+
+    if (n <= 0) {
+        return n < 0 && (errno == EAGAIN || errno == EINTR) ? CALLER_WAIT : CALLER_DROP;
+    }
+    if (g_queue_get_length(&listener->sources) >= SOURCES_MAX) {
+        drop_who_left(listener);
+    }
+    if (g_queue_get_length(&listener->sources) >= SOURCES_MAX) {
+        tell_busy(fd);
+        return CALLER_DROP;
+    }
+    g_queue_push_tail(&listener->sources, GINT_TO_POINTER(fd));
+    return CALLER_KEPT;
+}
+
+static Caller sort_channel(TcpListener *listener, int fd, const TcpPreamble *preamble)
+{
+    TcpConn *conn = listener->opening;
+
+    if (!conn || memcmp(preamble->uuid, conn->base.uuid, VMF_UUID_BYTES) ||
+        preamble->channel >= conn->base.channels || conn->channels[preamble->channel]) {
+        return CALLER_DROP; /* of an unknown session, or a number that is taken */
+    }
+    conn->channels[preamble->channel] = tcp_channel_new(conn, preamble->channel, fd);
+    listener->opened++;
+    return CALLER_KEPT;
+}
+
+/* A socket whose preamble is complete. */
+static Caller sort_in(TcpListener *listener, int fd, const uint8_t bytes[TCP_PREAMBLE_BYTES])
 {
     g_autoptr(GError) stranger = NULL;
-    TcpConn *conn = listener->opening;
     TcpPreamble preamble;
 
     if (!tcp_preamble_decode(bytes, &preamble, &stranger)) {
         g_debug("tcp: dropped a stranger: %s", stranger->message);
-        return false;
+        return CALLER_DROP;
     }
-    if (preamble.kind == TCP_KIND_CONTROL) {
-        if (g_queue_get_length(&listener->sources) >= SOURCES_MAX) {
-            return false;
-        }
-        g_queue_push_tail(&listener->sources, GINT_TO_POINTER(fd));
-        return true;
-    }
-    if (!conn || memcmp(preamble.uuid, conn->base.uuid, VMF_UUID_BYTES) ||
-        preamble.channel >= conn->base.channels || conn->channels[preamble.channel]) {
-        return false; /* of an unknown session, or a number that is taken */
-    }
-    conn->channels[preamble.channel] = tcp_channel_new(conn, preamble.channel, fd);
-    listener->opened++;
-    return true;
+    return preamble.kind == TCP_KIND_CONTROL ? sort_source(listener, fd)
+                                             : sort_channel(listener, fd, &preamble);
 }
 
-/* Reads what a silent socket says; returns false when it is to be dropped. *sorted: it is gone. */
-static bool listen_to(TcpListener *listener, Silent *silent, bool *sorted)
+/* Reads what a silent socket says. */
+static Caller listen_to(TcpListener *listener, Silent *silent)
 {
-    ssize_t n =
-        recv(silent->fd, silent->bytes + silent->have, sizeof(silent->bytes) - silent->have, 0);
+    const size_t left = sizeof(silent->bytes) - silent->have;
 
-    *sorted = false;
-    if (n <= 0) {
-        return n < 0 && (errno == EAGAIN || errno == EINTR);
+    if (left) {
+        ssize_t n = recv(silent->fd, silent->bytes + silent->have, left, 0);
+
+        if (n <= 0) {
+            return n < 0 && (errno == EAGAIN || errno == EINTR) ? CALLER_WAIT : CALLER_DROP;
+        }
+        silent->have += (size_t)n;
+        if ((size_t)n < left) {
+            return CALLER_WAIT;
+        }
     }
-    silent->have += (size_t)n;
-    if (silent->have < sizeof(silent->bytes)) {
-        return true;
-    }
-    *sorted = sort_in(listener, silent->fd, silent->bytes);
-    return *sorted;
+    return sort_in(listener, silent->fd, silent->bytes);
 }
 
 static void let_in(TcpListener *listener, int listening)
@@ -283,6 +348,7 @@ static void let_in(TcpListener *listener, int listening)
         if (fd < 0) {
             if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
                 listener->paused_until = g_get_monotonic_time() + PAUSE_US;
+                listener->pause_errno = errno;
             }
             return; /* else nobody, or one who left at once */
         }
@@ -347,14 +413,14 @@ static bool pump(TcpListener *listener, gint64 deadline, int cancel_fd, GError *
     /* In the order of their coming: who called first is accepted first. */
     for (unsigned i = 0, at = 0; i < silent_count; i++) {
         Silent *silent = listener->silent->pdata[at];
-        bool sorted = false;
+        const Caller caller =
+            fds[1 + listener->fd_count + i].revents ? listen_to(listener, silent) : CALLER_WAIT;
 
-        if (!fds[1 + listener->fd_count + i].revents ||
-            (listen_to(listener, silent, &sorted) && !sorted)) {
+        if (caller == CALLER_WAIT) {
             at++;
             continue;
         }
-        silent->fd = sorted ? -1 : silent->fd;
+        silent->fd = caller == CALLER_KEPT ? -1 : silent->fd;
         g_ptr_array_remove_index(listener->silent, at);
     }
     for (unsigned i = 0; i < listener->fd_count; i++) {
@@ -368,16 +434,10 @@ static bool pump(TcpListener *listener, gint64 deadline, int cancel_fd, GError *
 /* The next source that waits and is still there, or -1. */
 static int next_source(TcpListener *listener)
 {
-    while (!g_queue_is_empty(&listener->sources)) {
-        int fd = GPOINTER_TO_INT(g_queue_pop_head(&listener->sources));
-        char byte;
-
-        if (recv(fd, &byte, 1, MSG_PEEK) != 0) {
-            return fd;
-        }
-        close(fd); /* it gave up meanwhile */
-    }
-    return -1;
+    drop_who_left(listener);
+    return g_queue_is_empty(&listener->sources)
+               ? -1
+               : GPOINTER_TO_INT(g_queue_pop_head(&listener->sources));
 }
 
 VmfConn *tcp_accept(VmfTransportListener *base, GCancellable *cancel, GError **error)
@@ -404,6 +464,20 @@ VmfConn *tcp_accept(VmfTransportListener *base, GCancellable *cancel, GError **e
     return &conn->base;
 }
 
+static void missing_channels(const TcpConn *conn, GError **error)
+{
+    const TcpListener *listener = conn->listener;
+
+    g_set_error(error, VMF_ERROR, listener->pause_errno ? VMF_ERROR_IO : VMF_ERROR_TIMEOUT,
+                "only %u of %u channels arrived from %s within %.1f s%s%s%s", listener->opened,
+                conn->base.channels, conn->base.peer, listener->connect_timeout_ms / 1000.0,
+                listener->pause_errno ? ": this side could not take them in: " : "",
+                listener->pause_errno ? g_strerror(listener->pause_errno) : "",
+                listener->pause_errno == EMFILE
+                    ? "; raise the limit (ulimit -n, LimitNOFILE=) or use fewer channels"
+                    : "");
+}
+
 bool tcp_await_channels(TcpConn *conn, GError **error)
 {
     TcpListener *listener = conn->listener;
@@ -412,13 +486,11 @@ bool tcp_await_channels(TcpConn *conn, GError **error)
 
     listener->opening = conn;
     listener->opened = 0;
+    listener->pause_errno = 0;
     while (ok && listener->opened < conn->base.channels) {
         ok = pump(listener, deadline, conn->base.cancel_fd, error);
         if (ok && listener->opened < conn->base.channels && g_get_monotonic_time() >= deadline) {
-            g_set_error(error, VMF_ERROR, VMF_ERROR_TIMEOUT,
-                        "only %u of %u channels arrived from %s within %.1f s", listener->opened,
-                        conn->base.channels, conn->base.peer,
-                        listener->connect_timeout_ms / 1000.0);
+            missing_channels(conn, error);
             ok = false;
         }
     }

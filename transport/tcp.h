@@ -88,6 +88,9 @@ TcpChannel *tcp_channel_new(TcpConn *conn, unsigned number, int fd);
 void tcp_close(VmfConn *conn);
 
 /* --- tcp-control.c --- */
+/* A message on the control socket comes behind its length. */
+#define TCP_FRAME_BYTES 4
+void tcp_frame_encode(size_t size, uint8_t out[TCP_FRAME_BYTES]);
 VmfControlResult tcp_control_send(VmfConn *conn, const struct iovec *iov, unsigned iovcnt,
                                   GError **error);
 VmfControlResult tcp_control_receive(VmfConn *conn, const uint8_t **message, size_t *size,
