@@ -333,6 +333,78 @@ static void register__checks_the_option_table(void **state)
     }
 }
 
+/* --- connections that a plugin makes wrongly --- */
+
+static void without_room(VmfConn *conn)
+{
+    conn->size = offsetof(VmfConn, reserved);
+}
+
+static void foreign_without_stream(VmfConn *conn)
+{
+    static VmfTransport lacks;
+
+    lacks = *conn->ops;
+    lacks.open_back = (__typeof__(lacks.open_back))(void (*)(void))set_up; /* never called */
+    conn->foreign = true;
+    conn->ops = &lacks;
+}
+
+static void with_the_table_of_another_abi(VmfConn *conn)
+{
+    static VmfTransport other;
+
+    other = *conn->ops;
+    other.abi_version++;
+    conn->ops = &other;
+}
+
+static void (*spoil)(VmfConn *conn);
+
+static VmfConn *connect_and_spoil(const VmfUri *uri, const uint8_t uuid[VMF_UUID_BYTES],
+                                  GCancellable *cancel, GError **error)
+{
+    const VmfTransport *tcp = vmf_transport_find("tcp", NULL);
+    VmfConn *conn = tcp->connect(uri, uuid, cancel, error);
+
+    if (conn) {
+        conn->ops = tcp;
+        spoil(conn);
+    }
+    return conn;
+}
+
+static void assert_spoiled_is_refused(void (*how)(VmfConn *conn), const char *text)
+{
+    g_autoptr(VmfUri) any = vmf_uri_parse("tcp:127.0.0.1:0", NULL);
+    g_autoptr(VmfListener) listener = vmf_listener_new(any, NULL);
+    g_autofree char *there =
+        g_strdup_printf("spoils:%s", vmf_listener_address(listener) + strlen("tcp:"));
+    g_autoptr(VmfUri) uri = vmf_uri_parse(there, NULL);
+    g_autoptr(VmfRamBlocks) blocks = vmf_ram_blocks_new();
+    g_autoptr(GError) error = NULL;
+
+    spoil = how;
+    assert_non_null(uri);
+    assert_null(vmf_session_connect(uri, blocks, NULL, &error));
+    assert_int_equal(error->code, VMF_ERROR_PLUGIN);
+    assert_non_null(strstr(error->message, text));
+}
+
+static void connect__refuses_a_connection_that_the_engine_cannot_use(void **state)
+{
+    static VmfTransport spoils;
+
+    (void)state;
+    spoils = *vmf_transport_find("tcp", NULL);
+    spoils.scheme = "spoils";
+    spoils.connect = connect_and_spoil;
+    assert_true(vmf_transport_register(&spoils, NULL));
+    assert_spoiled_is_refused(without_room, "has room for");
+    assert_spoiled_is_refused(foreign_without_stream, "lacks the callback send_stream");
+    assert_spoiled_is_refused(with_the_table_of_another_abi, "transport ABI 3");
+}
+
 #define TEST(name) cmocka_unit_test_setup(name, set_up)
 
 int main(void)
@@ -355,6 +427,7 @@ int main(void)
         TEST(register__needs_every_member_up_to_close),
         TEST(register__checks_scheme_and_channels),
         TEST(register__checks_the_option_table),
+        TEST(connect__refuses_a_connection_that_the_engine_cannot_use),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

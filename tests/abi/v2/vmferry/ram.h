@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* ram.h -- the guest's RAM blocks, as a VMM describes them to vmferry */
+
+#ifndef VMFERRY_RAM_H
+#define VMFERRY_RAM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <glib.h>
+#include <vmferry/error.h>
+
+G_BEGIN_DECLS
+
+#define VMF_RAM_NAME_MAX 255 /* bytes of a block's name, without the final NUL */
+#define VMF_RAM_BLOCKS_MAX 16383
+
+/*
+ * One contiguous range of guest RAM. The two sides of a migration recognise a
+ * block by its name; addresses and order may differ between them. The fields
+ * are for reading: vmf_ram_blocks_add() fills them and they never change.
+ */
+typedef struct VmfRamBlock {
+    const char *name;   /* owned by the set */
+    uint8_t *host;      /* first byte in this process */
+    uint64_t length;    /* bytes; need not be a multiple of page_size */
+    uint32_t page_size; /* bytes, a power of two, at least 512: the grain of zero detection */
+    uint32_t index;     /* position in the set, from 0 */
+    int fd;             /* the file behind a shared mapping, or -1 (owned by the caller) */
+    uint64_t fd_offset; /* where in that file the block begins */
+    bool resizable;     /* see vmf_ram_blocks_set_resizable() */
+} VmfRamBlock;
+
+/* A set of RAM blocks, reference counted. Build it in one thread, then share it. */
+typedef struct VmfRamBlocks VmfRamBlocks;
+
+VMF_API VmfRamBlocks *vmf_ram_blocks_new(void);
+VMF_API VmfRamBlocks *vmf_ram_blocks_ref(VmfRamBlocks *blocks);
+VMF_API void vmf_ram_blocks_unref(VmfRamBlocks *blocks);
+
+/*
+ * Adds a block. The memory stays the caller's, and must stay mapped until the
+ * last session that uses the set is freed. Fails with VMF_ERROR_INVALID for an
+ * empty, too long or duplicate name, length 0, a page size that is no power of
+ * two, or memory that overlaps another block of the set.
+ * Returns the block (owned by the set), or NULL with *error set.
+ */
+VMF_API const VmfRamBlock *vmf_ram_blocks_add(VmfRamBlocks *blocks, const char *name, void *host,
+                                              uint64_t length, uint32_t page_size, GError **error);
+
+/*
+ * Like vmf_ram_blocks_add() for memory that is a MAP_SHARED mapping of fd at
+ * fd_offset (memfd, hugetlbfs, a file). Naming the file lets vmferry find the
+ * holes in it without touching the memory; without it a shared mapping is read
+ * in full, because only the file knows what was never written.
+ */
+VMF_API const VmfRamBlock *vmf_ram_blocks_add_shared(VmfRamBlocks *blocks, const char *name,
+                                                     void *host, uint64_t length,
+                                                     uint32_t page_size, int fd, uint64_t fd_offset,
+                                                     GError **error);
+
+/*
+ * Says that of this block of the set not all need be in use (QEMU's firmware
+ * tables are such): a source may have it with a smaller length.
+ */
+VMF_API void vmf_ram_blocks_set_resizable(VmfRamBlocks *blocks, const VmfRamBlock *block);
+
+/*
+ * Says that a destination may give memory of the set back to the system (MADV_DONTNEED
+ * of madvise(2)) where the source has nothing, and so make it resident while it waits,
+ * which the option populate asks for. It must hold from vmf_session_accept() until the
+ * session is freed that nobody but vmferry has pages of the set's private memory
+ * pinned: no device is assigned to the VM (VFIO, vDPA), nothing else has registered
+ * it. Shared memory is left alone. Say it before vmf_session_accept(). A source need not.
+ */
+VMF_API void vmf_ram_blocks_set_discardable(VmfRamBlocks *blocks);
+
+/*
+ * For a destination that has no VM, and so no RAM of its own to be compared: what
+ * the source names and the set lacks is added to it, in memory that `allocate'
+ * gives. It is called in a thread of the session's, returns the memory, page
+ * aligned and zero, which stays the caller's, or NULL with *error.
+ */
+typedef void *(*VmfRamAllocate)(void *opaque, const char *name, uint64_t length, GError **error);
+VMF_API void vmf_ram_blocks_set_allocator(VmfRamBlocks *blocks, VmfRamAllocate allocate,
+                                          void *opaque);
+
+VMF_API unsigned vmf_ram_blocks_count(const VmfRamBlocks *blocks);
+VMF_API const VmfRamBlock *vmf_ram_blocks_get(const VmfRamBlocks *blocks, unsigned index);
+/* NULL when there is none of that name. */
+VMF_API const VmfRamBlock *vmf_ram_blocks_find(const VmfRamBlocks *blocks, const char *name);
+VMF_API uint64_t vmf_ram_blocks_total(const VmfRamBlocks *blocks); /* bytes */
+
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(VmfRamBlocks, vmf_ram_blocks_unref)
+
+G_END_DECLS
+
+#endif
