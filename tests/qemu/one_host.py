@@ -5,13 +5,16 @@
 one_host.py QEMU GUEST [works|fails]: what must work, what must fail well, or both.
 """
 import os
+import re
 import signal
+import socket
+import subprocess
 import sys
 import time
 
 from checks import Failure, Vm, check, finish, wanted
-from moments import (MODES, await_ready_ram, fast_again, go_on, must_have_arrived, must_have_failed,
-                     must_have_given_back, reach_with_retries, run_on_if_unknown)
+from moments import (MODES, await_moment, await_ready_ram, fast_again, go_on, must_have_arrived, must_have_failed,
+                     must_have_given_back, reach_with_retries, run_on_if_unknown, slow_start)
 
 QEMU, GUEST = sys.argv[1:3]
 PART = sys.argv[3] if len(sys.argv) > 3 else ""
@@ -112,16 +115,46 @@ def untouched_given_back(options):
     taken_over_by(target)
 
 
+def balloon_discards_nothing(moving):
+    """The guest gives memory away while it is migrated: what is registered must not get other frames."""
+    vm, uri = moving.vm, next_uri()
+    target = incoming(uri, **moving.arguments)
+    slow_start(vm, uri, 3 << 20)
+    if not await_moment(vm, lambda info: info["status"] == "active" and info["ram"]["transferred"] > 1 << 20):
+        raise Failure(f"the migration was over too soon for this test\n{vm.output()}")
+    before, most = vm.resident_bytes(), vm.memory - 40 << 20
+    vm.qmp("balloon", value=most)
+    deadline = time.monotonic() + 60
+    while vm.qmp("query-balloon")["actual"] > most + (4 << 20):
+        if time.monotonic() > deadline:
+            raise Failure(f"the balloon is not blown up: {vm.qmp('query-balloon')}")
+        time.sleep(0.2)
+    if vm.qmp("query-migrate")["status"] != "active":
+        raise Failure("the migration was over too soon for this test")
+    after = vm.resident_bytes()
+    if after < before - (16 << 20):
+        raise Failure(f"memory is discarded while the VM is migrated: {before >> 20} MiB, then {after >> 20}")
+    fast_again(vm)
+    if vm.await_migration()["status"] != "completed":
+        raise Failure(vm.output())
+    target.await_status("running")
+    target.qmp("balloon", value=vm.memory << 20)
+    vm.end()
+    moving.vm = target
+    moving.runs_on()
+
+
 def with_devices(memory):
-    """An odd memory size, a disk, a network card."""
+    """An odd memory size, a disk, a network card, a balloon, a device with a megabyte of state."""
     disk = "/tmp/disk.img"
     with open(disk, "wb") as file:
         file.truncate(8 << 20)
-    moving = Running(append="noise=30 churn=4", memory=memory,
-                     arguments=["-drive", f"file={disk},format=raw,if=virtio",
-                                "-device", "virtio-net-pci"])
+    moving = Running(append="noise=30 churn=4 used=40", memory=memory,
+                     arguments=["-drive", f"file={disk},format=raw,if=virtio", "-device", "virtio-net-pci",
+                                "-device", "virtio-balloon-pci", "-device", "gus"])
     try:
         moving.vm.await_console("^disk OK")
+        balloon_discards_nothing(moving)
         for options in ("", ",channels=4"):
             moving.move(options)
             moving.vm.await_console("^disk OK", after=len(moving.vm.console_text()))
@@ -213,6 +246,83 @@ def bad_uri(uri, pattern):
     guest.vm.capability(**MODES)
     guest.vm.must_fail(uri, pattern)
     guest.runs_on()
+
+
+def must_refuse(pattern, vm, command, **arguments):
+    try:
+        vm.qmp(command, **arguments)
+    except Failure as failure:
+        if re.search(pattern, str(failure)):
+            return
+        raise
+    raise Failure(f"{command} {arguments} should have been refused, for: {pattern}")
+
+
+def settings_refused(settings, parameters, pattern):
+    """The source says what it is set to that rdma: does not do, and its guest runs on."""
+    try:
+        guest.vm.capability(**{**MODES, **{name: True for name in settings}})
+        if parameters:
+            guest.vm.qmp("migrate-set-parameters", **parameters)
+        guest.vm.must_fail(f"rdma:{ADDRESS}:4999", pattern)
+    finally:
+        guest.vm.capability(**{name: False for name in settings})
+        guest.vm.qmp("migrate-set-parameters", tls_creds="")
+    guest.vm.must_tick()
+
+
+def settings_refused_at_the_destination():
+    """Before it listens the monitor is told; once it listens, the source, and the next one may come."""
+    uri = next_uri()
+    target = incoming("defer")
+    target.capability(multifd=True)
+    must_refuse("vmferry.*multifd.*channels=", target, "migrate-incoming", uri=uri)
+    target.capability(multifd=False)
+    target.qmp("migrate-incoming", uri=uri)
+    target.qmp("migrate-set-parameters", tls_creds="tls0")
+    guest.vm.capability(**MODES)
+    guest.vm.must_fail(uri, "the destination: .*tls-creds")
+    target.qmp("migrate-set-parameters", tls_creds="")
+    guest.vm.must_migrate(uri)
+    taken_over_by(target)
+
+
+def no_thread():
+    """A process that may start no more threads says so; the VM that runs in it goes on."""
+    nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
+    vms = [Vm(QEMU, GUEST, arguments=["-S"], environment=nobody), incoming("defer", environment=nobody)]
+    try:
+        for vm in vms:
+            subprocess.run(["prlimit", f"--pid={vm.process.pid}", "--nproc=1:1"], check=True, timeout=30)
+        vms[0].must_fail(f"rdma:{ADDRESS}:4999", "vmferry: cannot start a thread")
+        must_refuse("vmferry: cannot start a thread", vms[1], "migrate-incoming", uri=next_uri())
+        for vm in vms:
+            vm.qmp("query-status")
+    finally:
+        for vm in vms:
+            vm.end()
+
+
+def silent_name_server():
+    """The destination's address is a name, and the name server does not answer: the monitor does."""
+    server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    server.bind(("127.0.0.53", 53))
+    with open("/tmp/resolv.conf", "w") as file:
+        file.write("nameserver 127.0.0.53\noptions timeout:30 attempts:2\n")
+    subprocess.run(["mount", "--bind", "/tmp/resolv.conf", "/etc/resolv.conf"], check=True, timeout=30)
+    target = incoming("defer")
+    target.qmp.socket.settimeout(20)
+    try:
+        try:
+            target.qmp("migrate-incoming", uri="rdma:no-such-host.example:4445")
+        except Failure as failure:
+            if "no-such-host.example" not in str(failure):
+                raise
+        target.qmp("query-status")
+    finally:
+        target.end()
+        subprocess.run(["umount", "/etc/resolv.conf"], check=True, timeout=30)
+        server.close()
 
 
 def other_size():
@@ -349,7 +459,7 @@ def works():
     run("RAM pinned ahead: -incoming defer, pin-all on both sides", pinned_ahead)
     for options in ("", ",channels=4"):
         run(f"untouched memory is given back: {options[1:] or 'one channel'}", untouched_given_back, options)
-    run("an odd size, a disk, a network card", with_devices, 143)
+    run("an odd size, a disk, a network card, a balloon", with_devices, 143)
     run("fifty migrations of one guest", back_and_forth, 50)
 
 
@@ -358,6 +468,13 @@ def fails():
     run("a host that nobody knows", bad_uri, "rdma:no-such-host.invalid:4444", "no-such-host.invalid")
     run("nobody listens", bad_uri, f"rdma:{ADDRESS}:4999", "vmferry: cannot connect to .*4999")
     run("an unknown option", bad_uri, f"rdma:{ADDRESS}:4999,chanels=4", "chanels")
+    for capability, pattern in (("multifd", "vmferry.*multifd.*channels="), ("dirty_bitmaps", "vmferry.*dirty-bitmaps"),
+                                ("postcopy_ram", "vmferry.*postcopy-ram")):
+        run(f"refused: {capability}", settings_refused, [capability], None, pattern)
+    run("refused: tls-creds", settings_refused, [], {"tls_creds": "tls0"}, "vmferry: tls-creds .* in the clear")
+    run("refused at the destination: multifd, tls-creds", settings_refused_at_the_destination)
+    run("no thread can be started", no_thread)
+    run("the name server of a destination is silent", silent_name_server)
     run("another RAM size is refused by the block's name", other_size)
     run("a memory-lock limit of 64 KiB: chunk", small_memlock, False)
     run("a memory-lock limit of 64 KiB: pin-all", small_memlock, True)

@@ -3,6 +3,8 @@
 
 #include "glue.h"
 
+#include "compat.h"
+
 #include "exec/ramblock.h"
 
 static int add_block(RAMBlock *rb, void *opaque)
@@ -16,8 +18,9 @@ static int add_block(RAMBlock *rb, void *opaque)
     Block block = {.start = qemu_ram_get_offset(rb)};
 
     if (qemu_ram_is_shared(rb) && qemu_ram_get_fd(rb) >= 0) {
-        block.ram = vmf_ram_blocks_add_shared(list->ram, name, host, length, page_size,
-                                              qemu_ram_get_fd(rb), 0, &list->error);
+        block.ram =
+            vmf_ram_blocks_add_shared(list->ram, name, host, length, page_size, qemu_ram_get_fd(rb),
+                                      COMPAT_FD_OFFSET(rb), &list->error);
     } else {
         block.ram = vmf_ram_blocks_add(list->ram, name, host, length, page_size, &list->error);
     }
@@ -40,28 +43,49 @@ bool block_list_fill(BlockList *list, Error **errp)
     return false;
 }
 
-void discards_reserve(bool *reserved, VmfRamBlocks *ram)
+/*
+ * What others (virtio-mem) need for themselves is refused, for they say of no discard; what others
+ * (the balloon) do of their own will they leave alone then.
+ */
+bool discards_forbid(Discards *discards, Error **errp)
 {
-    *reserved = ram_block_discard_require(true) == 0;
-    if (*reserved) {
-        vmf_ram_blocks_set_discardable(ram);
+    if (ram_block_discard_disable(true) < 0) {
+        error_setg(errp,
+                   "vmferry: a device of this VM needs to discard guest RAM (virtio-mem does), "
+                   "which rdma: cannot follow: unplug it before the VM is migrated");
+        return false;
     }
+    *discards = DISCARDS_FORBIDDEN;
+    return true;
 }
 
-void discards_release(bool *reserved)
+bool discards_reserve(Discards *discards, VmfRamBlocks *ram, Error **errp)
 {
-    if (*reserved) {
+    if (ram_block_discard_is_required()) {
+        return discards_forbid(discards, errp); /* which says why not */
+    }
+    if (ram_block_discard_require(true) == 0) {
+        *discards = DISCARDS_RESERVED;
+        vmf_ram_blocks_set_discardable(ram);
+    }
+    return true;
+}
+
+void discards_release(Discards *discards)
+{
+    if (*discards == DISCARDS_FORBIDDEN) {
+        ram_block_discard_disable(false);
+    } else if (*discards == DISCARDS_RESERVED) {
         ram_block_discard_require(false);
     }
-    *reserved = false;
+    *discards = DISCARDS_FREE;
 }
 
 void block_list_clear(BlockList *list)
 {
-    vmf_ram_blocks_unref(list->ram);
+    g_clear_pointer(&list->ram, vmf_ram_blocks_unref);
     g_clear_pointer(&list->blocks, g_array_unref);
     g_clear_error(&list->error);
-    list->ram = NULL;
 }
 
 const VmfRamBlock *block_find(QIOChannelVmferry *rioc, ram_addr_t start)

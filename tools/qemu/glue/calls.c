@@ -113,7 +113,7 @@ void rdma_start_outgoing_migration(void *opaque, InetSocketAddress *address, Err
 
 void rdma_start_incoming_migration(InetSocketAddress *address, Error **errp)
 {
-    g_autoptr(VmfUri) uri = glue_can_migrate(errp) ? parse_address(address, errp) : NULL;
+    VmfUri *uri = glue_can_migrate(errp) ? parse_address(address, errp) : NULL;
 
     if (uri) {
         migrate_get_current()->rdma_migration = true;

@@ -11,16 +11,6 @@
 /* Stream bytes that may wait for company between slices of a round: section headers and ends. */
 #define LAZY_BYTES 128
 
-size_t channel_take(VmfFile *file, uint8_t *to, size_t size)
-{
-    const uint8_t *data;
-
-    if (!vmf_file_buffered(file) && !vmf_peek_buffer(file, &data, 1, 0)) {
-        return 0;
-    }
-    return vmf_get_buffer(file, to, MIN(size, vmf_file_buffered(file)));
-}
-
 ssize_t channel_put(VmfFile *file, const struct iovec *iov, size_t niov, bool may_wait,
                     GError **error)
 {

@@ -13,6 +13,8 @@
 
 #define COMPAT_READV_FLAGS , int flags
 #define COMPAT_AIO_CONTEXTS AioContext *ctx, IOHandler *io_read, AioContext *write_ctx
+/* Where in its file a RAM block begins. */
+#define COMPAT_FD_OFFSET(rb) ((rb)->fd_offset)
 
 static inline void compat_lock(void)
 {
@@ -27,6 +29,32 @@ static inline void compat_unlock(void)
 static inline bool compat_return_path(void)
 {
     return migrate_return_path();
+}
+
+static inline bool compat_multifd(void)
+{
+    return migrate_multifd();
+}
+
+static inline bool compat_colo(void)
+{
+    return migrate_colo();
+}
+
+static inline bool compat_tls(void)
+{
+    return migrate_tls();
+}
+
+static inline bool compat_mapped_ram(void)
+{
+    return migrate_mapped_ram();
+}
+
+/* A mode in which RAM does not go over the network, or not all of it. */
+static inline bool compat_other_mode(void)
+{
+    return migrate_mode() != MIG_MODE_NORMAL;
 }
 
 static inline bool compat_pin_all(MigrationState *s)
@@ -67,6 +95,7 @@ static inline void compat_watch_fd(AioContext *ctx, int fd, IOHandler *io_read, 
 
 #define COMPAT_READV_FLAGS
 #define COMPAT_AIO_CONTEXTS AioContext *ctx, IOHandler *io_read
+#define COMPAT_FD_OFFSET(rb) 0
 
 static inline void compat_lock(void)
 {
@@ -81,6 +110,31 @@ static inline void compat_unlock(void)
 static inline bool compat_return_path(void)
 {
     return migrate_use_return_path();
+}
+
+static inline bool compat_multifd(void)
+{
+    return migrate_use_multifd();
+}
+
+static inline bool compat_colo(void)
+{
+    return migrate_colo_enabled();
+}
+
+static inline bool compat_tls(void)
+{
+    return migrate_use_tls();
+}
+
+static inline bool compat_mapped_ram(void)
+{
+    return false;
+}
+
+static inline bool compat_other_mode(void)
+{
+    return false;
 }
 
 static inline bool compat_pin_all(MigrationState *s)

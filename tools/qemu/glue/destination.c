@@ -31,6 +31,18 @@ static void *hand_over_main(void *opaque)
     return NULL;
 }
 
+static void hand_over_start(QIOChannelVmferry *rioc)
+{
+    rioc->hand_over = HAND_OVER_RUNS;
+    object_ref(OBJECT(rioc));
+    if (!glue_thread("vmferry-own", hand_over_main, rioc, &rioc->hand_over_error)) {
+        vmf_session_fail(rioc->session, g_error_copy(rioc->hand_over_error));
+        rioc->hand_over = HAND_OVER_FAILED; /* the source keeps the VM */
+        event_notifier_set(&rioc->handed_over);
+        object_unref(OBJECT(rioc));
+    }
+}
+
 /* Whether the source is gone, as opposed to having said that it goes on itself. */
 static bool source_was_lost(const GError *error)
 {
@@ -63,34 +75,21 @@ static void hand_over_ended(QIOChannelVmferry *rioc)
 /* Reads, but for the newest byte; that one when the VM is this side's. */
 static ssize_t read_holding_back(QIOChannelVmferry *rioc, uint8_t *to, size_t size)
 {
-    size_t n = 0;
+    size_t n;
 
     if (qatomic_load_acquire(&rioc->hand_over) == HAND_OVER_RUNS) {
         return QIO_CHANNEL_ERR_BLOCK;
     }
     if (rioc->hand_over != HAND_OVER_NOT_YET) {
         hand_over_ended(rioc);
-        n = rioc->holds;
-        to[0] = rioc->held;
-        rioc->holds = false;
+        return reading_release(&rioc->held, to);
+    }
+    n = reading_take_holding_back(rioc->file, &rioc->held, to, size);
+    if (n) {
         return n;
     }
-    if (!rioc->holds) {
-        rioc->holds = channel_take(rioc->file, &rioc->held, 1);
-    }
-    if (rioc->holds) {
-        n = channel_take(rioc->file, to + 1, size - 1);
-        if (n) { /* the held byte comes first; the last of these is the newest */
-            to[0] = rioc->held;
-            rioc->held = to[n];
-            return n;
-        }
-    }
     if (!vmf_file_would_block(rioc->file) && vmf_file_check(rioc->file, NULL)) {
-        /* The end. */
-        rioc->hand_over = HAND_OVER_RUNS;
-        object_ref(OBJECT(rioc));
-        g_thread_unref(g_thread_new("vmferry-own", hand_over_main, rioc));
+        hand_over_start(rioc); /* the end */
     }
     return QIO_CHANNEL_ERR_BLOCK;
 }
@@ -102,13 +101,11 @@ static ssize_t read_holding_back(QIOChannelVmferry *rioc, uint8_t *to, size_t si
  */
 static bool release_after_loss(QIOChannelVmferry *rioc, const GError *error, uint8_t *to)
 {
-    if (!rioc->holds || !source_was_lost(error)) {
+    if (!rioc->held.there || !source_was_lost(error)) {
         return false;
     }
     stay_stopped(error);
-    to[0] = rioc->held;
-    rioc->holds = false;
-    return true;
+    return reading_release(&rioc->held, to);
 }
 
 ssize_t destination_read(QIOChannelVmferry *rioc, uint8_t *to, size_t size)
@@ -116,10 +113,10 @@ ssize_t destination_read(QIOChannelVmferry *rioc, uint8_t *to, size_t size)
     g_autoptr(GError) error = NULL;
     ssize_t n = 0;
 
-    if (!rioc->return_path && size > 1) {
-        n = read_holding_back(rioc, to, size);
+    if (rioc->return_path) {
+        n = reading_take(rioc->file, to, size);
     } else {
-        n = channel_take(rioc->file, to, size);
+        n = read_holding_back(rioc, to, size);
     }
     if (n <= 0 && rioc->hand_over == HAND_OVER_NOT_YET && !vmf_file_check(rioc->file, &error)) {
         if (!rioc->return_path && release_after_loss(rioc, error, to)) {
@@ -155,19 +152,38 @@ ssize_t destination_write(QIOChannelVmferry *rioc, const struct iovec *iov, size
 
 /* --- accepting --- */
 
+/*
+ * How long QEMU's monitor waits for the listener, to say in its answer why there is none. Usually
+ * that takes no time, but the name of an address may have to be asked for.
+ */
+#define LISTEN_WAIT_MS 2000
+
+typedef enum { LISTENER_TO_COME, LISTENER_THERE, LISTENER_FAILED } ListenerState;
+
 typedef struct Incoming {
+    VmfUri *uri;
     VmfListener *listener;
     BlockList list;
     VmfSession *session;
     bool return_path;
-    bool discards; /* as in QIOChannelVmferry */
+    Discards discards; /* the channel's later */
+
+    GMutex lock; /* for these: */
+    GCond changed;
+    ListenerState state;
+    bool awaited; /* the monitor still waits */
+    GError *error;
 } Incoming;
 
 static void incoming_free(Incoming *in)
 {
     discards_release(&in->discards);
     vmf_listener_free(in->listener);
+    g_clear_pointer(&in->uri, vmf_uri_unref);
     block_list_clear(&in->list);
+    g_clear_error(&in->error);
+    g_mutex_clear(&in->lock);
+    g_cond_clear(&in->changed);
     g_free(in);
 }
 
@@ -182,17 +198,44 @@ static void revoke_before_running(void *opaque, bool running, RunState state)
     }
 }
 
+static void *incoming_accept(void *opaque);
+
+static void incoming_gone(void *opaque)
+{
+    incoming_free(opaque);
+}
+
+/* QEMU is set up by now to do what rdma: cannot: this source is sent away, and the next awaited. */
+static void incoming_refuse(Incoming *in, Error *err)
+{
+    g_autoptr(GError) error = NULL;
+
+    vmf_session_fail(in->session, g_error_new(VMF_ERROR, VMF_ERROR_INVALID, "the destination: %s",
+                                              error_get_pretty(err)));
+    error_report_err(err);
+    session_end(g_steal_pointer(&in->session), NULL, END_NOW);
+    if (!glue_thread("vmferry-accept", incoming_accept, in, &error)) {
+        error_report("vmferry: no longer listening: %s", error->message);
+        incoming_free(in);
+    }
+}
+
 static void incoming_connected(void *opaque)
 {
     Incoming *in = opaque;
     g_autoptr(GError) error = NULL;
-    QIOChannelVmferry *rioc =
-        channel_new(in->session, in->list.blocks, false, in->return_path, &error);
+    Error *err = NULL;
+    QIOChannelVmferry *rioc;
     QEMUFile *f;
 
+    if (!glue_can_migrate(&err)) {
+        incoming_refuse(in, err);
+        return;
+    }
+    rioc = channel_new(in->session, in->list.blocks, false, in->return_path, &error);
     if (rioc) {
         rioc->discards = in->discards;
-        in->discards = false;
+        in->discards = DISCARDS_FREE;
     }
     incoming_free(in);
     if (!rioc) {
@@ -249,7 +292,7 @@ static void *incoming_accept(void *opaque)
         g_clear_pointer(&in->session, vmf_session_free);
         if (g_error_matches(error, VMF_ERROR, VMF_ERROR_DEVICE)) {
             error_report("vmferry: no longer listening: %s", error->message);
-            discards_release(&in->discards);
+            aio_bh_schedule_oneshot(qemu_get_aio_context(), incoming_gone, in);
             return NULL;
         }
         error_report("vmferry: a source failed to set a migration up (still listening): %s",
@@ -257,23 +300,70 @@ static void *incoming_accept(void *opaque)
     }
 }
 
-void destination_start(const VmfUri *uri, Error **errp)
+static void incoming_not_listening(void *opaque)
 {
-    g_autoptr(GError) error = NULL;
-    Incoming *in;
-    BlockList list = {0};
+    Incoming *in = opaque;
 
-    if (!block_list_fill(&list, errp)) {
-        return;
+    incoming_failed(in->error->message);
+}
+
+static void *incoming_listen(void *opaque)
+{
+    Incoming *in = opaque;
+    bool awaited, listens;
+
+    in->listener = vmf_listener_new(in->uri, &in->error);
+    listens = in->listener != NULL;
+    g_mutex_lock(&in->lock);
+    in->state = listens ? LISTENER_THERE : LISTENER_FAILED;
+    awaited = in->awaited;
+    g_cond_signal(&in->changed);
+    g_mutex_unlock(&in->lock);
+    if (listens) {
+        return incoming_accept(in);
     }
-    in = g_new0(Incoming, 1);
-    in->list = list;
-    discards_reserve(&in->discards, in->list.ram);
-    in->listener = vmf_listener_new(uri, &error);
-    if (!in->listener) {
-        error_setg(errp, "vmferry: %s", error->message);
+    if (!awaited) {
+        aio_bh_schedule_oneshot(qemu_get_aio_context(), incoming_not_listening, in);
+    }
+    return NULL;
+}
+
+/* Whether the listener failed while the monitor waited for it. */
+static bool listener_failed(Incoming *in)
+{
+    const gint64 until = g_get_monotonic_time() + LISTEN_WAIT_MS * G_TIME_SPAN_MILLISECOND;
+    bool failed;
+
+    g_mutex_lock(&in->lock);
+    while (in->state == LISTENER_TO_COME && g_cond_wait_until(&in->changed, &in->lock, until)) {
+    }
+    in->awaited = false;
+    failed = in->state == LISTENER_FAILED;
+    g_mutex_unlock(&in->lock);
+    return failed;
+}
+
+void destination_start(VmfUri *uri, Error **errp)
+{
+    Incoming *in = g_new0(Incoming, 1);
+    GThread *thread;
+
+    in->uri = uri;
+    in->awaited = true;
+    g_mutex_init(&in->lock);
+    g_cond_init(&in->changed);
+    if (!block_list_fill(&in->list, errp) || !discards_reserve(&in->discards, in->list.ram, errp)) {
         incoming_free(in);
         return;
     }
-    g_thread_unref(g_thread_new("vmferry-accept", incoming_accept, in));
+    thread = g_thread_try_new("vmferry-accept", incoming_listen, in, &in->error);
+    if (thread && !listener_failed(in)) {
+        g_thread_unref(thread);
+        return;
+    }
+    if (thread) {
+        g_thread_join(thread);
+    }
+    error_setg(errp, "vmferry: %s", in->error->message);
+    incoming_free(in);
 }

@@ -73,6 +73,7 @@ static void *ender_main(void *opaque)
 
 void session_end(VmfSession *session, VmfFile *back, EndHow how)
 {
+    g_autoptr(GError) error = NULL;
     Ender *ender = g_new0(Ender, 1);
 
     ender->session = session;
@@ -85,5 +86,9 @@ void session_end(VmfSession *session, VmfFile *back, EndHow how)
     g_mutex_lock(&enders.lock);
     enders.running++;
     g_mutex_unlock(&enders.lock);
-    g_thread_unref(g_thread_new("vmferry-end", ender_main, ender));
+    if (!glue_thread("vmferry-end", ender_main, ender, &error)) {
+        warn_report("vmferry: %s; QEMU waits until the migration has ended", error->message);
+        ender_main(
+            ender); /* it has to be ended, and well: the main loop waits as long as it takes */
+    }
 }

@@ -8,7 +8,8 @@
  *
  *   channel.c      the QIOChannel
  *   source.c       RAM, the stream and its end, connecting
- *   destination.c  the stream, holding back its newest byte, accepting
+ *   destination.c  the stream and its end, accepting
+ *   reading.c      the stream's bytes, the newest held back
  *   blocks.c       QEMU's RAM blocks as vmferry's
  *   start.c        URI and capabilities; what is loaded ahead
  *   switchover.c   when the VM is stopped
@@ -44,6 +45,8 @@
 #include "migration/register.h"
 #include <vmferry/vmferry.h>
 
+#include "reading.h"
+
 #define TYPE_QIO_CHANNEL_VMFERRY "qio-channel-vmferry"
 OBJECT_DECLARE_SIMPLE_TYPE(QIOChannelVmferry, QIO_CHANNEL_VMFERRY)
 
@@ -60,6 +63,9 @@ typedef struct Switchover {
     unsigned without_gain; /* of these, since the best moment */
 } Switchover;
 
+/* What this migration has asked of QEMU about discards of guest RAM. */
+typedef enum { DISCARDS_FREE, DISCARDS_FORBIDDEN, DISCARDS_RESERVED } Discards;
+
 typedef enum { HAND_OVER_NOT_YET, HAND_OVER_RUNS, HAND_OVER_OWNER, HAND_OVER_FAILED } HandOver;
 
 struct QIOChannelVmferry {
@@ -69,7 +75,8 @@ struct QIOChannelVmferry {
     VmfFile *back; /* the return path: read by the source, written by the destination */
     GArray *blocks;
     bool outgoing, return_path;
-    bool stock; /* the peer is stock QEMU */
+    bool stock;        /* the peer is stock QEMU */
+    Discards discards; /* as long as there is a channel */
 
     /* Source. */
     const Block *block;                /* the last one used */
@@ -85,14 +92,12 @@ struct QIOChannelVmferry {
     MemoryListener dirty_log; /* registered if it has a name */
 
     /* Destination. */
-    uint8_t held; /* the newest byte */
-    bool holds;
+    HeldByte held;      /* not used with a return path */
     HandOver hand_over; /* written by its thread before `handed_over' is set */
     EventNotifier handed_over;
     GError *hand_over_error;
     int watched_fd;
     VMChangeStateEntry *vm_change;
-    bool discards; /* reserved; see discards_reserve() */
 };
 
 /* Takes the session; `outgoing' is the source's end. NULL without a return path. */
@@ -105,8 +110,6 @@ QIOChannelVmferry *channel_new(VmfSession *session, GArray *blocks, bool outgoin
  */
 ssize_t channel_put(VmfFile *file, const struct iovec *iov, size_t niov, bool may_wait,
                     GError **error);
-/* Copies what is there, waiting for the first byte if the file blocks; 0 when there is nothing. */
-size_t channel_take(VmfFile *file, uint8_t *to, size_t size);
 
 typedef struct BlockList {
     VmfRamBlocks *ram;
@@ -118,11 +121,18 @@ typedef struct BlockList {
 bool block_list_fill(BlockList *list, Error **errp);
 void block_list_clear(BlockList *list);
 /*
- * Lets a destination give untouched memory back, if no assigned device has RAM pinned; until it is
- * released none can be plugged. Behind glue_can_migrate(), which refuses what others discard.
+ * A source: from now on nobody discards pages of guest RAM. A page that a registration has would
+ * get another frame, of which the device knows nothing: the old content would be sent for ever.
  */
-void discards_reserve(bool *reserved, VmfRamBlocks *ram);
-void discards_release(bool *reserved);
+bool discards_forbid(Discards *discards, Error **errp);
+/*
+ * A destination: untouched memory may be given back, if no assigned device has RAM pinned; until
+ * it is released none can be plugged. Refused where another device discards. The VM, and with it
+ * the balloon, does not run before the memory's registrations are gone.
+ */
+bool discards_reserve(Discards *discards, VmfRamBlocks *ram, Error **errp);
+/* Ends either, if there is one. Any thread. */
+void discards_release(Discards *discards);
 /* The block that QEMU has at `start', or NULL. */
 const VmfRamBlock *block_find(QIOChannelVmferry *rioc, ram_addr_t start);
 
@@ -154,13 +164,15 @@ bool switchover_wants_another_slice(Switchover *so, uint64_t remaining, uint64_t
 ssize_t destination_write(QIOChannelVmferry *rioc, const struct iovec *iov, size_t niov,
                           Error **errp);
 ssize_t destination_read(QIOChannelVmferry *rioc, uint8_t *to, size_t size);
-/* Listens, and accepts in a thread of its own. */
-void destination_start(const VmfUri *uri, Error **errp);
+/* Takes the URI; listens and accepts in a thread of its own. */
+void destination_start(VmfUri *uri, Error **errp);
 
 /* HOST:PORT and vmferry's options behind it, as text; more from the environment. */
 VmfUri *glue_parse_uri(const char *host_port, Error **errp);
-/* Whether QEMU is set up to do nothing that rdma: cannot. */
+/* Whether QEMU is set up to do nothing that rdma: cannot. The main thread. */
 bool glue_can_migrate(Error **errp);
+/* A thread that nobody waits for. Not to have one must not end the process: a VM runs in it. */
+bool glue_thread(const char *name, GThreadFunc function, void *opaque, GError **error);
 
 /* --- what hooks.c and calls.c each have --- */
 

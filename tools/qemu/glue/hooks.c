@@ -137,7 +137,7 @@ void rdma_start_outgoing_migration(void *opaque, const char *host_port, Error **
 
 void rdma_start_incoming_migration(const char *host_port, Error **errp)
 {
-    g_autoptr(VmfUri) uri = glue_can_migrate(errp) ? glue_parse_uri(host_port, errp) : NULL;
+    VmfUri *uri = glue_can_migrate(errp) ? glue_parse_uri(host_port, errp) : NULL;
 
     if (uri) {
         destination_start(uri, errp);

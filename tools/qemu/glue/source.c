@@ -220,7 +220,7 @@ static void return_path_lost(QIOChannelVmferry *rioc, const char *why)
 ssize_t source_read(QIOChannelVmferry *rioc, uint8_t *to, size_t size, Error **errp)
 {
     g_autoptr(GError) error = NULL;
-    size_t n = channel_take(rioc->back, to, size);
+    size_t n = reading_take(rioc->back, to, size);
 
     if (n) {
         return n;
@@ -239,6 +239,7 @@ typedef struct Outgoing {
     VmfUri *uri;
     BlockList list;
     bool return_path;
+    Discards discards; /* the channel's later */
     GCancellable *cancel;
     QEMUTimer *watch;
     VmfSession *session;
@@ -248,6 +249,7 @@ typedef struct Outgoing {
 static void outgoing_free(Outgoing *out)
 {
     timer_free(out->watch);
+    discards_release(&out->discards);
     vmf_uri_unref(out->uri);
     block_list_clear(&out->list);
     g_object_unref(out->cancel);
@@ -280,6 +282,8 @@ static void outgoing_connected(void *opaque)
         rioc = channel_new(out->session, out->list.blocks, true, out->return_path, &out->error);
     }
     if (rioc) {
+        rioc->discards = out->discards;
+        out->discards = DISCARDS_FREE;
         s->to_dst_file = qemu_file_new_output(QIO_CHANNEL(rioc));
         interface_connected(rioc, s->to_dst_file);
         object_unref(OBJECT(rioc));
@@ -320,19 +324,20 @@ static void *outgoing_connect(void *opaque)
 
 void source_start(MigrationState *s, VmfUri *uri, Error **errp)
 {
-    g_autoptr(VmfUri) own = uri;
-    Outgoing *out;
-    BlockList list = {0};
+    g_autoptr(GError) error = NULL;
+    Outgoing *out = g_new0(Outgoing, 1);
 
-    if (!block_list_fill(&list, errp)) {
-        return;
-    }
-    out = g_new0(Outgoing, 1);
-    out->uri = g_steal_pointer(&own);
-    out->list = list;
+    out->uri = uri;
     out->return_path = compat_return_path();
     out->cancel = g_cancellable_new();
     out->watch = timer_new_ms(QEMU_CLOCK_REALTIME, watch_for_cancel, out);
+    if (!discards_forbid(&out->discards, errp) || !block_list_fill(&out->list, errp)) {
+        outgoing_free(out);
+        return;
+    }
     timer_mod(out->watch, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) + CONNECT_WATCH_MS);
-    g_thread_unref(g_thread_new("vmferry-connect", outgoing_connect, out));
+    if (!glue_thread("vmferry-connect", outgoing_connect, out, &error)) {
+        error_setg(errp, "vmferry: %s", error->message);
+        outgoing_free(out);
+    }
 }

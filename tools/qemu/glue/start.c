@@ -9,6 +9,8 @@
 #include "qemu/module.h"
 #include "qemu/notify.h"
 
+#include <vmferry/transport.h>
+
 VmfUri *glue_parse_uri(const char *host_port, Error **errp)
 {
     const char *options = getenv("VMFERRY_QEMU_OPTIONS");
@@ -29,17 +31,53 @@ VmfUri *glue_parse_uri(const char *host_port, Error **errp)
     return uri;
 }
 
+/* What QEMU may be set to that rdma: does not do. */
+static const struct {
+    const char *name;
+    bool (*is_set)(void);
+    const char *why;
+} refused[] = {
+    {"background-snapshot", migrate_background_snapshot,
+     "the VM would run on here, and its snapshot at the destination as well"},
+    {"x-colo", compat_colo, "rdma: brings a VM over once"},
+    {"multifd", compat_multifd, "channels=N in the URI makes several channels"},
+    {"postcopy-ram", migrate_postcopy_ram, "rdma: brings all RAM over before the VM runs there"},
+    {"dirty-bitmaps", migrate_dirty_bitmaps, "QEMU moves these after the VM, as with postcopy"},
+    {"mapped-ram", compat_mapped_ram, "it is a format of files"},
+};
+
 bool glue_can_migrate(Error **errp)
 {
-    if (ram_block_discard_is_required()) {
-        error_setg(errp, "vmferry: RAM discard is in use and cannot be disabled");
+    for (unsigned i = 0; i < ARRAY_SIZE(refused); i++) {
+        if (refused[i].is_set()) {
+            error_setg(errp,
+                       "vmferry: rdma: does not work with the capability %s (%s): switch it off",
+                       refused[i].name, refused[i].why);
+            return false;
+        }
+    }
+    if (compat_tls()) {
+        error_setg(errp, "vmferry: tls-creds is set, and rdma: cannot encrypt: the VM would go in "
+                         "the clear. Set tls-creds to \"\" if it may");
         return false;
     }
-    if (migrate_postcopy()) {
-        error_setg(errp, "vmferry: rdma: does not do postcopy; switch the postcopy-ram and "
-                         "dirty-bitmaps capabilities off");
+    if (compat_other_mode()) {
+        error_setg(errp, "vmferry: rdma: knows migration in mode \"normal\" alone; set the "
+                         "migration parameter \"mode\" to it");
         return false;
     }
+    return true;
+}
+
+bool glue_thread(const char *name, GThreadFunc function, void *opaque, GError **error)
+{
+    GThread *thread = g_thread_try_new(name, function, opaque, error);
+
+    if (!thread) {
+        g_prefix_error(error, "cannot start a thread (a limit of processes or memory?): ");
+        return false;
+    }
+    g_thread_unref(thread);
     return true;
 }
 
