@@ -8,6 +8,8 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include <vmferry/bytes.h>
+
 #include "devices.h"
 #include "pair.h"
 #include "session.h"
@@ -149,21 +151,33 @@ typedef struct Rules {
     VmfDeviceHeader header;
 } Rules;
 
-static int rules_setup(void **state)
+static int set_up(void **state, bool two)
 {
     static const VmfDeviceOps ops = {.size = sizeof(ops)};
     Rules *r = g_new0(Rules, 1);
     VmfDevices *devices;
 
-    pair_init(&r->pair, 4096, true, ",channels=2,device-queue=1M,device-buffers=3");
+    pair_init(&r->pair, 4096, true,
+              ",channels=2,device-queue=1M,device-buffers=3,devices-queue=4M");
     pair_connect(&r->pair);
     devices = vmf_session_get_devices(r->pair.destination);
     assert_true(vmf_devices_add(devices, "nic", 2, &ops, NULL, NULL));
+    assert_true(!two || vmf_devices_add(devices, "vga", 0, &ops, NULL, NULL));
     assert_true(vmf_devices_expect(devices, NULL));
     r->conn = r->pair.destination->conn;
     r->header = (VmfDeviceHeader){.idstr = "nic", .instance_id = 2, .total = 1000, .size = 1000};
     *state = r;
     return 0;
+}
+
+static int rules_setup(void **state)
+{
+    return set_up(state, false);
+}
+
+static int two_setup(void **state)
+{
+    return set_up(state, true);
 }
 
 static int rules_teardown(void **state)
@@ -313,6 +327,71 @@ static void refuses__more_behind_the_configuration(void **state)
     taken(r, 1);
 }
 
+static void refuses__an_index_that_cannot_be_counted(void **state)
+{
+    Rules *r = *state;
+
+    r->header.index = UINT32_MAX;
+    refused(r, "one more than can be counted");
+}
+
+/* What is larger than a window has a bound for all devices together. */
+static void refuses__more_outside_the_windows_than_all_may_have(void **state)
+{
+    Rules *r = *state;
+
+    r->header.place = DEVICE_NO_PLACE;
+    taken(r, 0); /* 1000 bytes */
+    g_strlcpy(r->header.idstr, "vga", sizeof(r->header.idstr));
+    r->header.instance_id = 0;
+    r->header.total = 4 * DEVICE_PIECE;
+    r->header.size = DEVICE_PIECE;
+    refused(r, "bytes outside its window, beside 1000 of all devices");
+    r->header.total = 4 * DEVICE_PIECE - 1000; /* no more than all may have */
+    taken(r, 1);
+}
+
+/* One side of this process plays the destination that says it. */
+static void window_refused(VmfSession *source, uint64_t bytes, uint32_t buffers)
+{
+    g_autoptr(GError) error = NULL;
+    uint8_t payload[12];
+    VmfWriter w = vmf_writer(payload, sizeof(payload));
+    const MessageHeader header = {.length = sizeof(payload), .argument = bytes};
+
+    vmf_write_be32(&w, buffers);
+    vmf_write_be64(&w, UINT64_MAX);
+    assert_false(devices_handle_window(source, &header, payload, &error));
+    assert_int_equal(error->code, VMF_ERROR_PROTOCOL);
+}
+
+static void source__refuses_windows_that_no_destination_can_have(void **state)
+{
+    Rules *r = *state;
+
+    window_refused(r->pair.source, DEVICE_PIECE, 0);
+    window_refused(r->pair.source, DEVICE_PIECE, 4097);
+    window_refused(r->pair.source, DEVICE_PIECE, UINT32_MAX);
+    window_refused(r->pair.source, (1ull << 40) + 1, 1);
+    window_refused(r->pair.source, UINT64_MAX, 1);
+}
+
+static void source__puts_no_buffer_that_cannot_be_counted(void **state)
+{
+    Rules *r = *state;
+    static const VmfDeviceOps ops = {.size = sizeof(ops)};
+    VmfDevices *devices = vmf_session_get_devices(r->pair.source);
+    g_autoptr(GError) error = NULL;
+    Device *device;
+
+    assert_true(vmf_devices_add(devices, "nic", 2, &ops, NULL, NULL));
+    device = devices_find(devices, "nic", 2);
+    device->put = UINT32_MAX;
+    assert_false(vmf_device_put(&device->job, "x", 1, NULL, NULL, &error));
+    assert_int_equal(error->code, VMF_ERROR_INVALID);
+    assert_int_equal(device->put, UINT32_MAX);
+}
+
 static void *complete(void *opaque)
 {
     Rules *r = opaque;
@@ -388,6 +467,11 @@ int main(void)
         RULE(refuses__twice_the_same),
         RULE(refuses__more_than_was_announced),
         RULE(refuses__more_behind_the_configuration),
+        RULE(refuses__an_index_that_cannot_be_counted),
+        cmocka_unit_test_setup_teardown(refuses__more_outside_the_windows_than_all_may_have,
+                                        two_setup, rules_teardown),
+        RULE(source__refuses_windows_that_no_destination_can_have),
+        RULE(source__puts_no_buffer_that_cannot_be_counted),
         RULE(refuses__an_end_with_a_buffer_missing),
         RULE(refuses__an_end_without_the_device),
         RULE(refuses__an_end_without_a_switchover),

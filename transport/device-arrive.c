@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "devices.h"
+#include "fault.h"
 #include "session.h"
 
 VmfDevices *devices_expecting_locked(VmfSession *s)
@@ -31,6 +32,10 @@ static bool check_piece(const Device *device, const VmfDeviceHeader *header, GEr
 
     if (header->flags & ~DEVICE_FLAG_CONFIG) {
         return device_error(device, error, VMF_ERROR_PROTOCOL, "unknown flags 0x%x", header->flags);
+    }
+    if (header->index == UINT32_MAX && !(header->flags & DEVICE_FLAG_CONFIG)) {
+        return device_error(device, error, VMF_ERROR_PROTOCOL,
+                            "buffer %u is one more than can be counted", header->index);
     }
     if (header->total == 0 || header->total > most) {
         return device_error(device, error, VMF_ERROR_PROTOCOL,
@@ -75,7 +80,7 @@ static bool check_place(const Device *device, const VmfDeviceHeader *header, GEr
 
 static bool own_memory(const Device *device, DeviceArrival *a, GError **error)
 {
-    a->own = g_try_malloc(a->total);
+    a->own = VMF_FAULT("device buffer") ? NULL : g_try_malloc(a->total);
     a->data = a->own;
     return a->own ||
            device_error(device, error, VMF_ERROR_FAILED,
@@ -98,6 +103,29 @@ static DeviceArrival *new_config(Device *device, const VmfDeviceHeader *header, 
     return own_memory(device, &device->config, error) ? &device->config : NULL;
 }
 
+/* In memory of its own, of which all devices together have so much. */
+static DeviceArrival *new_alone(Device *device, DeviceArrival *a, const VmfDeviceHeader *header,
+                                GError **error)
+{
+    VmfDevices *devices = device->set;
+
+    if (!devices_may_go_alone_locked(devices, header->total)) {
+        device_error(device, error, VMF_ERROR_PROTOCOL,
+                     "buffer %u has %" G_GUINT64_FORMAT
+                     " bytes outside its window, beside %" G_GUINT64_FORMAT
+                     " of all devices; %" G_GUINT64_FORMAT " may be there",
+                     header->index, header->total, devices->alone, devices->alone_max);
+        return NULL;
+    }
+    start_arrival(device, a, header);
+    if (!own_memory(device, a, error)) {
+        a->used = false;
+        return NULL;
+    }
+    devices->alone += a->total;
+    return a;
+}
+
 static DeviceArrival *new_buffer(Device *device, const VmfDeviceHeader *header, GError **error)
 {
     DeviceArrival *a = NULL;
@@ -118,16 +146,14 @@ static DeviceArrival *new_buffer(Device *device, const VmfDeviceHeader *header, 
                      used);
         return NULL;
     }
-    if (header->place != DEVICE_NO_PLACE && !check_place(device, header, error)) {
+    if (header->place == DEVICE_NO_PLACE) {
+        return new_alone(device, a, header, error);
+    }
+    if (!check_place(device, header, error)) {
         return NULL;
     }
     start_arrival(device, a, header);
-    if (header->place != DEVICE_NO_PLACE) {
-        a->data = device->set->memory + header->place;
-    } else if (!own_memory(device, a, error)) {
-        a->used = false;
-        return NULL;
-    }
+    a->data = device->set->memory + header->place;
     return a;
 }
 

@@ -7,6 +7,7 @@
 #include <vmferry/bytes.h>
 
 #include "devices.h"
+#include "fault.h"
 #include "session.h"
 
 /* --- load jobs --- */
@@ -18,6 +19,7 @@ static bool give_back_locked(Device *device)
 
     device->lent = NULL;
     if (a) {
+        device->set->alone -= a->own ? a->total : 0;
         g_clear_pointer(&a->own, g_free);
         a->used = false;
     }
@@ -264,6 +266,25 @@ bool vmf_devices_begin(VmfDevices *devices, GError **error)
 
 /* --- memory --- */
 
+/* What is known of buffers that arrive. */
+static bool allocate_arrivals(VmfDevices *devices, GError **error)
+{
+    for (guint i = 0; i < devices->list->len; i++) {
+        Device *device = devices->list->pdata[i];
+
+        device->arrivals = VMF_FAULT("device arrivals")
+                               ? NULL
+                               : g_try_new0(DeviceArrival, devices->window_buffers);
+        if (!device->arrivals) {
+            return device_error(device, error, VMF_ERROR_FAILED,
+                                "no memory for a list of %u buffers (the options devices-buffers= "
+                                "and device-buffers= say how many)",
+                                devices->window_buffers);
+        }
+    }
+    return true;
+}
+
 static bool map_windows(VmfDevices *devices, GError **error)
 {
     VmfSession *s = devices->session;
@@ -273,8 +294,10 @@ static bool map_windows(VmfDevices *devices, GError **error)
     if (!devices->memory_bytes) {
         return true;
     }
-    memory = mmap(NULL, devices->memory_bytes, PROT_READ | PROT_WRITE,
-                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+    memory = VMF_FAULT("mmap device windows")
+                 ? MAP_FAILED
+                 : mmap(NULL, devices->memory_bytes, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
     if (memory == MAP_FAILED) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_FAILED,
                     "no memory for device windows of %zu bytes (the options devices-queue= and "
@@ -283,11 +306,6 @@ static bool map_windows(VmfDevices *devices, GError **error)
         return false;
     }
     devices->memory = memory;
-    for (guint i = 0; i < devices->list->len; i++) {
-        Device *device = devices->list->pdata[i];
-
-        device->arrivals = g_new0(DeviceArrival, devices->window_buffers);
-    }
     return !VMF_TRANSPORT_HAS(s->ops, device_memory) ||
            s->ops->device_memory(s->conn, memory, devices->memory_bytes, error);
 }
@@ -296,7 +314,7 @@ bool vmf_devices_expect(VmfDevices *devices, GError **error)
 {
     VmfSession *s = devices->session;
     const guint count = MAX(devices->list->len, 1);
-    uint8_t payload[4];
+    uint8_t payload[12];
     VmfWriter w = vmf_writer(payload, sizeof(payload));
 
     if (s->role != VMF_ROLE_DESTINATION || devices->started) {
@@ -309,13 +327,15 @@ bool vmf_devices_expect(VmfDevices *devices, GError **error)
         MIN(s->device_options.bytes, MAX(s->device_options.all_bytes / count, 1));
     devices->window_buffers =
         MIN(s->device_options.buffers, MAX(s->device_options.all_buffers / count, 1));
-    if (!map_windows(devices, error)) {
+    devices->alone_max = s->device_options.all_bytes;
+    if (!allocate_arrivals(devices, error) || !map_windows(devices, error)) {
         return false;
     }
     g_mutex_lock(&s->lock);
     devices->started = true;
     g_mutex_unlock(&s->lock);
     vmf_write_be32(&w, devices->window_buffers);
+    vmf_write_be64(&w, devices->alone_max);
     session_post(s, MESSAGE_DEVICE_WINDOW, 0, devices->window_bytes, payload, sizeof(payload));
     return vmf_session_check(s, error);
 }

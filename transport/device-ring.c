@@ -3,9 +3,14 @@
 
 #include "devices.h"
 
-void device_ring_init(DeviceRing *ring, uint64_t bytes, unsigned most)
+#include "fault.h"
+
+bool device_ring_init(DeviceRing *ring, uint64_t bytes, unsigned most)
 {
-    *ring = (DeviceRing){.bytes = bytes, .most = most, .spans = g_new0(DeviceSpan, most)};
+    *ring = (DeviceRing){.bytes = bytes,
+                         .most = most,
+                         .spans = VMF_FAULT("device ring") ? NULL : g_try_new0(DeviceSpan, most)};
+    return ring->spans != NULL;
 }
 
 void device_ring_clear(DeviceRing *ring)
@@ -44,9 +49,19 @@ static bool find_place(const DeviceRing *ring, uint64_t size, uint64_t *place)
     return oldest->place - end >= size;
 }
 
+static uint64_t rounded_up(uint64_t size)
+{
+    return (size + DEVICE_ALIGN - 1) / DEVICE_ALIGN * DEVICE_ALIGN;
+}
+
+bool device_ring_is_smaller(const DeviceRing *ring, uint64_t size)
+{
+    return rounded_up(size) > ring->bytes;
+}
+
 bool device_ring_take(DeviceRing *ring, uint64_t size, uint64_t *place)
 {
-    const uint64_t rounded = (size + DEVICE_ALIGN - 1) / DEVICE_ALIGN * DEVICE_ALIGN;
+    const uint64_t rounded = rounded_up(size);
     DeviceSpan span = {.place = DEVICE_NO_PLACE};
 
     if (ring->count == ring->most || (ring->count && !span_at(ring, 0)->size)) {

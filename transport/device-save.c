@@ -6,6 +6,7 @@
 #include <vmferry/bytes.h>
 
 #include "devices.h"
+#include "fault.h"
 #include "session.h"
 
 /* --- buffers that were put --- */
@@ -26,19 +27,62 @@ void device_release(Device *device, bool wait)
     }
 }
 
-/* Waits for a place in the destination's window. */
+/* In the window, or alone, if that may be. */
+static bool try_to_take_locked(Device *device, uint64_t size, bool alone, uint64_t *place)
+{
+    if ((alone && !devices_may_go_alone_locked(device->set, size)) ||
+        !device_ring_take(&device->ring, size, place)) {
+        return false;
+    }
+    device->alone = alone ? size : 0;
+    device->set->alone += device->alone;
+    return true;
+}
+
+/* The destination has given the oldest back; one that goes alone has none beside it. */
+static void give_back_locked(Device *device)
+{
+    device_ring_give(&device->ring);
+    device->given_back++;
+    if (device->alone) {
+        device->set->alone -= device->alone;
+        device->set->alone_given_back++;
+        device->alone = 0;
+    }
+}
+
+/* A number that changes when what this buffer waits for has come nearer. */
+static uint64_t given_back_locked(const Device *device, bool alone)
+{
+    return device->given_back + (alone ? device->set->alone_given_back : 0);
+}
+
+static bool took_nothing(const Device *device, bool alone, GError **error)
+{
+    return device_error(device, error, VMF_ERROR_TIMEOUT,
+                        "its load job at the destination has taken nothing for %.1f s, or was not "
+                        "begun%s (the time-out is the option device-timeout=)",
+                        (double)device->set->session->device_options.timeout_us / 1e6,
+                        alone ? "; or those of other devices hold all the memory for buffers that "
+                                "are larger than their windows"
+                              : "");
+}
+
+/* Waits for a place at the destination. */
 static bool take_place(Device *device, DeviceOutgoing *out, GError **error)
 {
     VmfSession *s = device->set->session;
+    const uint64_t size = out->header.total;
+    const bool alone = device_ring_is_smaller(&device->ring, size);
     gint64 deadline = 0;
-    uint32_t given_back = 0;
+    uint64_t given_back = 0;
     bool taken, late = false;
 
     g_mutex_lock(&s->lock);
-    while (!(taken = device_ring_take(&device->ring, out->header.total, &out->header.place)) &&
-           !s->error && !late) {
-        if (!deadline || given_back != device->given_back) {
-            given_back = device->given_back;
+    while (!(taken = try_to_take_locked(device, size, alone, &out->header.place)) && !s->error &&
+           !late) {
+        if (!deadline || given_back != given_back_locked(device, alone)) {
+            given_back = given_back_locked(device, alone);
             deadline = g_get_monotonic_time() + s->device_options.timeout_us;
         }
         late = !g_cond_wait_until(&s->changed, &s->lock, deadline);
@@ -50,10 +94,7 @@ static bool take_place(Device *device, DeviceOutgoing *out, GError **error)
     if (out->header.place != DEVICE_NO_PLACE) {
         out->header.place += device->window;
     }
-    return taken || device_error(device, error, VMF_ERROR_TIMEOUT,
-                                 "its load job at the destination has taken nothing for %.1f s, "
-                                 "or was not begun (the time-out is the option device-timeout=)",
-                                 (double)s->device_options.timeout_us / 1e6);
+    return taken || took_nothing(device, alone, error);
 }
 
 /* Piece after piece over one channel after the other. */
@@ -113,6 +154,11 @@ bool vmf_device_put(VmfDeviceJob *job, const void *data, size_t size, GDestroyNo
                             "buffer %u has %zu bytes; 1 byte to 1 GiB is allowed", device->put,
                             size);
     }
+    if (device->put == UINT32_MAX) { /* the number of buffers has to have a number, too */
+        return device_error(device, error, VMF_ERROR_INVALID,
+                            "it has put %u buffers, which is as many as can be counted",
+                            device->put);
+    }
     if (!take_place(device, out, error) || !send_pieces(device, out, data, error)) {
         return false;
     }
@@ -135,7 +181,11 @@ static bool send_config(Device *device, GBytes *config, GError **error)
         return device_error(device, error, VMF_ERROR_INVALID,
                             "its configuration has %zu bytes; 1 MiB is allowed", size);
     }
-    bytes = g_malloc0(1 + size);
+    bytes = VMF_FAULT("device configuration") ? NULL : g_try_malloc0(1 + size);
+    if (!bytes) {
+        return device_error(device, error, VMF_ERROR_FAILED,
+                            "no memory to send its configuration of %zu bytes", size);
+    }
     if (size) {
         memcpy(bytes + 1, data, size);
     }
@@ -262,6 +312,23 @@ static bool check_start(VmfDevices *devices, GError **error)
     return true;
 }
 
+/* The window's sizes are final: the control thread looks at rings from `started' on. */
+static bool make_rings(VmfDevices *devices, GError **error)
+{
+    const VmfSession *s = devices->session;
+
+    for (guint i = 0; i < devices->list->len; i++) {
+        Device *device = devices->list->pdata[i];
+
+        device_ring_clear(&device->ring); /* of a start that failed */
+        if (!device_ring_init(&device->ring, s->window_bytes, s->window_buffers)) {
+            return device_error(device, error, VMF_ERROR_FAILED,
+                                "no memory for a window of %u buffers", s->window_buffers);
+        }
+    }
+    return true;
+}
+
 bool vmf_devices_start(VmfDevices *devices, GError **error)
 {
     VmfSession *s = devices->session;
@@ -278,13 +345,12 @@ bool vmf_devices_start(VmfDevices *devices, GError **error)
                     failure->message);
         return false;
     }
-    g_mutex_lock(&s->lock);
-    for (guint i = 0; i < devices->list->len; i++) {
-        Device *device = devices->list->pdata[i];
-
-        device_ring_init(&device->ring, s->window_bytes, s->window_buffers);
+    if (!make_rings(devices, error)) {
+        return false;
     }
     devices_lay_out(devices, s->window_bytes);
+    g_mutex_lock(&s->lock);
+    devices->alone_max = s->window_alone;
     devices->started = true;
     g_mutex_unlock(&s->lock);
     session_update_channels_done(s);
@@ -321,20 +387,25 @@ bool devices_handle_window(VmfSession *s, const MessageHeader *header, const uin
                            GError **error)
 {
     VmfReader r = vmf_reader(payload, header->length);
-    uint32_t buffers = vmf_read_be32(&r);
+    const uint32_t buffers = vmf_read_be32(&r);
+    const uint64_t alone = vmf_read_be64(&r);
     bool ok;
 
     g_mutex_lock(&s->lock);
-    ok = !s->window_buffers && buffers;
+    ok = !r.bad && !s->window_buffers && buffers && buffers <= DEVICE_WINDOW_BUFFERS_MAX &&
+         header->argument <= DEVICE_WINDOW_BYTES_MAX;
     if (ok) {
         s->window_bytes = header->argument;
         s->window_buffers = buffers;
+        s->window_alone = alone;
         g_cond_broadcast(&s->changed);
     }
     g_mutex_unlock(&s->lock);
     if (!ok) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL,
-                    "DEVICE_WINDOW: a second one, or one for %u buffers", buffers);
+                    "DEVICE_WINDOW: a second one, or one of %" G_GUINT64_FORMAT
+                    " bytes for %u buffers; up to %llu for 1 to %u are allowed",
+                    header->argument, buffers, DEVICE_WINDOW_BYTES_MAX, DEVICE_WINDOW_BUFFERS_MAX);
     }
     return ok;
 }
@@ -351,8 +422,7 @@ bool devices_handle_credit(VmfSession *s, const MessageHeader *header, GError **
         device = s->devices->list->pdata[number];
         ok = given_back - device->given_back <= device->ring.count;
         while (ok && device->given_back != given_back) {
-            device_ring_give(&device->ring);
-            device->given_back++;
+            give_back_locked(device);
         }
         g_cond_broadcast(&s->changed);
     }

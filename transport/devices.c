@@ -82,6 +82,12 @@ bool devices_are_done(VmfDevices *devices, GError **error)
                                                    : "loaded (vmf_devices_load() does that)");
 }
 
+bool devices_may_go_alone_locked(const VmfDevices *devices, uint64_t size)
+{
+    return !devices->alone ||
+           (devices->alone <= devices->alone_max && size <= devices->alone_max - devices->alone);
+}
+
 /* --- errors --- */
 
 bool device_error(const Device *device, GError **error, int code, const char *format, ...)
@@ -165,6 +171,13 @@ bool vmf_devices_add(VmfDevices *devices, const char *idstr, uint32_t instance_i
     if (devices->started || devices_find(devices, idstr, instance_id)) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID, "device \"%s\" instance %u: %s", idstr,
                     instance_id, devices->started ? "too late to add it" : "is there already");
+        return false;
+    }
+    if (devices->list->len == DEVICES_MAX) {
+        g_set_error(
+            error, VMF_ERROR, VMF_ERROR_INVALID,
+            "device \"%s\" instance %u: there are %u devices already, as many as there can be",
+            idstr, instance_id, DEVICES_MAX);
         return false;
     }
     device = g_new0(Device, 1);

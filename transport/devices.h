@@ -13,6 +13,10 @@
 #define DEVICE_PIECE (1u << 20)
 #define DEVICE_BUFFER_MAX (1ull << 30)
 #define DEVICE_CONFIG_MAX (1u << 20)
+/* What there can be of them, and what a destination can keep for each; the options' maxima, too. */
+#define DEVICES_MAX 65536u
+#define DEVICE_WINDOW_BUFFERS_MAX 4096u
+#define DEVICE_WINDOW_BYTES_MAX (1ull << 40)
 
 /* VmfDeviceHeader.flags: the configuration; its index is the number of buffers before it. */
 #define DEVICE_FLAG_CONFIG 1u
@@ -26,7 +30,9 @@
  * which the source places its buffers, in a ring: they are given back in the
  * order of their index. So a buffer is never sent that has no place to go, no
  * channel ever waits for a device, and no device for another. A buffer larger
- * than the window goes alone.
+ * than the window goes alone, in memory of its own; these have a bound for all
+ * devices together, which the source keeps and the destination checks: there a
+ * device can wait for another. One larger than that bound goes when there is no other.
  */
 typedef struct DeviceSpan {
     uint64_t place, size; /* size 0: not in the window */
@@ -40,8 +46,11 @@ typedef struct DeviceRing {
     unsigned first, count;
 } DeviceRing;
 
-void device_ring_init(DeviceRing *ring, uint64_t bytes, unsigned most);
+/* false: no memory. */
+bool device_ring_init(DeviceRing *ring, uint64_t bytes, unsigned most);
 void device_ring_clear(DeviceRing *ring);
+/* Whether a buffer of that many bytes is larger than the window. */
+bool device_ring_is_smaller(const DeviceRing *ring, uint64_t size);
 /* A place for that many bytes, DEVICE_NO_PLACE for a buffer that goes alone; false: none now. */
 bool device_ring_take(DeviceRing *ring, uint64_t size, uint64_t *place);
 /* Gives the oldest back. */
@@ -94,6 +103,7 @@ typedef struct Device {
     /* Source, under the session's lock. */
     DeviceRing ring;
     uint32_t given_back;
+    uint64_t alone; /* bytes of its buffer on the way that is larger than the window; 0: none */
 
     /* Destination, under the session's lock. */
     unsigned number;         /* the source's */
@@ -111,6 +121,10 @@ struct VmfDevices {
     GPtrArray *list; /* Device: the source's order counts on the wire */
     GHashTable *by_name;
     bool started; /* under the session's lock; nothing can be added any more */
+
+    /* Buffers larger than their window, of all devices; under the session's lock. */
+    uint64_t alone, alone_max;
+    uint64_t alone_given_back; /* source: so many so far */
 
     /* Source. */
     GThreadPool *workers;
@@ -138,6 +152,8 @@ Device *devices_first_before_locked(VmfDevices *devices, DeviceStage stage);
 bool devices_are_done(VmfDevices *devices, GError **error);
 /* Says where each device's window begins, the same on both sides; returns the bytes of all. */
 uint64_t devices_lay_out(VmfDevices *devices, uint64_t window_bytes);
+/* Whether another buffer outside the windows may be there; the caller holds the lock. */
+bool devices_may_go_alone_locked(const VmfDevices *devices, uint64_t size);
 /* Makes `error' the session's, with the device's name. Takes it; NULL: the job gave no reason. */
 void device_fail(Device *device, const char *what, GError *error);
 /* Sets *error, with the device's name in front. */

@@ -38,7 +38,7 @@
     X(14, BYE, MESSAGE_FROM_SOURCE, 0, 0)                                                          \
     X(15, SETTLE, MESSAGE_FROM_SOURCE, 0, 0)                                                       \
     X(16, SETTLED, MESSAGE_FROM_DESTINATION, 0, 0)                                                 \
-    X(17, DEVICE_WINDOW, MESSAGE_FROM_DESTINATION, 4, 4)                                           \
+    X(17, DEVICE_WINDOW, MESSAGE_FROM_DESTINATION, 12, 12)                                         \
     X(18, SWITCHOVER_START, MESSAGE_FROM_SOURCE, 8, 0xffffffff)                                    \
     X(19, DEVICE_CREDIT, MESSAGE_FROM_DESTINATION, 0, 0)
 
@@ -95,6 +95,10 @@ size_t message_block_encode(const MessageBlock *block, uint8_t out[MESSAGE_BLOCK
 size_t message_block_decode(const uint8_t *data, size_t size, MessageBlock *block, GError **error);
 
 /*
+ * DEVICE_WINDOW: the argument is the bytes of each device's window; then u32 buffers in
+ * each, u64 bytes of all buffers together that are larger than their window (one of them
+ * may have more).
+ *
  * SWITCHOVER_START: the argument is the number of devices in the parts before; then u64
  * bytes of the stream before it, the same in every part, for the message overtakes them;
  * then entries: u32 instance, u8 length of the name, name.

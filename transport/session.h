@@ -115,6 +115,7 @@ struct VmfSession {
     uint64_t device_bytes;
     uint64_t window_bytes;   /* source: what the destination keeps for each device */
     uint32_t window_buffers; /* 0: it has not said yet */
+    uint64_t window_alone;   /* for buffers larger than that, of all devices */
     struct {
         unsigned workers, buffers, all_buffers;
         uint64_t bytes, all_bytes;

@@ -78,8 +78,8 @@ VMF_API VmfDevices *vmf_session_get_devices(VmfSession *session);
 
 /*
  * Registers a device. idstr: 1 to 255 bytes. `ops' must live as long as the session.
- * Errors: VMF_ERROR_INVALID for a bad name, one that is there already, or a set
- * that has started.
+ * Errors: VMF_ERROR_INVALID for a bad name, one that is there already, more than 65536
+ * devices, or a set that has started.
  */
 VMF_API bool vmf_devices_add(VmfDevices *devices, const char *idstr, uint32_t instance_id,
                              const VmfDeviceOps *ops, void *opaque, GError **error);
@@ -126,6 +126,16 @@ VMF_API bool vmf_devices_load(VmfDevices *devices, GError **error);
  * whatever happens (also if this fails). With release NULL it waits until the
  * memory is not needed any more. Waits while the destination's load job does not
  * keep up; longer than the option device-timeout is an error.
+ *
+ * A buffer larger than its device's window (the option device-queue, or the device's equal
+ * part of devices-queue, if that is less) waits at the destination in memory of its own,
+ * and has none beside it of the same device. Those of all devices together may have
+ * devices-queue bytes again; one that is larger than that goes when there is no other.
+ * So the destination never holds more than twice devices-queue (or, if that is more,
+ * devices-queue and 1 GiB), and 1 MiB for each device's configuration. Such a buffer may
+ * have to wait until another device's load job has given its own back.
+ *
+ * VMF_ERROR_INVALID: no byte, more than 1 GiB, or more than 2^32 - 1 buffers.
  */
 VMF_API bool vmf_device_put(VmfDeviceJob *job, const void *data, size_t size,
                             GDestroyNotify release, void *release_data, GError **error);
