@@ -240,6 +240,58 @@ static void errors__names(void **state)
     pair_clear(&pair);
 }
 
+static bool save_nothing(VmfDeviceJob *job, void *opaque, GError **error)
+{
+    (void)job;
+    (void)error;
+    g_atomic_int_inc((int *)opaque);
+    return true;
+}
+
+static void *load_devices(void *opaque)
+{
+    Pair *pair = opaque;
+    VmfDevices *devices = vmf_session_get_devices(pair->destination);
+
+    return GINT_TO_POINTER(vmf_devices_load(devices, NULL) &&
+                           vmf_session_complete(pair->destination, NULL));
+}
+
+/* VmfDeviceOps as a program may know it. */
+typedef struct ShorterOps {
+    size_t size;
+    bool (*save)(VmfDeviceJob *job, void *opaque, GError **error);
+} ShorterOps;
+
+/* A program that was built when the table was shorter: nothing behind its end is looked at. */
+static void ops__may_be_shorter_and_go_once_they_were_given(void **state)
+{
+    Pair pair;
+    int saved = 0;
+    ShorterOps *ops = g_new(ShorterOps, 1);
+    VmfDevices *from, *to;
+    GThread *thread;
+
+    (void)state;
+    pair_init(&pair, 4096, true, ",channels=1");
+    pair_connect(&pair);
+    from = vmf_session_get_devices(pair.source);
+    to = vmf_session_get_devices(pair.destination);
+    *ops = (ShorterOps){.size = sizeof(*ops), .save = save_nothing};
+    assert_true(vmf_devices_add(from, "nic", 0, (VmfDeviceOps *)ops, &saved, NULL));
+    assert_true(vmf_devices_add(to, "nic", 0, (VmfDeviceOps *)ops, &saved, NULL));
+    memset(ops, 0xff, sizeof(*ops));
+    g_free(ops);
+    assert_true(vmf_devices_expect(to, NULL));
+    thread = pair_destination(&pair, load_devices);
+    assert_true(vmf_devices_start(from, NULL));
+    assert_true(vmf_devices_finish(from, NULL));
+    assert_true(vmf_session_complete(pair.source, NULL));
+    assert_true(GPOINTER_TO_INT(g_thread_join(thread)));
+    assert_int_equal(saved, 1);
+    pair_clear(&pair);
+}
+
 static void errors__out_of_turn(void **state)
 {
     Pair pair;
@@ -393,6 +445,7 @@ int main(void)
         cmocka_unit_test(errors__a_device_that_one_side_lacks),
         cmocka_unit_test(errors__a_device_that_never_reads),
         cmocka_unit_test(errors__names),
+        cmocka_unit_test(ops__may_be_shorter_and_go_once_they_were_given),
         cmocka_unit_test(errors__out_of_turn),
         cmocka_unit_test(errors__load_jobs_that_are_let_begin_too_early),
         cmocka_unit_test(devices__by_chance),

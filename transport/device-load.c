@@ -74,12 +74,12 @@ static bool load(Device *device, GError **error)
     const void *data;
     size_t size;
 
-    if (!device->ops->load) {
+    if (!device->ops.load) {
         return vmf_device_get(&device->job, &data, &size, error) &&
                (!data || device_error(device, error, VMF_ERROR_MISMATCH,
                                       "the source has sent buffers, and it has no load job here"));
     }
-    if (!device->ops->load(&device->job, device->opaque, error)) {
+    if (!device->ops.load(&device->job, device->opaque, error)) {
         return false;
     }
     return device->ended || device_error(device, error, VMF_ERROR_FAILED,
@@ -440,9 +440,9 @@ static bool load_config(Device *device, GError **error)
 {
     VmfSession *s = device->set->session;
     GError *failure = NULL;
-    bool ok = !device->ops->load_config ||
-              device->ops->load_config(device->config.data + 1, device->config.total - 1,
-                                       device->opaque, &failure);
+    bool ok = !device->ops.load_config ||
+              device->ops.load_config(device->config.data + 1, device->config.total - 1,
+                                      device->opaque, &failure);
 
     if (!ok) {
         device_fail(device, "its configuration cannot be loaded", failure);

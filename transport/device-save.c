@@ -201,14 +201,14 @@ static bool save(Device *device, GError **error)
 {
     g_autoptr(GBytes) config = NULL;
     GError *failure = NULL;
-    bool ok = !device->ops->save || device->ops->save(&device->job, device->opaque, error);
+    bool ok = !device->ops.save || device->ops.save(&device->job, device->opaque, error);
 
     device_release(device, true);
     if (!ok) {
         return false;
     }
-    if (device->ops->save_config) {
-        config = device->ops->save_config(device->opaque, &failure);
+    if (device->ops.save_config) {
+        config = device->ops.save_config(device->opaque, &failure);
     }
     if (failure) {
         g_propagate_error(error, failure);

@@ -158,14 +158,19 @@ VmfDevices *vmf_session_get_devices(VmfSession *s)
     return devices;
 }
 
+/* The shortest table: one job. What lies behind a table's size counts as NULL. */
+#define OPS_SHORTEST offsetof(VmfDeviceOps, save_config)
+
 bool vmf_devices_add(VmfDevices *devices, const char *idstr, uint32_t instance_id,
                      const VmfDeviceOps *ops, void *opaque, GError **error)
 {
     Device *device;
 
-    if (!*idstr || strlen(idstr) > 255 || ops->size < sizeof(*ops)) {
+    if (!*idstr || strlen(idstr) > 255 || ops->size < OPS_SHORTEST) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID,
-                    "device \"%s\": a name has 1 to 255 bytes, and ops->size is set", idstr);
+                    "device \"%s\": a name has 1 to 255 bytes, and ops->size is that of "
+                    "VmfDeviceOps: %zu is too short",
+                    idstr, ops->size);
         return false;
     }
     if (devices->started || devices_find(devices, idstr, instance_id)) {
@@ -184,7 +189,7 @@ bool vmf_devices_add(VmfDevices *devices, const char *idstr, uint32_t instance_i
     device->set = devices;
     device->idstr = g_strdup(idstr);
     device->instance_id = instance_id;
-    device->ops = ops;
+    memcpy(&device->ops, ops, MIN(ops->size, sizeof(*ops)));
     device->opaque = opaque;
     device->job.device = device;
     g_queue_init(&device->outgoing);

@@ -91,7 +91,7 @@ typedef struct Device {
     VmfDevices *set;
     char *idstr;
     uint32_t instance_id;
-    const VmfDeviceOps *ops;
+    VmfDeviceOps ops; /* a copy: what the program did not know of is NULL */
     void *opaque;
     VmfDeviceJob job;
     DeviceStage stage; /* under the session's lock */
