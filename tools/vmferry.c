@@ -77,7 +77,8 @@ static bool run_one(const BenchOptions *o, const char *text, const Choice *choic
         return false;
     }
     plan.seed += run;
-    row.workers = (unsigned)vmf_uri_get_uint(uri, "device-workers");
+    row.workers = (unsigned)vmf_uri_get_uint(uri, "device-workers"); /* 0: one a device */
+    row.workers = row.workers ? row.workers : plan.devices;
     row.devices_by_stream = plan.devices_by_stream;
     if (!bench_run(uri, o, &plan, &row, error)) {
         return false;

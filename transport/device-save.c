@@ -217,13 +217,11 @@ static bool save(Device *device, GError **error)
     return send_config(device, config, error);
 }
 
-static void save_main(void *data, void *opaque)
+static void save_device(Device *device)
 {
-    Device *device = data;
     VmfSession *s = device->set->session;
     GError *error = NULL;
 
-    (void)opaque;
     if (session_failed(s)) {
         return;
     }
@@ -235,6 +233,17 @@ static void save_main(void *data, void *opaque)
     device->stage = DEVICE_DONE;
     g_cond_broadcast(&s->changed);
     g_mutex_unlock(&s->lock);
+}
+
+static void *worker_main(void *opaque)
+{
+    VmfDevices *devices = opaque;
+    unsigned turn;
+
+    while ((turn = __atomic_fetch_add(&devices->turn, 1, __ATOMIC_RELAXED)) < devices->list->len) {
+        save_device(devices->list->pdata[turn]);
+    }
+    return NULL;
 }
 
 /* --- the set --- */
@@ -329,20 +338,45 @@ static bool make_rings(VmfDevices *devices, GError **error)
     return true;
 }
 
+/*
+ * A device that takes its time to be saved must not make others wait, so there is a worker
+ * for each unless the user wants fewer. With fewer than that, because the host has no more
+ * threads, it only takes longer.
+ */
+static bool start_workers(VmfDevices *devices, GError **error)
+{
+    const unsigned most = devices->session->device_options.workers;
+    const unsigned wanted = most ? MIN(most, devices->list->len) : devices->list->len;
+
+    devices->workers = g_new0(GThread *, wanted); /* as many as the VMM has added devices */
+    while (devices->worker_count < wanted) {
+        g_autoptr(GError) failure = NULL;
+        GThread *thread = VMF_FAULT("thread vmf-save")
+                              ? NULL
+                              : g_thread_try_new("vmf-save", worker_main, devices, &failure);
+
+        if (!thread && devices->worker_count) {
+            g_debug("%u threads save %u devices", devices->worker_count, devices->list->len);
+            break;
+        }
+        if (!thread) {
+            g_set_error(error, VMF_ERROR, VMF_ERROR_FAILED,
+                        "cannot start a thread to save devices: %s",
+                        failure ? failure->message : "no more threads");
+            return false;
+        }
+        devices->workers[devices->worker_count++] = thread;
+    }
+    return true;
+}
+
 bool vmf_devices_start(VmfDevices *devices, GError **error)
 {
     VmfSession *s = devices->session;
-    g_autoptr(GError) failure = NULL;
-    guint most = MIN(s->device_options.workers, MAX(devices->list->len, 1));
+    GError *failure = NULL;
 
     if (!check_start(devices, error) || !vmf_file_flush(s->file, error) ||
         !await_window(s, error)) {
-        return false;
-    }
-    devices->workers = g_thread_pool_new(save_main, devices, (gint)most, TRUE, &failure);
-    if (!devices->workers || failure) {
-        g_set_error(error, VMF_ERROR, VMF_ERROR_FAILED, "cannot start threads for devices: %s",
-                    failure->message);
         return false;
     }
     if (!make_rings(devices, error)) {
@@ -355,17 +389,17 @@ bool vmf_devices_start(VmfDevices *devices, GError **error)
     g_mutex_unlock(&s->lock);
     session_update_channels_done(s);
     announce(devices);
-    for (guint i = 0; i < devices->list->len; i++) {
-        g_thread_pool_push(devices->workers, devices->list->pdata[i], NULL);
+    if (!start_workers(devices, &failure)) { /* the destination waits for them by now */
+        session_fail(s, failure, false);
     }
-    return true;
+    return vmf_session_check(s, error);
 }
 
 bool vmf_devices_finish(VmfDevices *devices, GError **error)
 {
     VmfSession *s = devices->session;
 
-    if (!devices->workers) {
+    if (s->role != VMF_ROLE_SOURCE || !devices->started) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID, "the devices were not started");
         return false;
     }

@@ -203,9 +203,10 @@ void devices_free(VmfDevices *devices)
     if (!devices) {
         return;
     }
-    if (devices->workers) {
-        g_thread_pool_free(devices->workers, FALSE, TRUE);
+    for (unsigned i = 0; i < devices->worker_count; i++) {
+        g_thread_join(devices->workers[i]);
     }
+    g_free(devices->workers);
     g_hash_table_unref(devices->by_name);
     g_ptr_array_unref(devices->list);
     if (devices->memory) {

@@ -127,7 +127,9 @@ struct VmfDevices {
     uint64_t alone_given_back; /* source: so many so far */
 
     /* Source. */
-    GThreadPool *workers;
+    GThread **workers; /* each takes the next device that nobody has taken */
+    unsigned worker_count;
+    unsigned turn; /* atomic: the next device */
 
     /* Destination. */
     uint64_t window_bytes;

@@ -86,8 +86,8 @@ VMF_API bool vmf_devices_add(VmfDevices *devices, const char *idstr, uint32_t in
 
 /*
  * Source: the VM has stopped. Hands out what is buffered in the stream, tells the
- * destination that the switchover begins, and starts the save jobs, as many at a time as
- * the option device-workers says. Waits for room for those stream bytes, as any flush,
+ * destination that the switchover begins, and starts the save jobs: all, or as many at
+ * a time as the option device-workers says. Waits for room for those stream bytes, as any flush,
  * and for the destination's vmf_devices_expect().
  */
 VMF_API bool vmf_devices_start(VmfDevices *devices, GError **error);
