@@ -97,7 +97,7 @@ static bool take_place(Device *device, DeviceOutgoing *out, GError **error)
     return taken || took_nothing(device, alone, error);
 }
 
-/* Piece after piece over one channel after the other. */
+/* Piece after piece over the channels, each over the first that has room. */
 static bool send_pieces(Device *device, DeviceOutgoing *out, const void *data, GError **error)
 {
     VmfSession *s = device->set->session;
@@ -106,8 +106,6 @@ static bool send_pieces(Device *device, DeviceOutgoing *out, const void *data, G
     bool ok = true;
 
     while (ok && offset < out->header.total) {
-        unsigned next = __atomic_fetch_add(&s->next_channel, 1, __ATOMIC_RELAXED);
-
         payload->kind = PAYLOAD_DEVICE;
         payload->device.header = &out->header;
         payload->device.data = data;
@@ -115,7 +113,7 @@ static bool send_pieces(Device *device, DeviceOutgoing *out, const void *data, G
         payload->device.size = MIN(out->header.total - offset, DEVICE_PIECE);
         payload->device.done = &out->done;
         offset += payload->device.size;
-        ok = session_submit(s, &s->channels[next % s->channel_count], &payload, &out->done);
+        ok = session_submit_anywhere(s, &payload, &out->done);
     }
     /* Either way the payload in hand now is an empty one. */
     session_return_payload(s, payload);
@@ -123,7 +121,6 @@ static bool send_pieces(Device *device, DeviceOutgoing *out, const void *data, G
         return session_report(s, error);
     }
     __atomic_fetch_add(&s->device_bytes, out->header.total, __ATOMIC_RELAXED);
-    __atomic_store_n(&s->device_since_sync, true, __ATOMIC_RELEASE);
     return true;
 }
 

@@ -52,16 +52,16 @@ static void wake(Mailbox *mailbox)
     (void)!write(mailbox->wake_fd, &one, sizeof(one));
 }
 
-bool mailbox_put(Mailbox *mailbox, Payload **payload)
+static bool put(Mailbox *mailbox, Payload **payload, bool waits)
 {
     Payload *empty;
     bool sleeping;
 
     g_mutex_lock(&mailbox->lock);
-    while (mailbox->full && !mailbox->closed) {
+    while (waits && mailbox->full && !mailbox->closed) {
         g_cond_wait(&mailbox->emptied, &mailbox->lock);
     }
-    if (mailbox->closed) {
+    if (mailbox->full || mailbox->closed) {
         g_mutex_unlock(&mailbox->lock);
         return false;
     }
@@ -76,6 +76,16 @@ bool mailbox_put(Mailbox *mailbox, Payload **payload)
         wake(mailbox);
     }
     return true;
+}
+
+bool mailbox_put(Mailbox *mailbox, Payload **payload)
+{
+    return put(mailbox, payload, true);
+}
+
+bool mailbox_try_put(Mailbox *mailbox, Payload **payload)
+{
+    return put(mailbox, payload, false);
 }
 
 bool mailbox_has_room(Mailbox *mailbox)

@@ -81,6 +81,8 @@ bool mailbox_init(Mailbox *mailbox, GError **error);
 void mailbox_clear(Mailbox *mailbox);
 /* Waits for room and exchanges *payload; false when the mailbox was closed. Any thread. */
 bool mailbox_put(Mailbox *mailbox, Payload **payload);
+/* The same without waiting: false when there is no room now, too. Any thread. */
+bool mailbox_try_put(Mailbox *mailbox, Payload **payload);
 /* Whether a payload would find room at once, unless another client comes first. Any thread. */
 bool mailbox_has_room(Mailbox *mailbox);
 /*

@@ -126,6 +126,7 @@ static bool feed(SessionChannel *channel, GError **error)
 
     while (!g_cancellable_is_cancelled(s->cancel)) {
         if (mailbox_take(&channel->mailbox, &channel->own)) {
+            session_tell_room(s);
             if (!send_payload(channel, channel->own, error)) {
                 return false;
             }

@@ -43,6 +43,49 @@ bool session_submit(VmfSession *s, SessionChannel *channel, Payload **payload, P
     return false;
 }
 
+/* Every channel is asked, the next in turn first. */
+static bool submit_now(VmfSession *s, unsigned first, Payload **payload)
+{
+    for (unsigned i = 0; i < s->channel_count; i++) {
+        if (mailbox_try_put(&s->channels[(first + i) % s->channel_count].mailbox, payload)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool session_submit_anywhere(VmfSession *s, Payload **payload, PayloadDone *done)
+{
+    const unsigned first = __atomic_fetch_add(&s->next_channel, 1, __ATOMIC_RELAXED);
+    bool taken;
+
+    count(s, done, 1);
+    taken = submit_now(s, first, payload);
+    if (!taken) {
+        g_mutex_lock(&s->lock);
+        /* Before it looks: a channel that takes its payload behind that look sees it. */
+        __atomic_fetch_add(&s->room_wanted, 1, __ATOMIC_SEQ_CST);
+        while (!s->error && !(taken = submit_now(s, first, payload))) {
+            g_cond_wait(&s->changed, &s->lock);
+        }
+        __atomic_fetch_sub(&s->room_wanted, 1, __ATOMIC_SEQ_CST);
+        g_mutex_unlock(&s->lock);
+    }
+    if (!taken) {
+        count(s, done, -1);
+    }
+    return taken;
+}
+
+void session_tell_room(VmfSession *s)
+{
+    if (__atomic_load_n(&s->room_wanted, __ATOMIC_SEQ_CST)) {
+        g_mutex_lock(&s->lock);
+        g_cond_broadcast(&s->changed);
+        g_mutex_unlock(&s->lock);
+    }
+}
+
 void session_done(VmfSession *s, PayloadDone *done)
 {
     count(s, done, -1);

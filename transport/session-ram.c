@@ -136,13 +136,6 @@ static bool submit_sync(VmfSession *s, bool drain, GError **error)
     return true;
 }
 
-static bool something_since_sync(VmfSession *s)
-{
-    bool device = __atomic_exchange_n(&s->device_since_sync, false, __ATOMIC_ACQ_REL);
-
-    return s->ram_since_sync || device;
-}
-
 /* Waits until the latest sync went out on every channel and what was before it is written. */
 static bool await_syncs(VmfSession *s, GError **error)
 {
@@ -166,7 +159,7 @@ bool session_sync(VmfSession *s, bool drain, GError **error)
 
 bool session_fence(VmfSession *s, GError **error)
 {
-    return !something_since_sync(s) || session_sync(s, false, error);
+    return !s->ram_since_sync || session_sync(s, false, error);
 }
 
 static uint64_t now_ns(void)
@@ -211,7 +204,6 @@ bool session_flush_ram(void *opaque, VmfFlush how, unsigned flags, GError **erro
         return start_fills(s, error);
     }
     began = now_ns(); /* every other flush drains: the end of a round pays its own tail */
-    something_since_sync(s);
     if (!session_sync(s, true, error)) {
         return false;
     }

@@ -108,10 +108,10 @@ struct VmfSession {
     bool ram_flushed; /* for the last time; the session's own thread */
 
     /* Device state. */
-    VmfDevices *devices;    /* NULL: none */
-    bool device_since_sync; /* atomic: something was sent over the channels */
-    unsigned next_channel;  /* atomic */
-    GQueue free_payloads;   /* for clients that send device state; under lock */
+    VmfDevices *devices;   /* NULL: none */
+    unsigned next_channel; /* atomic */
+    unsigned room_wanted;  /* atomic: so many wait until any channel has room */
+    GQueue free_payloads;  /* for clients that send device state; under lock */
     uint64_t device_bytes;
     uint64_t window_bytes;   /* source: what the destination keeps for each device */
     uint32_t window_buffers; /* 0: it has not said yet */
@@ -205,7 +205,10 @@ void session_update_channels_done(VmfSession *s);
 bool session_submit_fill(VmfSession *s, SessionChannel *channel, GError **error);
 /* A new sync on every channel, behind all before; with `drain' it waits until that is written. */
 bool session_sync(VmfSession *s, bool drain, GError **error);
-/* If RAM or device state went out since the last sync: a new one on every channel. */
+/*
+ * If RAM went out since the last sync: a new one on every channel. No stream byte waits for
+ * device state, which the last flush's sync is behind.
+ */
 bool session_fence(VmfSession *s, GError **error);
 
 /* --- session-channel.c --- */
@@ -224,6 +227,10 @@ Payload *session_get_payload(VmfSession *s);
 void session_return_payload(VmfSession *s, Payload *payload);
 /* Hands the payload to the channel, counting it in `done'; false when the channel has ended. */
 bool session_submit(VmfSession *s, SessionChannel *channel, Payload **payload, PayloadDone *done);
+/* The same with whichever channel has room first. */
+bool session_submit_anywhere(VmfSession *s, Payload **payload, PayloadDone *done);
+/* A channel has taken a payload: who waits for room may have it. The channel's thread. */
+void session_tell_room(VmfSession *s);
 /* The channel is through with a payload that points to `done'. */
 void session_done(VmfSession *s, PayloadDone *done);
 bool session_is_done(VmfSession *s, const PayloadDone *done);
