@@ -34,8 +34,8 @@ def faults(row, names):
             good = isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0
         if not good:
             yield f"{name} is {value!r}"
-    if row["throughput_bytes_per_second"] * row["seconds"] < 0.99 * row["ram_bytes"]:
-        yield "the throughput is not ram_bytes by seconds"
+    if abs(row["throughput_bytes_per_second"] * row["ram_seconds"] / row["ram_bytes"] - 1) > 0.01:
+        yield "the throughput is not ram_bytes by ram_seconds"
 
 
 def main():

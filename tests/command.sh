@@ -110,6 +110,153 @@ check "send: a file that was cut behind a zero is an error" cut_behind_a_zero
 check "send: pages larger than their RAM block are an error" pages_larger_than_the_block
 check "send: a file of mapped-ram is called so" mapped_ram
 
+# --- the benchmark's files ---
+
+listen() { # [ARGUMENT...]: on the next port; its pid is LISTENER
+    PORT=$((PORT + 1))
+    rm -f listener
+    timeout 100 "$VMFERRY" bench --listen "tcp:127.0.0.1:$PORT" "$@" >listener 2>&1 &
+    LISTENER=$!
+    await_listening listener || { cat listener && return 1; }
+}
+unlisten() {
+    kill $LISTENER 2>/dev/null
+    wait $LISTENER
+    return 0
+}
+run() { timeout 60 "$VMFERRY" bench "tcp:127.0.0.1:$PORT" --progress none "$@"; }
+
+# refuses OPTION NAME PATTERN: before it connects to anybody.
+refuses() { fails_saying "$3" timeout 20 "$VMFERRY" bench tcp:127.0.0.1:1 "$1" "$2"; }
+json_device() { mknod json-null c 1 3 && refuses --json json-null 'json-null is a device' && [ -c json-null ]; }
+json_stays_when_a_run_fails() {
+    echo old >result.json
+    ! timeout 20 "$VMFERRY" bench tcp:127.0.0.1:1 --ram 4M --json result.json && [ "$(cat result.json)" = old ]
+}
+without_gnuplot() {
+    mkdir path && fails_saying 'needs gnuplot' env PATH="$PWD/path" "$VMFERRY" bench tcp:127.0.0.1:1 --plot x.svg
+}
+json_and_plot() {
+    local status=0
+    listen --once
+    run --ram 4M --json good.json --plot good.svg >/dev/null || status=1
+    wait $LISTENER
+    grep -q '"runs"' good.json && grep -q '<svg' good.svg && [ $status = 0 ] && [ "$(ls good.*.* 2>/dev/null)" = "" ]
+}
+full_stdout() {
+    listen --once
+    ! run --ram 4M >/dev/full
+    local status=$?
+    wait $LISTENER
+    return $status
+}
+full_stdout_before_a_vm() { fails_saying 'standard output' bash -c '"$1" receive unix:socket --save full.mig >/dev/full' x "$VMFERRY"; }
+
+check "bench --json leaves a device alone, and does not run" json_device
+check "bench --json on a folder is refused before the run" refuses --json /proc '/proc is a folder'
+check "bench --json in a missing folder is refused before the run" refuses --json missing/x.json 'folder missing'
+check "bench --plot of an unknown kind is refused before the run" refuses --plot x.gif 'ends in .svg or .png'
+check "bench --plot without gnuplot is refused before the run" without_gnuplot
+check "bench --json: an older file stays when the run fails" json_stays_when_a_run_fails
+check "bench --json and --plot are written" json_and_plot
+check "a full standard output is a failure" full_stdout
+check "receive: a full standard output is a failure before the VM comes" full_stdout_before_a_vm
+check "bench --ram 4GiX: which sizes there are" fails_saying 'such as 65536, 64K, 256M or 4GiB' "$VMFERRY" bench tcp:127.0.0.1:1 --ram 4GiX
+check "bench --ram -1 is no size" fails_saying 'a size such as' "$VMFERRY" bench tcp:127.0.0.1:1 --ram=-18446744073708503040
+check "bench --zero 60 --untouched 60: what they are together" \
+    fails_saying 'zero 60 --untouched 60: together they are 120 %' "$VMFERRY" bench tcp:127.0.0.1:1 --zero 60 --untouched 60
+
+# --- several sources at one destination ---
+
+# Each is served in turn: a plan and its run are tied.
+sixteen_sources() {
+    local pids=() status=0
+    listen
+    for i in $(seq 16); do
+        run --ram $((i % 3 + 1))M --verify --runs 2 >"source$i" 2>&1 &
+        pids+=($!)
+    done
+    for i in "${!pids[@]}"; do
+        wait "${pids[i]}" || { status=1 && cat "source$((i + 1))"; }
+    done
+    unlisten
+    if grep 'RAM block' listener source*; then
+        status=1
+    fi
+    return $status
+}
+told_busy() {
+    local first status=0
+    listen
+    run --ram 1M --idle 20 >first 2>&1 &
+    first=$!
+    until fails_saying 'is busy with another run' run --ram 1M --wait 0 >second 2>&1; do
+        sleep 0.1
+        kill -0 $first 2>/dev/null || { status=1 && break; } # it has not been told while the first ran
+    done
+    cat second
+    kill $first
+    wait $first 2>/dev/null
+    unlisten
+    return $status
+}
+no_memory_there() {
+    local status=0
+    PORT=$((PORT + 1))
+    rm -f listener
+    (ulimit -v 400000 && exec timeout 60 "$VMFERRY" bench --listen "tcp:127.0.0.1:$PORT") >listener 2>&1 &
+    LISTENER=$!
+    await_listening listener
+    fails_saying 'no memory for a guest' run --ram 900M || status=1
+    run --ram 1M || status=1 # and it goes on
+    unlisten
+    return $status
+}
+too_many_writers() {
+    local text status
+    listen
+    text=$( (ulimit -v 700000 && run --ram 8M --writers 64) 2>&1)
+    status=$?
+    unlisten
+    echo "$text"
+    [ $status = 1 ] && grep -q 'of 64 --writers could be started' <<<"$text"
+}
+
+check "sixteen sources at one destination are served in turn" sixteen_sources
+check "a source that will not wait is told that the destination is busy" told_busy
+check "a destination without memory for it says so to the source" no_memory_there
+check "bench --writers without threads for them: an error" too_many_writers
+
+# --- what the figures contain ---
+
+# figures PYTHON-EXPRESSION ARGUMENT...: of the run r, as --json has it; `total' is the process's CPU.
+figures() {
+    local expression=$1
+    shift
+    listen --once
+    python3 - "$expression" "$VMFERRY" bench "tcp:127.0.0.1:$PORT" --progress none --json - "$@" <<'PYTHON'
+import json, resource, subprocess, sys
+output = subprocess.run(sys.argv[2:], stdout=subprocess.PIPE, check=True).stdout
+usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+r = json.loads(output)["runs"][0]
+print(json.dumps(r, indent=1), usage.ru_utime + usage.ru_stime)
+sys.exit(not eval(sys.argv[1], {"r": r, "total": usage.ru_utime + usage.ru_stime}))
+PYTHON
+    local status=$?
+    [ $status = 0 ] || kill $LISTENER
+    wait $LISTENER
+    return $status
+}
+
+check "the source's CPU is without its guest's" \
+    figures '0 < r["guest_cpu_seconds"] and r["source_cpu_seconds"] + r["guest_cpu_seconds"] <= total' \
+    --ram 32M --rounds 20 --dirty 100 --writers 2
+check "the throughput of RAM is without stream and device state" \
+    figures 'r["ram_seconds"] < r["seconds"] and abs(r["throughput_bytes_per_second"] * r["ram_seconds"] / r["ram_bytes"] - 1) < 0.01' \
+    --ram 4M --stream 64M --devices 2x8M --device-ways stream
+check "a destination that waits makes its RAM resident" \
+    figures 'r["destination_populated_bytes"] > 0' --ram 32M --no-populate --lead 2
+
 # --- what people type ---
 
 # says PATTERN ARGUMENT...: bench fails, and says so.

@@ -68,7 +68,14 @@ bool bench_memory_init(BenchMemory *memory, const BenchPlan *plan, GError **erro
         .pages = (plan->ram + plan->page_size - 1) / plan->page_size,
         .random = plan->seed * 0x9e3779b97f4a7c15ull + 1,
     };
-    memory->dirty = g_new0(uint64_t, memory->pages / 64 + 1);
+    memory->dirty = g_try_new0(uint64_t, memory->pages / 64 + 1); /* its size comes from a plan */
+    if (!memory->dirty) {
+        bench_memory_clear(memory);
+        g_set_error(error, VMF_ERROR, VMF_ERROR_IO,
+                    "no memory for the marks of %" G_GUINT64_FORMAT " pages",
+                    plan->ram / plan->page_size);
+        return false;
+    }
     return true;
 }
 

@@ -9,7 +9,7 @@
 typedef struct Texts {
     char *ram, *page_size, *stream, *devices, *pattern, *channels, *registration, *workers, *ways,
         *rate;
-    int zero, untouched, dirty, rounds, runs, writers, serve, idle;
+    int zero, untouched, dirty, rounds, runs, writers, serve, idle, wait, lead;
     gint64 seed;
     gboolean verify, raw, no_populate, once;
 } Texts;
@@ -21,27 +21,28 @@ static bool usage(GError **error, const char *option, const char *value, const c
     return false;
 }
 
+#define SIZE_MOST (1ull << 44)
+
 static bool parse_size(const char *option, const char *text, uint64_t least, uint64_t *size,
                        GError **error)
 {
     static const char units[] = "KMGT";
+    g_autofree char *allowed = g_strdup_printf(
+        "a size such as 65536, 64K, 256M or 4GiB, from %" G_GUINT64_FORMAT " to 16T", least);
+    unsigned shift = 0;
     char *end;
     const char *unit;
 
     *size = g_ascii_strtoull(text, &end, 10);
     unit = *end ? strchr(units, g_ascii_toupper(*end)) : NULL;
     if (unit) {
-        unsigned shift = 10 * (unsigned)(unit - units + 1);
-
-        if (*size > UINT64_MAX >> shift) {
-            return usage(error, option, text, "a size below 16E");
-        }
-        *size <<= shift;
-        end++;
+        shift = 10 * (unsigned)(unit - units + 1);
+        end += g_ascii_strcasecmp(end + 1, "iB") == 0 ? 3 : 1; /* as in a URI's options */
     }
-    if (end == text || *end || *size < least || *size > 1ull << 44) {
-        return usage(error, option, text, "a size such as 65536, 64K, 256M or 4G");
+    if (!g_ascii_isdigit(*text) || *end || *size > SIZE_MOST >> shift || *size << shift < least) {
+        return usage(error, option, text, allowed);
     }
+    *size <<= shift;
     return true;
 }
 
@@ -115,6 +116,8 @@ static bool check(const Texts *t, BenchOptions *o, GError **error)
         !number("runs", t->runs, 1, 1000, &o->runs, error) ||
         !number("writers", t->writers, 0, 64, &plan->writers, error) ||
         !number("idle", t->idle, 0, 86400, &plan->idle_seconds, error) ||
+        !number("wait", t->wait, 0, 86400, &o->wait_seconds, error) ||
+        !number("lead", t->lead, 0, 86400, &plan->lead_seconds, error) ||
         !number("serve", t->once ? 1 : t->serve, 0, 1000000, &o->serve, error)) {
         return false;
     }
@@ -122,7 +125,13 @@ static bool check(const Texts *t, BenchOptions *o, GError **error)
         return usage(error, "page-size", t->page_size, "a power of two from 512 to 1G");
     }
     if (plan->zero_percent + plan->untouched_percent > 100) {
-        return usage(error, "zero", "", "at most 100 together with --untouched");
+        g_set_error(
+            error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
+            "--zero %u --untouched %u: together they are %u %% of the pages, at most 100 is "
+            "allowed",
+            plan->zero_percent, plan->untouched_percent,
+            plan->zero_percent + plan->untouched_percent);
+        return false;
     }
     if (!bench_pattern_parse(t->pattern, &plan->pattern)) {
         return usage(error, "pattern", t->pattern, "sequential, random or hotset");
@@ -162,6 +171,7 @@ bool bench_options_parse(int *argc, char ***argv, BenchOptions *o, GError **erro
         .rate = g_strdup("0"),
         .dirty = 10,
         .runs = 1,
+        .wait = 600,
         .seed = 1,
     };
     const GOptionEntry entries[] = {
@@ -182,6 +192,10 @@ bool bench_options_parse(int *argc, char ***argv, BenchOptions *o, GError **erro
         {"untouched", 0, 0, G_OPTION_ARG_INT, &t.untouched, "Pages never touched (0)", "PERCENT"},
         {"writers", 0, 0, G_OPTION_ARG_INT, &t.writers, "Threads that write meanwhile (0)", "N"},
         {"idle", 0, 0, G_OPTION_ARG_INT, &t.idle, "Leave the session idle first (0)", "SECONDS"},
+        {"lead", 0, 0, G_OPTION_ARG_INT, &t.lead,
+         "Let the destination wait first, as one that was started early (0)", "SECONDS"},
+        {"wait", 0, 0, G_OPTION_ARG_INT, &t.wait,
+         "Wait so long for a destination that is busy with another run (600)", "SECONDS"},
         {"devices", 0, 0, G_OPTION_ARG_STRING, &t.devices,
          "Device state at the end, and how long a device, or so many of them, take to load",
          "NxSIZE[,job-delay=Nms[,slow=N]]"},

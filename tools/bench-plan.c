@@ -40,10 +40,16 @@ char *bench_plan_encode(const BenchPlan *plan)
     NUMBER(devices_by_stream);
     NUMBER(populate);
     NUMBER(verify);
+    NUMBER(lead_seconds);
 #undef NUMBER
     json_builder_end_object(builder);
     root = json_builder_get_root(builder);
     return json_to_string(root, FALSE);
+}
+
+char *bench_block_name(uint64_t token)
+{
+    return g_strdup_printf("bench.ram.%016" G_GINT64_MODIFIER "x", token);
 }
 
 static bool take(JsonObject *object, const char *name, uint64_t most, uint64_t *value,
@@ -64,7 +70,7 @@ static bool take(JsonObject *object, const char *name, uint64_t most, uint64_t *
 bool bench_plan_decode(const char *text, gssize size, BenchPlan *plan, GError **error)
 {
     g_autoptr(JsonParser) parser = json_parser_new();
-    uint64_t devices, slow, delay, by_stream, populate, verify;
+    uint64_t devices, slow, delay, by_stream, populate, verify, lead;
     JsonNode *root;
     JsonObject *object;
 
@@ -86,7 +92,8 @@ bool bench_plan_decode(const char *text, gssize size, BenchPlan *plan, GError **
         !take(object, "devices_slow", devices, &slow, error) ||
         !take(object, "devices_by_stream", 1, &by_stream, error) ||
         !take(object, "populate", 1, &populate, error) ||
-        !take(object, "verify", 1, &verify, error)) {
+        !take(object, "verify", 1, &verify, error) ||
+        !take(object, "lead_seconds", 86400, &lead, error)) {
         return false;
     }
     if (plan->ram == 0 || plan->page_size < 512 || (plan->page_size & (plan->page_size - 1))) {
@@ -99,5 +106,6 @@ bool bench_plan_decode(const char *text, gssize size, BenchPlan *plan, GError **
     plan->devices_by_stream = by_stream;
     plan->populate = populate;
     plan->verify = verify;
+    plan->lead_seconds = (unsigned)lead;
     return true;
 }

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* bench-report.c -- progress, the table, and JSON */
 
+#include <errno.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "bench.h"
 #include "progress.h"
+#include "say.h"
 
 static double gib(const BenchRow *row)
 {
@@ -14,7 +16,7 @@ static double gib(const BenchRow *row)
 
 static double throughput(const BenchRow *row)
 {
-    return row->seconds > 0 ? (double)row->stats.ram_bytes / row->seconds : 0;
+    return row->ram_seconds > 0 ? (double)row->stats.ram_bytes / row->ram_seconds : 0;
 }
 
 static double rounds_throughput(const BenchRow *row)
@@ -74,8 +76,10 @@ void bench_print_table(const BenchPlan *plan, const BenchRow *rows, unsigned cou
                 r->raw_page / (1 << 20));
         print_devices(r, plan);
     }
-    g_print("(MiB/s counts guest RAM saved, dirty/s that of the rounds after the first; CPU in "
-            "seconds per GiB; ratio to raw writes of 1 MiB)\n");
+    g_print(
+        "(MiB/s counts guest RAM saved, by the time of RAM alone; dirty/s that of the rounds "
+        "after the first; CPU in seconds per GiB, without set-up and guest; ratio to raw writes "
+        "of 1 MiB)\n");
 }
 
 /* --- JSON --- */
@@ -110,6 +114,7 @@ static void add_row(JsonBuilder *b, const BenchRow *r, const char *pattern)
     add_integer(b, "bytes_written", r->stats.ram_written);
     add_integer(b, "zero_bytes", r->stats.zero_bytes);
     add_number(b, "seconds", r->seconds);
+    add_number(b, "ram_seconds", r->ram_seconds);
     add_number(b, "throughput_bytes_per_second", throughput(r));
     if (r->raw > 0) {
         add_number(b, "raw_bytes_per_second", r->raw);
@@ -121,6 +126,7 @@ static void add_row(JsonBuilder *b, const BenchRow *r, const char *pattern)
     add_integer(b, "rounds_dirty_bytes", r->dirty_bytes);
     add_number(b, "rounds_throughput_bytes_per_second", rounds_throughput(r));
     add_number(b, "final_flush_seconds", r->flush_seconds);
+    add_number(b, "final_ram_flush_seconds", r->ram_flush_seconds);
     add_number(b, "complete_seconds", r->complete_seconds);
     add_number(b, "switchover_seconds", r->switchover_seconds);
     add_number(b, "others_loaded_seconds", r->others_loaded_seconds);
@@ -133,7 +139,10 @@ static void add_row(JsonBuilder *b, const BenchRow *r, const char *pattern)
     add_integer(b, "chunk_size", r->stats.chunk_size);
     add_number(b, "source_cpu_seconds", r->source_cpu);
     add_number(b, "destination_cpu_seconds", r->destination_cpu);
+    add_number(b, "source_setup_cpu_seconds", r->source_setup_cpu);
+    add_number(b, "destination_setup_cpu_seconds", r->destination_setup_cpu);
     add_number(b, "source_idle_cpu_seconds", r->source_idle_cpu);
+    add_number(b, "guest_cpu_seconds", r->guest_cpu);
     add_integer(b, "writes", r->stats.writes);
     add_number(b, "mean_write_bytes", mean_write(r));
     add_integer(b, "doorbells", r->stats.doorbells);
@@ -141,6 +150,7 @@ static void add_row(JsonBuilder *b, const BenchRow *r, const char *pattern)
     add_integer(b, "destination_own_bytes", r->destination_own);
     add_integer(b, "source_extra_resident_bytes", r->source_extra);
     add_integer(b, "destination_extra_resident_bytes", r->destination_extra);
+    add_integer(b, "destination_populated_bytes", r->populated);
     json_builder_set_member_name(b, "verified");
     if (r->verified < 0) {
         json_builder_add_null_value(b);
@@ -150,7 +160,29 @@ static void add_row(JsonBuilder *b, const BenchRow *r, const char *pattern)
     json_builder_end_object(b);
 }
 
-bool bench_write_json(const char *file, const char *uri, const char *pattern, const BenchRow *rows,
+static bool write_all(OutputFile *file, const char *text, GError **error)
+{
+    size_t left = strlen(text);
+
+    while (left) {
+        ssize_t n = write(output_file_fd(file), text, left);
+
+        if (n < 0 && errno != EINTR) {
+            g_set_error(error, VMF_ERROR, VMF_ERROR_IO, "cannot write the --json file: %s",
+                        g_strerror(errno));
+            return false;
+        }
+        text += MAX(n, 0);
+        left -= (size_t)MAX(n, 0);
+    }
+    if (!output_file_publish(file, error)) {
+        return false;
+    }
+    output_file_settle(file);
+    return true;
+}
+
+bool bench_write_json(OutputFile *file, const char *uri, const char *pattern, const BenchRow *rows,
                       unsigned count, GError **error)
 {
     g_autoptr(JsonBuilder) b = json_builder_new();
@@ -171,11 +203,7 @@ bool bench_write_json(const char *file, const char *uri, const char *pattern, co
     root = json_builder_get_root(b);
     text = json_to_string(root, TRUE);
     line = g_strconcat(text, "\n", NULL);
-    if (g_str_equal(file, "-")) {
-        g_print("%s", line);
-        return true;
-    }
-    return g_file_set_contents(file, line, -1, error);
+    return file ? write_all(file, line, error) : say("%s", line) || say_check(error);
 }
 
 /* --- progress --- */

@@ -2,6 +2,7 @@
 /* bench-source.c -- one benchmark run: a synthetic guest is migrated and everything is timed */
 
 #include <string.h>
+#include <time.h>
 
 #include "bench.h"
 
@@ -10,25 +11,92 @@ static double now(void)
     return (double)g_get_monotonic_time() / 1e6;
 }
 
-static bool send_plan(const VmfUri *uri, const BenchPlan *plan, GError **error)
+/* --- the plan --- */
+
+static VmfSession *connect_with_plan(const VmfUri *uri, const BenchPlan *plan, GError **error)
 {
     g_autoptr(VmfRamBlocks) none = vmf_ram_blocks_new();
     g_autoptr(VmfUri) one_channel = vmf_uri_parse(vmf_uri_text(uri), error);
-    g_autoptr(VmfSession) session = NULL;
     g_autofree char *text = bench_plan_encode(plan);
+    VmfSession *session;
     VmfFile *file;
 
     if (!one_channel || !vmf_uri_set(one_channel, "channels", "1", error)) {
-        return false;
+        return NULL;
     }
     session = vmf_session_connect(one_channel, none, NULL, error);
+    if (session) {
+        file = vmf_session_get_file(session);
+        vmf_put_be32(file, (uint32_t)strlen(text));
+        vmf_put_buffer(file, text, strlen(text));
+        vmf_file_flush(file, NULL); /* a failure is seen by who reads the answer */
+    }
+    return session;
+}
+
+static bool take_token(VmfSession *session, uint64_t *token, GError **error)
+{
+    g_autoptr(VmfFile) back = vmf_file_get_return_path(vmf_session_get_file(session), error);
+
+    if (!back) {
+        return false;
+    }
+    *token = vmf_get_be64(back);
+    return vmf_file_check(back, error) && vmf_session_complete(session, error);
+}
+
+/* Makes this side's memory while the destination makes its own, for the first time only. */
+static bool send_plan(const VmfUri *uri, const BenchPlan *plan, BenchMemory *memory,
+                      uint64_t *token, GError **error)
+{
+    g_autoptr(VmfSession) session = connect_with_plan(uri, plan, error);
+
     if (!session) {
         return false;
     }
-    file = vmf_session_get_file(session);
-    vmf_put_be32(file, (uint32_t)strlen(text));
-    vmf_put_buffer(file, text, strlen(text));
-    return vmf_session_complete(session, error);
+    if (!memory->ram) {
+        if (!bench_memory_init(memory, plan, error)) {
+            return false;
+        }
+        bench_memory_fill(memory, plan);
+    }
+    return take_token(session, token, error);
+}
+
+/*
+ * Until it is this run's turn. A session without RAM meets other RAM blocks only when it is
+ * not, and is cancelled only by a destination that stops turning sources away.
+ */
+static bool await_turn(const VmfUri *uri, const BenchOptions *options, const BenchPlan *plan,
+                       BenchMemory *memory, uint64_t *token, GError **error)
+{
+    const gint64 end = g_get_monotonic_time() + (gint64)options->wait_seconds * G_TIME_SPAN_SECOND;
+    bool said = false;
+
+    for (;;) {
+        g_autoptr(GError) failure = NULL;
+
+        if (send_plan(uri, plan, memory, token, &failure)) {
+            return true;
+        }
+        if (!g_error_matches(failure, VMF_ERROR, VMF_ERROR_MISMATCH) &&
+            !g_error_matches(failure, VMF_ERROR, VMF_ERROR_CANCELLED)) {
+            g_propagate_error(error, g_steal_pointer(&failure));
+            return false;
+        }
+        if (g_get_monotonic_time() >= end) {
+            g_set_error(error, VMF_ERROR, VMF_ERROR_REFUSED,
+                        "%s: " BENCH_BUSY "; waited for %u s (--wait)", vmf_uri_text(uri),
+                        options->wait_seconds);
+            return false;
+        }
+        if (!said) {
+            g_printerr("vmferry: %s: " BENCH_BUSY ", waiting for its turn\n", vmf_uri_text(uri));
+            said = true;
+        }
+        /* Not all at the same moment. */
+        g_usleep((gulong)g_random_int_range(100, 300) * 1000);
+    }
 }
 
 /* --- the guest --- */
@@ -37,9 +105,18 @@ typedef struct Writer {
     BenchMemory *memory;
     const BenchPlan *plan;
     uint64_t random;
-    int *stop; /* atomic */
+    uint64_t cpu_ns; /* atomic: what the thread has used */
+    int *stop;       /* atomic */
     GThread *thread;
 } Writer;
+
+static uint64_t thread_cpu_ns(void)
+{
+    struct timespec time = {0};
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+    return (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
+}
 
 static void *writer_main(void *opaque)
 {
@@ -49,12 +126,11 @@ static void *writer_main(void *opaque)
         bench_memory_write_page(writer->memory,
                                 bench_random(&writer->random) % writer->memory->pages,
                                 bench_random(&writer->random));
+        __atomic_store_n(&writer->cpu_ns, thread_cpu_ns(), __ATOMIC_RELAXED);
         g_usleep(100);
     }
     return NULL;
 }
-
-/* --- rounds --- */
 
 typedef struct Run {
     const BenchOptions *options;
@@ -65,7 +141,40 @@ typedef struct Run {
     VmfFile *file;
     BenchRow *row;
     BenchProgress progress;
+    Writer *writers; /* of the plan */
+    unsigned writer_count;
 } Run;
+
+/* --- timing --- */
+
+/* What this process has used, without what its guest's threads have. */
+static double own_cpu(const Run *run)
+{
+    uint64_t guest_ns = 0;
+
+    for (unsigned i = 0; i < run->writer_count; i++) {
+        guest_ns += __atomic_load_n(&run->writers[i].cpu_ns, __ATOMIC_RELAXED);
+    }
+    return bench_cpu_seconds() - (double)guest_ns / 1e9;
+}
+
+typedef struct Stopwatch {
+    double began, cpu;
+} Stopwatch;
+
+static Stopwatch start_timing(const Run *run)
+{
+    return (Stopwatch){.began = now(), .cpu = own_cpu(run)};
+}
+
+/* The seconds since; the CPU time is the source's. */
+static double stop_timing(const Run *run, const Stopwatch *watch)
+{
+    run->row->source_cpu += own_cpu(run) - watch->cpu;
+    return now() - watch->began;
+}
+
+/* --- rounds --- */
 
 /* Saves every dirty page, in the order in which a dirty bitmap is scanned. */
 static uint64_t save_dirty(Run *run, unsigned round)
@@ -93,11 +202,11 @@ static uint64_t save_dirty(Run *run, unsigned round)
 
 static bool bulk_round(Run *run)
 {
-    double began = now();
+    const Stopwatch watch = start_timing(run);
 
     save_dirty(run, 1);
     vmf_flush_ram_pages(run->file, VMF_FLUSH_ROUND);
-    run->row->bulk_seconds = now() - began;
+    run->row->bulk_seconds = stop_timing(run, &watch);
     return vmf_file_check(run->file, NULL);
 }
 
@@ -106,15 +215,17 @@ static bool dirty_rounds(Run *run)
     uint64_t random = run->memory->random;
 
     for (unsigned round = 0; round < run->plan->rounds; round++) {
-        double began;
+        const uint64_t before = thread_cpu_ns();
+        Stopwatch watch;
 
         bench_memory_dirty(run->memory, run->plan, &random);
-        began = now();
+        run->row->guest_cpu += (double)(thread_cpu_ns() - before) / 1e9;
+        watch = start_timing(run);
         run->row->dirty_bytes += save_dirty(run, 2 + round);
         if (!vmf_flush_ram_pages(run->file, VMF_FLUSH_ROUND)) {
             return false;
         }
-        run->row->rounds_seconds += now() - began;
+        run->row->rounds_seconds += stop_timing(run, &watch);
     }
     return true;
 }
@@ -138,6 +249,7 @@ static void put_stream(Run *run)
 static bool send_state(Run *run, GError **error)
 {
     const BenchPlan *plan = run->plan;
+    const double began = now();
     VmfDevices *devices =
         bench_devices_parallel(plan) ? vmf_session_get_devices(run->session) : NULL;
 
@@ -151,6 +263,7 @@ static bool send_state(Run *run, GError **error)
     if (!vmf_flush_ram_pages(run->file, VMF_FLUSH_FINAL)) {
         return vmf_file_check(run->file, error);
     }
+    run->row->ram_flush_seconds = now() - began;
     if (plan->devices_by_stream) {
         bench_devices_put(run->file, plan);
     }
@@ -179,6 +292,25 @@ static bool read_report(Run *run, VmfFile *back, GError **error)
     row->destination_own = report[2];
     row->destination_extra = report[3];
     row->others_loaded_seconds = (double)report[4] / 1e6;
+    row->destination_setup_cpu = (double)report[5] / 1e6;
+    row->populated = report[6];
+    return true;
+}
+
+bool bench_await_loaded(VmfFile *back, GError **error)
+{
+    const uint32_t word = vmf_get_be32(back);
+
+    if (!vmf_file_check(back, error)) {
+        return false;
+    }
+    if (word != BENCH_LOADED) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL,
+                    "the destination answered 0x%08x, which does not say that all is loaded: is it "
+                    "a vmferry bench of this version?",
+                    word);
+        return false;
+    }
     return true;
 }
 
@@ -187,17 +319,17 @@ static bool switch_over(Run *run, GError **error)
 {
     g_autoptr(VmfFile) back = vmf_file_get_return_path(run->file, error);
     BenchRow *row = run->row;
-    double began = now(), cpu = bench_cpu_seconds();
+    const Stopwatch watch = start_timing(run);
+    double began = watch.began;
 
     if (!back || !send_state(run, error)) {
         return false;
     }
-    row->flush_seconds = now() - began;
-    row->source_cpu += bench_cpu_seconds() - cpu;
+    row->flush_seconds = stop_timing(run, &watch);
     vmf_session_get_stats(run->session, &row->stats);
     /* It says when it has loaded everything, before it looks at its RAM. */
-    if (vmf_get_be32(back) != BENCH_LOADED) {
-        return vmf_file_check(back, error);
+    if (!bench_await_loaded(back, error)) {
+        return false;
     }
     row->switchover_seconds = now() - began;
     if (!read_report(run, back, error)) {
@@ -246,73 +378,121 @@ static bool stay_idle(Run *run, GError **error)
     return true;
 }
 
+static bool start_writers(Run *run, int *stop, GError **error)
+{
+    const BenchPlan *plan = run->plan;
+
+    run->writers = g_new0(Writer, MAX(plan->writers, 1));
+    while (run->writer_count < plan->writers) {
+        Writer *writer = &run->writers[run->writer_count];
+        g_autoptr(GError) failure = NULL;
+
+        *writer = (Writer){.memory = run->memory,
+                           .plan = plan,
+                           .random = plan->seed + run->writer_count + 1,
+                           .stop = stop};
+        writer->thread = g_thread_try_new("bench-writer", writer_main, writer, &failure);
+        if (!writer->thread) {
+            g_set_error(error, VMF_ERROR, VMF_ERROR_FAILED,
+                        "only %u of %u --writers could be started: %s (see the limit of processes, "
+                        "ulimit -u, and the control group's pids.max)",
+                        run->writer_count, plan->writers, failure->message);
+            return false;
+        }
+        run->writer_count++;
+    }
+    return true;
+}
+
+static void stop_writers(Run *run, int *stop)
+{
+    g_atomic_int_set(stop, 1);
+    for (unsigned i = 0; i < run->writer_count; i++) {
+        g_thread_join(run->writers[i].thread);
+        run->row->guest_cpu += (double)run->writers[i].cpu_ns / 1e9;
+    }
+}
+
 static bool migrate(Run *run, GError **error)
 {
-    g_autofree Writer *writers = g_new0(Writer, run->plan->writers + 1);
-    double cpu;
     int stop = 0;
     bool ok;
 
     if (!stay_idle(run, error) || (run->options->raw && !measure_raw(run, error))) {
         return false;
     }
-    cpu = bench_cpu_seconds();
     vmf_file_set_rate_limit(run->file, run->options->rate);
-    for (unsigned i = 0; i < run->plan->writers; i++) {
-        writers[i] = (Writer){.memory = run->memory,
-                              .plan = run->plan,
-                              .random = run->plan->seed + i + 1,
-                              .stop = &stop};
-        writers[i].thread = g_thread_new("bench-writer", writer_main, &writers[i]);
-    }
-    ok = bulk_round(run) && dirty_rounds(run);
-    g_atomic_int_set(&stop, 1);
-    for (unsigned i = 0; i < run->plan->writers; i++) {
-        g_thread_join(writers[i].thread);
-    }
-    run->row->source_cpu = bench_cpu_seconds() - cpu;
-    ok = ok ? switch_over(run, error) : vmf_file_check(run->file, error);
+    ok = start_writers(run, &stop, error) && bulk_round(run) && dirty_rounds(run);
+    stop_writers(run, &stop);
+    ok = ok && switch_over(run, error);
     bench_progress(run->options, &run->progress, run->session, 0, 1, 1, true);
+    g_free(run->writers);
+    return ok;
+}
+
+/* Connects as the source of the run that the destination expects. */
+static bool connect_run(Run *run, const VmfUri *uri, VmfRamBlocks *blocks, GError **error)
+{
+    const double began = now(), cpu = bench_cpu_seconds();
+
+    run->session = vmf_session_connect(uri, blocks, NULL, error);
+    if (!run->session) {
+        return false;
+    }
+    run->row->setup_seconds = now() - began;
+    run->row->source_setup_cpu = bench_cpu_seconds() - cpu;
+    run->file = vmf_session_get_file(run->session);
+    vmf_session_get_stats(run->session, &run->row->stats);
+    return true;
+}
+
+static void measure_sums(Run *run)
+{
+    BenchRow *row = run->row;
+
+    row->seconds = row->bulk_seconds + row->rounds_seconds + row->flush_seconds;
+    row->ram_seconds = row->bulk_seconds + row->rounds_seconds + row->ram_flush_seconds;
+    row->source_own = row->stats.own_bytes;
+    row->source_extra = bench_resident_above(run->plan->ram);
+}
+
+static bool run_session(Run *run, const VmfUri *uri, uint64_t token, GError **error)
+{
+    g_autoptr(VmfRamBlocks) blocks = vmf_ram_blocks_new();
+    g_autoptr(BenchDevices) devices = bench_devices_new(run->plan);
+    g_autofree char *name = bench_block_name(token);
+    bool ok;
+
+    run->block = vmf_ram_blocks_add(blocks, name, run->memory->ram, run->memory->size,
+                                    (uint32_t)run->memory->page_size, error);
+    g_usleep((gulong)run->plan->lead_seconds * G_USEC_PER_SEC);
+    if (!run->block || !connect_run(run, uri, blocks, error)) {
+        return false;
+    }
+    ok = bench_devices_add(devices, run->session, error) && migrate(run, error);
+    measure_sums(run);
+    if (!ok && error && !*error && vmf_session_check(run->session, error)) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_FAILED, "the migration failed");
+    }
+    if (!ok && error) {
+        /* Said at once: taking a dead connection down may keep the kernel busy for long. */
+        g_printerr("vmferry: the migration failed: %s\n", (*error)->message);
+    }
+    vmf_session_free(run->session);
     return ok;
 }
 
 bool bench_run(const VmfUri *uri, const BenchOptions *options, const BenchPlan *plan, BenchRow *row,
                GError **error)
 {
-    g_autoptr(VmfRamBlocks) blocks = vmf_ram_blocks_new();
-    g_autoptr(BenchDevices) devices = bench_devices_new(plan);
     BenchMemory memory = {0};
     Run run = {.options = options, .plan = plan, .memory = &memory, .row = row};
-    double began;
+    uint64_t token = 0;
     bool ok;
 
     row->stats.size = sizeof(row->stats);
-    if (!send_plan(uri, plan, error) || !bench_memory_init(&memory, plan, error)) {
-        return false;
-    }
-    bench_memory_fill(&memory, plan);
-    run.block = vmf_ram_blocks_add(blocks, "bench.ram", memory.ram, memory.size,
-                                   (uint32_t)memory.page_size, error);
-    began = now();
-    run.session = run.block ? vmf_session_connect(uri, blocks, NULL, error) : NULL;
-    ok = run.session != NULL;
-    if (ok) {
-        row->setup_seconds = now() - began;
-        run.file = vmf_session_get_file(run.session);
-        vmf_session_get_stats(run.session, &row->stats);
-        ok = bench_devices_add(devices, run.session, error) && migrate(&run, error);
-        row->seconds = row->bulk_seconds + row->rounds_seconds + row->flush_seconds;
-        row->source_own = row->stats.own_bytes;
-        row->source_extra = bench_resident_above(plan->ram);
-        if (!ok && error && !*error) {
-            vmf_session_check(run.session, error);
-        }
-        if (!ok && error) {
-            /* Said at once: taking a dead connection down may keep the kernel busy for long. */
-            g_printerr("vmferry: the migration failed: %s\n", (*error)->message);
-        }
-    }
-    vmf_session_free(run.session);
+    ok = await_turn(uri, options, plan, &memory, &token, error) &&
+         run_session(&run, uri, token, error);
     bench_memory_clear(&memory);
     return ok;
 }

@@ -7,6 +7,8 @@
 #include <json-glib/json-glib.h>
 #include <vmferry/vmferry.h>
 
+#include "output-file.h"
+
 typedef enum { PATTERN_SEQUENTIAL, PATTERN_RANDOM, PATTERN_HOTSET } BenchPattern;
 
 /* What one run does; the source tells the destination before it begins. */
@@ -20,6 +22,7 @@ typedef struct BenchPlan {
     bool devices_by_stream; /* one after the other, in the stream */
     uint64_t seed;
     bool populate, verify;
+    unsigned lead_seconds; /* so long the destination waits for its source */
 } BenchPlan;
 
 typedef struct BenchOptions {
@@ -27,7 +30,7 @@ typedef struct BenchOptions {
     char *listen, *uri, *vs;
     /* Lists to sweep; NULL: one run with what the URI, or the plan, says. */
     char **channels, **registrations, **workers, **device_ways;
-    unsigned runs, serve;
+    unsigned runs, serve, wait_seconds;
     bool raw;
     uint64_t rate;
     char *json, *plot, *progress;
@@ -41,13 +44,18 @@ typedef struct BenchRow {
     unsigned run;
     VmfStats stats;
     double setup_seconds, bulk_seconds, rounds_seconds, flush_seconds, complete_seconds;
+    double ram_flush_seconds; /* the part of the last flush that is RAM */
     double seconds; /* from the first page to the last flush, without what the guest did between */
+    double ram_seconds;           /* the same up to the end of RAM's last flush */
     uint64_t dirty_bytes;         /* saved in the rounds after the bulk */
     double switchover_seconds;    /* from the guest's stop to LOADED, without verifying */
     double others_loaded_seconds; /* at the destination, from the first load job's beginning until
                                      the devices without a delay are loaded; 0: not measured */
-    double source_cpu, destination_cpu, source_idle_cpu;
-    double raw, raw_page;                     /* bytes per second; 0: not measured */
+    /* CPU of what `seconds' has, and of the set-up; of the source without the guest's own. */
+    double source_cpu, destination_cpu, source_setup_cpu, destination_setup_cpu;
+    double source_idle_cpu, guest_cpu;
+    uint64_t populated;   /* bytes that the destination made resident while it waited */
+    double raw, raw_page; /* bytes per second; 0: not measured */
     uint64_t source_own, destination_own;     /* bytes of the transport's own memory */
     uint64_t source_extra, destination_extra; /* peak resident bytes beyond guest RAM */
     int verified;                             /* 1 yes, 0 no, -1 not asked */
@@ -82,6 +90,9 @@ bool bench_plan_decode(const char *text, gssize size, BenchPlan *plan, GError **
 const char *bench_pattern_name(BenchPattern pattern);
 bool bench_pattern_parse(const char *name, BenchPattern *pattern);
 
+/* The name of a run's RAM block; the caller's. */
+char *bench_block_name(uint64_t token);
+
 /* --- bench-memory.c --- */
 typedef struct BenchMemory {
     uint8_t *ram;
@@ -110,15 +121,19 @@ bool bench_listen(const BenchOptions *options, GError **error);
 
 /* What the destination reports at the end of a run, as be64s on the return path. */
 /* Hash, CPU in microseconds, own bytes, extra resident bytes, others_loaded_seconds in
- * microseconds. */
-#define BENCH_REPORT_WORDS 5
+ * microseconds, CPU of the set-up in microseconds, populated bytes. */
+#define BENCH_REPORT_WORDS 7
+#define BENCH_BUSY "it is busy with another run"
+/* Waits for BENCH_LOADED; anything else is an error. */
+bool bench_await_loaded(VmfFile *back, GError **error);
 #define BENCH_LOADED 0x4c4f4144u        /* "LOAD" on the return path, before the report */
 #define BENCH_STOPPED 0x53544f50u       /* "STOP" in the stream: load jobs may begin */
 #define BENCH_END_OF_ROUNDS 0x454e4421u /* "END!" in the stream: now hash and report */
 
 /* --- bench-report.c --- */
 void bench_print_table(const BenchPlan *plan, const BenchRow *rows, unsigned count);
-bool bench_write_json(const char *file, const char *uri, const char *pattern, const BenchRow *rows,
+/* Into the file, or NULL: standard output. */
+bool bench_write_json(OutputFile *file, const char *uri, const char *pattern, const BenchRow *rows,
                       unsigned count, GError **error);
 /* When progress was shown last, and what had been sent then. */
 typedef struct BenchProgress {
@@ -129,8 +144,11 @@ void bench_progress(const BenchOptions *options, BenchProgress *progress, VmfSes
                     unsigned round, uint64_t done, uint64_t total, bool last);
 
 /* --- bench-plot.c --- */
-/* Draws throughput by channels; the name's end says the format. */
-bool bench_plot(const char *file, const BenchRow *rows, unsigned count, GError **error);
+/* Whether that can be drawn: the name's end says the format, and gnuplot is needed. */
+bool bench_plot_check(const char *name, GError **error);
+/* Draws throughput by channels into the file of that name. */
+bool bench_plot(const char *name, OutputFile *file, const BenchRow *rows, unsigned count,
+                GError **error);
 
 /* --- bench-process.c --- */
 double bench_cpu_seconds(void);

@@ -130,18 +130,48 @@ static bool sweep(const BenchOptions *o, GArray *rows, GError **error)
     return true;
 }
 
-static bool report_rows(const BenchOptions *o, GArray *rows, GError **error)
+/* Where the result goes; NULL where nothing was asked for. */
+typedef struct Outputs {
+    OutputFile *json, *plot;
+} Outputs;
+
+static bool to_stdout(const BenchOptions *o)
+{
+    return o->json && g_str_equal(o->json, "-");
+}
+
+/* Before the work, which may take hours: what cannot be written is refused. */
+static bool open_outputs(const BenchOptions *o, Outputs *outputs, GError **error)
+{
+    if (o->json && !to_stdout(o) && !(outputs->json = output_file_new(o->json, 0666, error))) {
+        g_prefix_error(error, "--json: ");
+        return false;
+    }
+    if (!o->plot) {
+        return true;
+    }
+    if (!bench_plot_check(o->plot, error)) {
+        return false;
+    }
+    outputs->plot = output_file_new(o->plot, 0666, error);
+    if (!outputs->plot) {
+        g_prefix_error(error, "--plot: ");
+    }
+    return outputs->plot != NULL;
+}
+
+static bool report_rows(const BenchOptions *o, const Outputs *outputs, GArray *rows, GError **error)
 {
     const BenchRow *row = (const BenchRow *)rows->data;
     const char *pattern = bench_pattern_name(o->plan.pattern);
 
-    if (!o->json || !g_str_equal(o->json, "-")) {
+    if (!to_stdout(o)) {
         bench_print_table(&o->plan, row, rows->len);
     }
-    if (o->json && !bench_write_json(o->json, o->uri, pattern, row, rows->len, error)) {
+    if (o->json && !bench_write_json(outputs->json, o->uri, pattern, row, rows->len, error)) {
         return false;
     }
-    if (o->plot && !bench_plot(o->plot, row, rows->len, error)) {
+    if (o->plot && !bench_plot(o->plot, outputs->plot, row, rows->len, error)) {
         return false;
     }
     for (unsigned i = 0; i < rows->len; i++) {
@@ -159,13 +189,17 @@ static int bench(int argc, char **argv)
     BenchOptions options = {0};
     g_autoptr(GError) error = NULL;
     g_autoptr(GArray) rows = g_array_new(FALSE, FALSE, sizeof(BenchRow));
+    Outputs outputs = {0};
     bool ok = bench_options_parse(&argc, &argv, &options, &error);
 
     if (ok && options.listen) {
         ok = bench_listen(&options, &error);
     } else if (ok) {
-        ok = sweep(&options, rows, &error) && report_rows(&options, rows, &error);
+        ok = open_outputs(&options, &outputs, &error) && sweep(&options, rows, &error) &&
+             report_rows(&options, &outputs, rows, &error);
     }
+    output_file_free(outputs.json);
+    output_file_free(outputs.plot);
     bench_options_clear(&options);
     return ok ? EXIT_OK : report(error);
 }
