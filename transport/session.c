@@ -9,6 +9,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "cancel-fd.h"
 #include "fault.h"
 #include "populate.h"
 #include "registry.h"
@@ -92,7 +93,7 @@ static VmfSession *session_new(VmfRole role, VmfRamBlocks *blocks)
     s->role = role;
     s->blocks = vmf_ram_blocks_ref(blocks);
     s->cancel = g_cancellable_new();
-    s->cancel_fd = g_cancellable_get_fd(s->cancel);
+    s->cancel_fd = cancel_fd_get(s->cancel);
     s->wake_fd = s->readable_fd = -1;
     s->setup_began = g_get_monotonic_time();
     s->out_credit = STREAM_RING;
