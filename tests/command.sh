@@ -162,6 +162,7 @@ check "bench --json and --plot are written" json_and_plot
 check "a full standard output is a failure" full_stdout
 check "receive: a full standard output is a failure before the VM comes" full_stdout_before_a_vm
 check "bench --ram 4GiX: which sizes there are" fails_saying 'such as 65536, 64K, 256M or 4GiB' "$VMFERRY" bench tcp:127.0.0.1:1 --ram 4GiX
+check "bench --progress: which ways there are" fails_saying "auto, bar, lines or none" "$VMFERRY" bench tcp:127.0.0.1:1 --progress foo
 check "bench --ram -1 is no size" fails_saying 'a size such as' "$VMFERRY" bench tcp:127.0.0.1:1 --ram=-18446744073708503040
 check "bench --zero 60 --untouched 60: what they are together" \
     fails_saying 'zero 60 --untouched 60: together they are 120 %' "$VMFERRY" bench tcp:127.0.0.1:1 --zero 60 --untouched 60

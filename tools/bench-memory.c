@@ -20,6 +20,9 @@ uint64_t bench_random(uint64_t *state)
     return x * 0x2545f4914f6cdd1dull;
 }
 
+/* Each has a mark, a bit: 16 TiB in pages of 4 KiB. */
+#define PAGES_MAX (1ull << 32)
+
 /* The size may come from another host: it is refused before this one runs out of memory. */
 static bool fits(const BenchPlan *plan, GError **error)
 {
@@ -31,6 +34,13 @@ static bool fits(const BenchPlan *plan, GError **error)
                     " MiB is larger than the memory of this host (%" G_GUINT64_FORMAT
                     " MiB): make --ram smaller",
                     plan->ram >> 20, physical >> 20);
+        return false;
+    }
+    if (plan->ram / plan->page_size > PAGES_MAX) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID,
+                    "a guest of %" G_GUINT64_FORMAT " MiB has too many pages of %" G_GUINT64_FORMAT
+                    " bytes: make --page-size larger",
+                    plan->ram >> 20, plan->page_size);
         return false;
     }
     return true;

@@ -104,7 +104,8 @@ static bool check(const Texts *t, BenchOptions *o, GError **error)
 {
     BenchPlan *plan = &o->plan;
 
-    if (!parse_size("ram", t->ram, 65536, &plan->ram, error) ||
+    if (!progress_parse(o->progress, &o->progress_how, error) ||
+        !parse_size("ram", t->ram, 65536, &plan->ram, error) ||
         !parse_size("page-size", t->page_size, 512, &plan->page_size, error) ||
         !parse_size("stream", t->stream, 0, &plan->stream, error) ||
         !parse_size("rate", t->rate, 0, &o->rate, error) ||

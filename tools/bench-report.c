@@ -212,7 +212,7 @@ void bench_progress(const BenchOptions *options, BenchProgress *progress, VmfSes
                     unsigned round, uint64_t done, uint64_t total, bool last)
 {
     VmfStats stats = {.size = sizeof(stats)};
-    ProgressHow show = progress_how(options->progress);
+    const ProgressHow show = options->progress_how;
     gint64 time = g_get_monotonic_time();
     double percent = total ? 100.0 * (double)done / (double)total : 100.0;
     double rate;

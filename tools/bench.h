@@ -8,6 +8,7 @@
 #include <vmferry/vmferry.h>
 
 #include "output-file.h"
+#include "progress.h"
 
 typedef enum { PATTERN_SEQUENTIAL, PATTERN_RANDOM, PATTERN_HOTSET } BenchPattern;
 
@@ -34,6 +35,7 @@ typedef struct BenchOptions {
     bool raw;
     uint64_t rate;
     char *json, *plot, *progress;
+    ProgressHow progress_how;
 } BenchOptions;
 
 /* What one run measured. */

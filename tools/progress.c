@@ -3,20 +3,31 @@
 
 #include "progress.h"
 
-#include <glib.h>
 #include <string.h>
 #include <unistd.h>
 
 #define SHOW_EVERY_US (G_USEC_PER_SEC / 5)
 
-ProgressHow progress_how(const char *option)
+bool progress_parse(const char *option, ProgressHow *how, GError **error)
 {
+    static const struct {
+        const char *name;
+        ProgressHow how;
+    } ways[] = {{"bar", PROGRESS_BAR_SHOWN}, {"lines", PROGRESS_LINES}, {"none", PROGRESS_NONE}};
+
     if (!option || g_str_equal(option, "auto")) {
-        return isatty(STDERR_FILENO) ? PROGRESS_BAR_SHOWN : PROGRESS_NONE;
+        *how = isatty(STDERR_FILENO) ? PROGRESS_BAR_SHOWN : PROGRESS_NONE;
+        return true;
     }
-    return g_str_equal(option, "bar")     ? PROGRESS_BAR_SHOWN
-           : g_str_equal(option, "lines") ? PROGRESS_LINES
-                                          : PROGRESS_NONE;
+    for (unsigned i = 0; i < G_N_ELEMENTS(ways); i++) {
+        if (g_str_equal(option, ways[i].name)) {
+            *how = ways[i].how;
+            return true;
+        }
+    }
+    g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
+                "--progress %s: allowed is auto, bar, lines or none", option);
+    return false;
 }
 
 void progress_bar(double percent, char bar[PROGRESS_BAR])

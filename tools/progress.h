@@ -4,12 +4,14 @@
 #ifndef VMF_PROGRESS_H
 #define VMF_PROGRESS_H
 
+#include <stdbool.h>
 #include <stdint.h>
+#include <glib.h>
 
 typedef enum { PROGRESS_NONE, PROGRESS_BAR_SHOWN, PROGRESS_LINES } ProgressHow;
 
-/* What --progress says: "auto" (or NULL), "bar", "lines" or "none". Unknown ones are NONE. */
-ProgressHow progress_how(const char *option);
+/* What --progress says: "auto" (or NULL), "bar", "lines" or "none"; another is an error. */
+bool progress_parse(const char *option, ProgressHow *how, GError **error);
 
 /* A bar as text, with its final NUL. */
 #define PROGRESS_BAR 21

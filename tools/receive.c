@@ -395,6 +395,7 @@ static bool run(const char *text, const char *path, ProgressHow how, GError **er
 bool receive_command(int argc, char **argv, GError **error)
 {
     g_autofree char *path = NULL, *progress = NULL;
+    ProgressHow how;
     const GOptionEntry entries[] = {
         {"save", 0, 0, G_OPTION_ARG_FILENAME, &path, "the file; replaced when the VM is whole",
          "FILE"},
@@ -412,5 +413,5 @@ bool receive_command(int argc, char **argv, GError **error)
                     "receive needs a URI to listen on and --save FILE");
         return false;
     }
-    return run(argv[1], path, progress_how(progress), error);
+    return progress_parse(progress, &how, error) && run(argv[1], path, how, error);
 }

@@ -365,6 +365,7 @@ static bool run(const char *uri, const char *path, ProgressHow how, GError **err
 bool send_command(int argc, char **argv, GError **error)
 {
     g_autofree char *path = NULL, *progress = NULL;
+    ProgressHow how;
     const GOptionEntry entries[] = {
         {"load", 0, 0, G_OPTION_ARG_FILENAME, &path, "the file, as vmferry receive or QEMU made it",
          "FILE"},
@@ -382,5 +383,5 @@ bool send_command(int argc, char **argv, GError **error)
                     "send needs --load FILE and the URI of a destination");
         return false;
     }
-    return run(argv[1], path, progress_how(progress), error);
+    return progress_parse(progress, &how, error) && run(argv[1], path, how, error);
 }
