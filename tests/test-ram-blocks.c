@@ -98,12 +98,58 @@ static void blocks__no_more_than_the_most(void **state)
     refuse(blocks, "one more", memory + VMF_RAM_BLOCKS_MAX, 1, 4096, "16383");
 }
 
+/* The number of a block means nothing in another set. */
+static void blocks__of_another_set_change_nothing(void **state)
+{
+    g_autoptr(VmfRamBlocks) blocks = vmf_ram_blocks_new();
+    g_autoptr(VmfRamBlocks) other = vmf_ram_blocks_new();
+    const VmfRamBlock *first, *foreign;
+
+    (void)state;
+    first = vmf_ram_blocks_add(blocks, "a", memory, 4096, 4096, NULL);
+    assert_non_null(vmf_ram_blocks_add(other, "a", memory, 4096, 4096, NULL));
+    foreign = vmf_ram_blocks_add(other, "b", memory + 4096, 4096, 4096, NULL);
+    vmf_ram_blocks_set_resizable(blocks, vmf_ram_blocks_get(other, 0));
+    assert_false(first->resizable);
+    vmf_ram_blocks_set_resizable(blocks, foreign); /* there is no second block */
+    assert_false(foreign->resizable);
+    vmf_ram_blocks_set_resizable(blocks, first);
+    assert_true(first->resizable);
+}
+
+/* As many as there may be, in an order that is no order. */
+static void blocks__overlaps_are_found_among_many(void **state)
+{
+    enum { COUNT = VMF_RAM_BLOCKS_MAX };
+    static uint8_t many[COUNT * 16];
+    g_autoptr(VmfRamBlocks) blocks = vmf_ram_blocks_new();
+    GError *error = NULL;
+
+    (void)state;
+    for (unsigned i = 0; i < COUNT - 1; i++) {
+        const unsigned place = (unsigned)((uint64_t)i * 7919 % COUNT);
+        g_autofree char *name = g_strdup_printf("block-%u", place);
+
+        assert_non_null(vmf_ram_blocks_add(blocks, name, many + place * 16, 16, 512, &error));
+    }
+    for (unsigned i = 0; i < COUNT - 1; i++) {
+        const unsigned place = (unsigned)((uint64_t)i * 7919 % COUNT);
+        g_autofree char *says = g_strdup_printf("overlaps RAM block \"block-%u\"", place);
+
+        refuse(blocks, "x", many + place * 16 + i % 16, 1, 512, says);
+    }
+    assert_null(vmf_ram_blocks_find(blocks, "x"));
+    assert_non_null(vmf_ram_blocks_find(blocks, "block-5"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(blocks__are_found_by_name_and_number),
         cmocka_unit_test(blocks__wrong_ones_are_refused),
         cmocka_unit_test(blocks__no_more_than_the_most),
+        cmocka_unit_test(blocks__of_another_set_change_nothing),
+        cmocka_unit_test(blocks__overlaps_are_found_among_many),
     };
 
     return cmocka_run_group_tests_name("ram-blocks", tests, NULL, NULL);

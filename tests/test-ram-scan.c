@@ -38,7 +38,7 @@ static void ram_init_block(Ram *ram, uint64_t lead, uint64_t length, uint32_t pa
             : vmf_ram_blocks_add_shared(ram->blocks, "ram", ram->memory + lead, length, page_size,
                                         ram->fd, MIB + lead, NULL);
     assert_non_null(ram->block);
-    ram->scan = vmf_ram_scan_new(ram->blocks, NULL);
+    ram->scan = vmf_ram_scan_new(ram->blocks, PRESENCE_WRITE, NULL);
     assert_non_null(ram->scan);
 }
 

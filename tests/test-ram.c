@@ -88,7 +88,7 @@ static void scan_init(Scan *s, int fd)
     s->blocks = vmf_ram_blocks_new();
     s->block =
         vmf_ram_blocks_add_shared(s->blocks, "ram", s->memory, PAGES * PAGE, PAGE, fd, 0, NULL);
-    s->scan = vmf_ram_scan_new(s->blocks, NULL);
+    s->scan = vmf_ram_scan_new(s->blocks, PRESENCE_WRITE, NULL);
     assert_non_null(s->scan);
 }
 
@@ -185,7 +185,7 @@ static void scan__reads_shared_memory_of_an_unknown_file(void **state)
     scan_init(&s, fd);
     vmf_ram_scan_free(s.scan);
     s.block = vmf_ram_blocks_add(blocks, "ram", s.memory, PAGES * PAGE, PAGE, NULL);
-    s.scan = vmf_ram_scan_new(blocks, NULL);
+    s.scan = vmf_ram_scan_new(blocks, PRESENCE_WRITE, NULL);
     assert_int_equal(pwrite(fd, &byte, 1, 30 * PAGE), 1);
     /* The page table knows nothing of that byte; it must be found all the same. */
     assert_runs(&s, 0, PAGES * PAGE, "z30 d1 z33");

@@ -48,7 +48,8 @@ Populate *populate_new(VmfRamBlocks *ram, const char *root)
     populate->block_count = count;
     populate->root = root;
     populate->made = g_new0(uint64_t, count);
-    presence_init(&populate->presence, ram, NULL);
+    /* Where it fails, the session that comes will say why. */
+    presence_init(&populate->presence, ram, PRESENCE_WRITE, NULL);
     return populate;
 }
 
@@ -115,8 +116,7 @@ static void *populate_main(void *opaque)
     while (populate->block < populate->block_count && !g_atomic_int_get(&populate->stop)) {
         const VmfRamBlock *block = vmf_ram_blocks_get(populate->ram, populate->block);
 
-        if (populate->offset >= block->length ||
-            populate->presence.kinds[block->index] != PRESENCE_PAGEMAP) {
+        if (populate->offset >= block->length || !populate->presence.blocks[block->index].own) {
             populate->block++;
             populate->offset = 0;
             populate->budget = 0; /* the next one's may lie on other NUMA nodes */

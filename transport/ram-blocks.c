@@ -9,6 +9,7 @@ struct VmfRamBlocks {
     gatomicrefcount references;
     GPtrArray *blocks;   /* VmfRamBlock, owned */
     GHashTable *by_name; /* name -> VmfRamBlock */
+    GTree *by_address;   /* VmfRamBlock, in the order of their memory */
     uint64_t total;
     VmfRamAllocate allocate; /* or NULL */
     void *opaque;
@@ -23,6 +24,14 @@ static void block_free(void *opaque)
     g_free(block);
 }
 
+/* They do not overlap, so what overlaps can count as equal: then a look-up finds it. */
+static gint compare_addresses(gconstpointer one, gconstpointer other)
+{
+    const VmfRamBlock *a = one, *b = other;
+
+    return a->host + a->length <= b->host ? -1 : b->host + b->length <= a->host;
+}
+
 VmfRamBlocks *vmf_ram_blocks_new(void)
 {
     VmfRamBlocks *blocks = g_new0(VmfRamBlocks, 1);
@@ -30,6 +39,7 @@ VmfRamBlocks *vmf_ram_blocks_new(void)
     g_atomic_ref_count_init(&blocks->references);
     blocks->blocks = g_ptr_array_new_with_free_func(block_free);
     blocks->by_name = g_hash_table_new(g_str_hash, g_str_equal);
+    blocks->by_address = g_tree_new(compare_addresses);
     return blocks;
 }
 
@@ -42,25 +52,21 @@ VmfRamBlocks *vmf_ram_blocks_ref(VmfRamBlocks *blocks)
 void vmf_ram_blocks_unref(VmfRamBlocks *blocks)
 {
     if (blocks && g_atomic_ref_count_dec(&blocks->references)) {
+        g_tree_unref(blocks->by_address);
         g_hash_table_unref(blocks->by_name);
         g_ptr_array_unref(blocks->blocks);
         g_free(blocks);
     }
 }
 
-static const VmfRamBlock *overlapping(const VmfRamBlocks *blocks, const uint8_t *host,
-                                      uint64_t length)
+static const VmfRamBlock *overlapping(const VmfRamBlocks *blocks, uint8_t *host, uint64_t length)
 {
-    for (unsigned i = 0; i < blocks->blocks->len; i++) {
-        const VmfRamBlock *other = blocks->blocks->pdata[i];
-        if (host < other->host + other->length && other->host < host + length) {
-            return other;
-        }
-    }
-    return NULL;
+    const VmfRamBlock range = {.host = host, .length = length};
+
+    return g_tree_lookup(blocks->by_address, &range);
 }
 
-static bool valid_block(const VmfRamBlocks *blocks, const char *name, const uint8_t *host,
+static bool valid_block(const VmfRamBlocks *blocks, const char *name, uint8_t *host,
                         uint64_t length, uint32_t page_size, GError **error)
 {
     const VmfRamBlock *other;
@@ -113,6 +119,7 @@ const VmfRamBlock *vmf_ram_blocks_add_shared(VmfRamBlocks *blocks, const char *n
     };
     g_ptr_array_add(blocks->blocks, block);
     g_hash_table_insert(blocks->by_name, (char *)block->name, block);
+    g_tree_insert(blocks->by_address, block, block);
     blocks->total += length;
     return block;
 }
@@ -125,9 +132,11 @@ const VmfRamBlock *vmf_ram_blocks_add(VmfRamBlocks *blocks, const char *name, vo
 
 void vmf_ram_blocks_set_resizable(VmfRamBlocks *blocks, const VmfRamBlock *block)
 {
-    VmfRamBlock *own = blocks->blocks->pdata[block->index];
+    if (ram_blocks_has(blocks, block)) {
+        VmfRamBlock *own = blocks->blocks->pdata[block->index];
 
-    own->resizable = true;
+        own->resizable = true;
+    }
 }
 
 void vmf_ram_blocks_set_allocator(VmfRamBlocks *blocks, VmfRamAllocate allocate, void *opaque)
@@ -157,6 +166,11 @@ const VmfRamBlock *ram_blocks_grow(VmfRamBlocks *blocks, const char *name, uint6
     void *host = blocks->allocate(blocks->opaque, name, length, error);
 
     return host ? vmf_ram_blocks_add(blocks, name, host, length, page_size, error) : NULL;
+}
+
+bool ram_blocks_has(const VmfRamBlocks *blocks, const VmfRamBlock *block)
+{
+    return vmf_ram_blocks_get(blocks, block->index) == block;
 }
 
 unsigned vmf_ram_blocks_count(const VmfRamBlocks *blocks)

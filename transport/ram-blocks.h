@@ -8,6 +8,8 @@
 
 /* What vmf_ram_blocks_set_discardable() has said. */
 bool ram_blocks_discardable(const VmfRamBlocks *blocks);
+/* Whether it is a block of this very set: only then its index means anything here. */
+bool ram_blocks_has(const VmfRamBlocks *blocks, const VmfRamBlock *block);
 /* Whether the set has an allocator. */
 bool ram_blocks_can_grow(const VmfRamBlocks *blocks);
 /* Adds a block in memory of the allocator's; NULL with *error. */

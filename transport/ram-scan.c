@@ -7,7 +7,6 @@
 #include <sys/mman.h>
 
 #include "fault.h"
-#include "presence.h"
 #include "zero.h"
 
 struct VmfRamScan {
@@ -22,25 +21,50 @@ struct VmfRamScan {
     uint64_t own_bytes;
 };
 
-VmfRamScan *vmf_ram_scan_new(VmfRamBlocks *blocks, GError **error)
+/* The bits of a block; false, with *error, without memory for them. */
+static bool add_bits(VmfRamScan *scan, const VmfRamBlock *block, GError **error)
+{
+    const uint64_t words = (block->length / scan->presence.page_size + 2) / 64 + 1;
+
+    if (scan->presence.blocks[block->index].kind == PRESENCE_UNKNOWN) {
+        return true;
+    }
+    scan->touched[block->index] = VMF_FAULT("scan bits") ? NULL : g_try_new0(uint64_t, words);
+    if (!scan->touched[block->index]) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_FAILED,
+                    "no memory to note which pages of RAM block \"%s\" are in use", block->name);
+        return false;
+    }
+    scan->own_bytes += words * 8;
+    return true;
+}
+
+static bool scan_init(VmfRamScan *scan, PresenceUse use, GError **error)
+{
+    const unsigned count = vmf_ram_blocks_count(scan->blocks);
+
+    if (!presence_init(&scan->presence, scan->blocks, use, error)) {
+        return false;
+    }
+    scan->own_bytes = count * (sizeof(PresenceBlock) + sizeof(*scan->touched));
+    for (unsigned i = 0; i < count; i++) {
+        if (!add_bits(scan, vmf_ram_blocks_get(scan->blocks, i), error)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+VmfRamScan *vmf_ram_scan_new(VmfRamBlocks *blocks, PresenceUse use, GError **error)
 {
     VmfRamScan *scan = g_new0(VmfRamScan, 1);
-    unsigned count = vmf_ram_blocks_count(blocks);
 
     scan->blocks = vmf_ram_blocks_ref(blocks);
-    scan->touched = g_new0(uint64_t *, MAX(count, 1));
+    scan->touched = g_new0(uint64_t *, MAX(vmf_ram_blocks_count(blocks), 1));
     scan->presence.pagemap = -1;
-    if (!presence_init(&scan->presence, blocks, error)) {
+    if (!scan_init(scan, use, error)) {
         vmf_ram_scan_free(scan);
         return NULL;
-    }
-    for (unsigned i = 0; i < count; i++) {
-        uint64_t pages = vmf_ram_blocks_get(blocks, i)->length / scan->presence.page_size + 2;
-
-        if (scan->presence.kinds[i] != PRESENCE_UNKNOWN) {
-            scan->touched[i] = g_new0(uint64_t, pages / 64 + 1);
-            scan->own_bytes += pages / 8 + 8;
-        }
     }
     return scan;
 }
@@ -227,7 +251,7 @@ void vmf_ram_scan_release(VmfRamScan *scan, const VmfRamBlock *block, uint64_t o
     uintptr_t from, to;
 
     presence_whole_pages(&scan->presence, block, offset, offset + length, &from, &to);
-    if (to < from + RELEASE_MIN || scan->presence.kinds[block->index] != PRESENCE_PAGEMAP ||
+    if (to < from + RELEASE_MIN || !scan->presence.blocks[block->index].own ||
         VMF_FAULT("madvise release") || madvise((void *)from, to - from, MADV_DONTNEED) < 0) {
         vmf_ram_scan_zero(scan, block, offset, length);
         return;

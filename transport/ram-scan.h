@@ -8,9 +8,12 @@
 #include <stdint.h>
 #include <vmferry/ram.h>
 
+#include "presence.h"
+
 typedef struct VmfRamScan VmfRamScan;
 
-VmfRamScan *vmf_ram_scan_new(VmfRamBlocks *blocks, GError **error);
+/* NULL with *error if some memory of the set may not be used so; see presence_init(). */
+VmfRamScan *vmf_ram_scan_new(VmfRamBlocks *blocks, PresenceUse use, GError **error);
 void vmf_ram_scan_free(VmfRamScan *scan);
 /* Bytes that the scan itself takes. */
 uint64_t vmf_ram_scan_own_bytes(const VmfRamScan *scan);
@@ -45,8 +48,8 @@ void vmf_ram_scan_zero(VmfRamScan *scan, const VmfRamBlock *block, uint64_t offs
                        uint64_t length);
 /*
  * The same for private anonymous memory that nobody has registered or pinned: what is
- * resident is given back, unless it is too little to be worth a system call. No
- * thread may write to the range meanwhile.
+ * resident is given back, unless it is too little to be worth a system call, or a handler of
+ * userfaultfd would have to be asked. No thread may write to the range meanwhile.
  */
 void vmf_ram_scan_release(VmfRamScan *scan, const VmfRamBlock *block, uint64_t offset,
                           uint64_t length);

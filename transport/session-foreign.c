@@ -253,7 +253,7 @@ bool foreign_stream_blocks(VmfConn *conn, GError **error)
         return false;
     }
     /* Nobody else looks at these before RAM comes. */
-    s->scan = vmf_ram_scan_new(s->blocks, error);
+    s->scan = vmf_ram_scan_new(s->blocks, PRESENCE_WRITE, error);
     if (!s->scan) {
         return false;
     }

@@ -80,6 +80,12 @@ static bool add_range(VmfSession *s, uint32_t block, uint64_t offset, uint64_t l
     return fill->ram.bytes < PAYLOAD_BYTES || submit(s, channel, error);
 }
 
+/* The number of a block means something only in its own set, and as far as the session knows it. */
+static bool is_known(const VmfSession *s, const VmfRamBlock *block)
+{
+    return block->index < s->conn->block_count && s->conn->blocks[block->index] == block;
+}
+
 bool session_save_ram(void *opaque, const VmfRamBlock *block, uint64_t offset, uint64_t length,
                       unsigned flags, uint64_t *accounted, GError **error)
 {
@@ -90,6 +96,13 @@ bool session_save_ram(void *opaque, const VmfRamBlock *block, uint64_t offset, u
     (void)flags;
     if (G_UNLIKELY(session_failed(s))) {
         return session_report(s, error);
+    }
+    if (G_UNLIKELY(!is_known(s, block))) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID,
+                    "RAM block \"%s\" is none of those that the session was made with: it is of "
+                    "another set, or was added too late",
+                    block->name);
+        return false;
     }
     if (s->qemu && s->hooks.state != QEMU_HOOKS_OPEN && !foreign_begin_ram(s, error)) {
         return false;

@@ -330,11 +330,18 @@ static bool agree_on_blocks(VmfSession *s, GError **error)
     if (s->role == VMF_ROLE_SOURCE) {
         use_own_order(s);
         post_blocks(s);
-        if (!await_flag(s, &s->blocks_agreed, error)) {
+        /* Both sides look at their memory at the same time. */
+        s->scan = vmf_ram_scan_new(s->blocks, PRESENCE_READ, error);
+        if (!s->scan || !await_flag(s, &s->blocks_agreed, error)) {
             return false;
         }
     } else {
         if (!await_flag(s, &s->blocks_complete, error) || !session_match_blocks(s, error)) {
+            return false;
+        }
+        /* Before anything is registered, for here the block that cannot be written has a name. */
+        s->scan = vmf_ram_scan_new(s->blocks, PRESENCE_WRITE, error);
+        if (!s->scan) {
             return false;
         }
         session_post(s, MESSAGE_BLOCKS_REPLY, 0, 0, NULL, 0);
@@ -374,8 +381,7 @@ bool session_set_up(VmfSession *s, GError **error)
         !s->ops->ram_setup(s->conn, error) || !session_prepare_channels(s, error)) {
         return false;
     }
-    s->scan = vmf_ram_scan_new(s->blocks, error);
-    if (!s->scan || !session_open_file(s, error) || !session_start_channels(s, error)) {
+    if (!session_open_file(s, error) || !session_start_channels(s, error)) {
         return false;
     }
     session_post(s, MESSAGE_READY, 0, 0, NULL, 0);
@@ -414,6 +420,6 @@ bool session_set_up_foreign(VmfSession *s, GError **error)
     if (!s->ops->ram_setup(s->conn, error) || !session_prepare_channels(s, error)) {
         return false;
     }
-    s->scan = source ? vmf_ram_scan_new(s->blocks, error) : NULL;
+    s->scan = source ? vmf_ram_scan_new(s->blocks, PRESENCE_READ, error) : NULL;
     return (s->scan || !source) && session_open_file(s, error) && session_start_channels(s, error);
 }

@@ -26,7 +26,7 @@ typedef struct VmfRamBlock {
     uint32_t page_size; /* bytes, a power of two, at least 512: the grain of zero detection */
     uint32_t index;     /* position in the set, from 0 */
     int fd;             /* the file behind a shared mapping, or -1 (owned by the caller) */
-    uint64_t fd_offset; /* where in that file the block begins */
+    uint64_t fd_offset; /* where in that file the block begins, as the caller said */
     bool resizable;     /* see vmf_ram_blocks_set_resizable() */
 } VmfRamBlock;
 
@@ -43,6 +43,22 @@ VMF_API void vmf_ram_blocks_unref(VmfRamBlocks *blocks);
  * empty, too long or duplicate name, length 0, a page size that is no power of
  * two, or memory that overlaps another block of the set.
  * Returns the block (owned by the set), or NULL with *error set.
+ *
+ * Any memory will do: anonymous, private or shared mappings of files, huge pages, several
+ * mappings side by side. When a session is set up, all of every block must be mapped and
+ * readable, and on a destination writable: else set-up fails on both sides, and the error names
+ * the block and the range. A source may have it read-only (a ROM). That is looked up in
+ * /proc/self/smaps, or maps, once for all blocks. Without /proc it is not checked.
+ *
+ * Memory that nobody has touched is neither read nor sent. What tells is the page table for
+ * private anonymous memory, and holes of the file for shared memory
+ * (vmf_ram_blocks_add_shared()). Where nothing tells, because /proc is not mounted or the
+ * kernel has no smaps, all counts as touched: it is read, and what is zero is not sent.
+ *
+ * Memory may be registered with userfaultfd (guest RAM that is filled when it is first used),
+ * if it was when the session was set up, and stays so: then it is read like any other, which waits
+ * for the handler, in the channels' threads. The handler must not wait for the session. Memory that
+ * is registered later may be taken for untouched where pages are missing.
  */
 VMF_API const VmfRamBlock *vmf_ram_blocks_add(VmfRamBlocks *blocks, const char *name, void *host,
                                               uint64_t length, uint32_t page_size, GError **error);
@@ -51,7 +67,11 @@ VMF_API const VmfRamBlock *vmf_ram_blocks_add(VmfRamBlocks *blocks, const char *
  * Like vmf_ram_blocks_add() for memory that is a MAP_SHARED mapping of fd at
  * fd_offset (memfd, hugetlbfs, a file). Naming the file lets vmferry find the
  * holes in it without touching the memory; without it a shared mapping is read
- * in full, because only the file knows what was never written.
+ * in full, because only the file knows what was never written. Holes are believed on tmpfs
+ * (which memfd is) and hugetlbfs alone: other file systems may not know yet what was written to
+ * the mapping. Where the block lies in the file is taken from the mapping itself; if it is
+ * another file's, or its pieces are in another order there, it is read in full. lseek(2) moves
+ * the file offset of fd.
  */
 VMF_API const VmfRamBlock *vmf_ram_blocks_add_shared(VmfRamBlocks *blocks, const char *name,
                                                      void *host, uint64_t length,
@@ -60,7 +80,8 @@ VMF_API const VmfRamBlock *vmf_ram_blocks_add_shared(VmfRamBlocks *blocks, const
 
 /*
  * Says that of this block of the set not all need be in use (QEMU's firmware
- * tables are such): a source may have it with a smaller length.
+ * tables are such): a source may have it with a smaller length. Does nothing for a block of
+ * another set.
  */
 VMF_API void vmf_ram_blocks_set_resizable(VmfRamBlocks *blocks, const VmfRamBlock *block);
 
