@@ -172,6 +172,11 @@ static bool advance_pending(RdmaChannel *channel, GError **error)
     return true;
 }
 
+static uint64_t under_way(const RdmaChannel *channel)
+{
+    return channel->ep->inflight_bytes + channel->writer.listed_bytes;
+}
+
 /*
  * Registration runs ahead of the writes: while enough is under way to keep the
  * wire busy, a request waits to grow, for each costs a round trip's work.
@@ -179,10 +184,9 @@ static bool advance_pending(RdmaChannel *channel, GError **error)
 static bool send_request_if_due(RdmaChannel *channel, GError **error)
 {
     Writer *w = &channel->writer;
-    uint64_t under_way = channel->ep->inflight_bytes + w->listed_bytes;
 
     if (!w->wanted_count || (w->wanted_count < w->dialect->register_batch && w->request_count &&
-                             under_way > w->window / 4)) {
+                             under_way(channel) > w->window / 4)) {
         return true;
     }
     return registrar_send(channel, error);
@@ -327,13 +331,13 @@ static bool make_pending(RdmaChannel *channel, unsigned block, uint64_t offset, 
     const uint64_t size = 1ull << chunks->shift;
 
     /*
-     * What is pending counts as outstanding: the last flush must find a bounded
-     * tail. And all the chunks that ranges wait for fit in the pin budget
-     * together, or they would wait for each other.
+     * What is pending counts as outstanding, together with what is in flight: the
+     * last flush must find a bounded tail. And all the chunks that ranges wait for fit in the pin
+     * budget together, or they would wait for each other.
      */
     while (w->pending_count == WRITER_PENDING_MAX ||
            (chunk->state == CHUNK_NONE && !registrar_has_room(channel)) ||
-           (w->pending_count && w->pending_bytes + length > w->window) ||
+           (w->pending_count && under_way(channel) + w->pending_bytes + length > w->window) ||
            (w->pending_chunks && !chunk->pending && w->pin_budget &&
             (w->pending_chunks + 1) * size > w->pin_budget)) {
         if (!writer_await_progress(channel, error)) {

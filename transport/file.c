@@ -145,6 +145,13 @@ void file_advance(VmfFile *file, uint64_t bytes)
     file->rate_bytes += bytes;
 }
 
+void file_take_back(VmfFile *file, uint64_t bytes)
+{
+    __atomic_store_n(&file->position, file->position - MIN(bytes, file->position),
+                     __ATOMIC_RELAXED);
+    file->rate_bytes -= MIN(bytes, file->rate_bytes);
+}
+
 uint64_t vmf_file_tell(VmfFile *file)
 {
     return __atomic_load_n(&file->position, __ATOMIC_RELAXED);

@@ -41,5 +41,7 @@ void file_set_error(VmfFile *file, GError *error);
 /* false (with the file failed) unless it is open that way. */
 bool file_usable(VmfFile *file, VmfFileMode mode);
 void file_advance(VmfFile *file, uint64_t bytes);
+/* RAM that was accounted and then not sent. Nothing may be buffered. The file's own thread. */
+void file_take_back(VmfFile *file, uint64_t bytes);
 
 #endif

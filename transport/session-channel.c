@@ -17,28 +17,44 @@ static bool send_data(SessionChannel *channel, unsigned block, uint64_t offset, 
            s->ops->send_ram(s->conn, channel->number, block, offset, end - offset, error);
 }
 
+/*
+ * What of a zero run is told as zero: whole pages, for whoever keeps account of pages that
+ * were told would take the rest of the page for told, too. The rest goes as data.
+ */
+static bool trim_to_pages(const VmfRamBlock *block, const VmfRamRun *run, uint64_t *from,
+                          uint64_t *to)
+{
+    const uint64_t mask = MIN(block->page_size, RAM_CUT) - 1;
+    const uint64_t end = run->offset + run->length;
+
+    *from = (run->offset + mask) & ~mask;
+    *to = end == block->length ? end : end & ~mask;
+    return *from < *to;
+}
+
 static bool send_range(SessionChannel *channel, const PayloadRange *range, GError **error)
 {
     VmfSession *s = channel->session;
     VmfConn *conn = s->conn;
+    const VmfRamBlock *block = conn->blocks[range->block];
     uint64_t offset = range->offset, end = offset + range->length, data;
+    uint64_t from, to;
     VmfRamRun run;
 
     if (!s->zero_detect || conn->zero_min == UINT64_MAX) {
         return s->ops->send_ram(conn, channel->number, range->block, offset, range->length, error);
     }
     data = offset;
-    while (vmf_ram_scan_next(s->scan, conn->blocks[range->block], &offset, end, &run)) {
-        if (!run.zero || run.length < conn->zero_min) {
+    while (vmf_ram_scan_next(s->scan, block, &offset, end, &run)) {
+        if (!run.zero || !trim_to_pages(block, &run, &from, &to) || to - from < conn->zero_min) {
             continue; /* it goes with what is next to it */
         }
-        if (!send_data(channel, range->block, data, run.offset, error) ||
-            !s->ops->send_zero(conn, channel->number, range->block, run.offset, run.length,
-                               error)) {
+        if (!send_data(channel, range->block, data, from, error) ||
+            !s->ops->send_zero(conn, channel->number, range->block, from, to - from, error)) {
             return false;
         }
-        __atomic_fetch_add(&s->zero_bytes, run.length, __ATOMIC_RELAXED);
-        data = run.offset + run.length;
+        __atomic_fetch_add(&s->zero_bytes, to - from, __ATOMIC_RELAXED);
+        data = to;
     }
     return send_data(channel, range->block, data, end, error);
 }
@@ -50,7 +66,11 @@ static bool send_ranges(SessionChannel *channel, const Payload *payload, GError 
             return false;
         }
     }
-    return channel->session->ops->kick(channel->session->conn, channel->number, error);
+    if (!channel->session->ops->kick(channel->session->conn, channel->number, error)) {
+        return false;
+    }
+    session_ram_done(channel->session, payload->ram.bytes);
+    return true;
 }
 
 static bool send_sync(SessionChannel *channel, const Payload *payload, GError **error)

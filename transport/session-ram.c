@@ -4,14 +4,31 @@
 #include <time.h>
 
 #include "devices.h"
+#include "file.h"
 #include "session.h"
 
 /*
- * Bytes that a payload gathers before it goes to its channel. Enough that the
- * hand-over (two threads woken) costs little beside the transfer, little enough
- * that the channel starts early.
+ * RAM that waits for the channels: gathered, in mailboxes, and what their threads work on. The
+ * last flush pays all of it, so it is bounded for all channels together, and never more than may
+ * be in flight. A payload is large enough that handing it over (two threads woken) costs little
+ * beside the transfer, and little enough that channels start early.
  */
-#define PAYLOAD_BYTES (16u * 1024 * 1024)
+#define QUEUE_BYTES (32ull * 1024 * 1024)
+#define QUEUE_MIN (64ull * 1024)
+#define PAYLOAD_BYTES (1024ull * 1024)
+
+void session_bound_queue(VmfSession *s)
+{
+    const VmfConn *conn = s->conn;
+    uint64_t bytes;
+
+    s->queue_max = MAX(MIN(QUEUE_BYTES, conn->max_inflight), QUEUE_MIN);
+    s->queue_limit = s->queue_max;
+    bytes = MAX(s->queue_max / (3 * conn->channels), PAYLOAD_BYTES);
+    bytes = MIN(bytes, s->queue_max / 4);
+    s->payload_bytes = bytes - bytes % (bytes > conn->stripe ? conn->stripe : RAM_CUT);
+    s->range_bytes = MIN(conn->range_max ? conn->range_max : conn->stripe, s->payload_bytes);
+}
 
 static void add(uint64_t *counter, uint64_t delta)
 {
@@ -33,26 +50,29 @@ bool session_submit_fill(VmfSession *s, SessionChannel *channel, GError **error)
 }
 
 /* Whether a range continues the last one, or ends so close behind it that the gap goes along. */
-static bool extend(const VmfConn *conn, Payload *fill, uint32_t block, uint64_t offset,
-                   uint64_t end)
+static bool extend(VmfSession *s, Payload *fill, uint32_t block, uint64_t offset, uint64_t end)
 {
+    const VmfConn *conn = s->conn;
     PayloadRange *last = &fill->ram.ranges[fill->ram.count - 1];
     uint64_t last_end = last->offset + last->length;
-    uint64_t limit = conn->range_max ? conn->range_max : conn->stripe;
 
     if (last->block != block || offset < last->offset || offset > last_end + conn->merge_gap ||
         offset / conn->stripe != last->offset / conn->stripe ||
-        MAX(end, last_end) - last->offset > limit) {
+        MAX(end, last_end) - last->offset > s->range_bytes) {
         return false;
     }
     if (end > last_end) {
+        if (fill->ram.bytes + end - last_end > s->payload_bytes) {
+            return false;
+        }
         fill->ram.bytes += end - last_end;
+        s->queue_taken += end - last_end;
         last->length = (uint32_t)(end - last->offset);
     }
     return true;
 }
 
-/* A range within one stripe. */
+/* A range within one stripe, of at most range_bytes. */
 static bool add_range(VmfSession *s, uint32_t block, uint64_t offset, uint64_t length,
                       GError **error)
 {
@@ -61,23 +81,96 @@ static bool add_range(VmfSession *s, uint32_t block, uint64_t offset, uint64_t l
     SessionChannel *channel = &s->channels[(offset / conn->stripe + block) % conn->channels];
     Payload *fill = channel->fill;
 
+    if (fill->kind != PAYLOAD_EMPTY && extend(s, fill, block, offset, offset + length)) {
+        return fill->ram.bytes < s->payload_bytes || submit(s, channel, error);
+    }
+    if (fill->kind != PAYLOAD_EMPTY &&
+        (fill->ram.count == PAYLOAD_RANGES || fill->ram.bytes + length > s->payload_bytes)) {
+        if (!submit(s, channel, error)) {
+            return false;
+        }
+        fill = channel->fill;
+    }
     if (fill->kind == PAYLOAD_EMPTY) {
         fill->kind = PAYLOAD_RAM;
         fill->ram.count = 0;
         fill->ram.bytes = 0;
-    } else if (extend(conn, fill, block, offset, offset + length)) {
-        return fill->ram.bytes < PAYLOAD_BYTES || submit(s, channel, error);
-    }
-    if (fill->ram.count == PAYLOAD_RANGES) {
-        if (!submit(s, channel, error)) {
-            return false;
-        }
-        return add_range(s, block, offset, length, error);
     }
     fill->ram.ranges[fill->ram.count++] =
         (PayloadRange){.block = block, .length = (uint32_t)length, .offset = offset};
     fill->ram.bytes += length;
-    return fill->ram.bytes < PAYLOAD_BYTES || submit(s, channel, error);
+    s->queue_taken += length;
+    return fill->ram.bytes < s->payload_bytes || submit(s, channel, error);
+}
+
+/* --- what waits --- */
+
+static uint64_t queued(VmfSession *s)
+{
+    return s->queue_taken - __atomic_load_n(&s->queue_done, __ATOMIC_SEQ_CST);
+}
+
+/* A channel's thread: it has handed that much of a payload's RAM to the transport. */
+void session_ram_done(VmfSession *s, uint64_t bytes)
+{
+    __atomic_fetch_add(&s->queue_done, bytes, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&s->queue_waits, __ATOMIC_SEQ_CST)) {
+        g_mutex_lock(&s->lock);
+        g_cond_broadcast(&s->changed);
+        g_mutex_unlock(&s->lock);
+    }
+}
+
+static bool submit_fills(VmfSession *s, GError **error)
+{
+    for (unsigned i = 0; i < s->channel_count; i++) {
+        if (!session_submit_fill(s, &s->channels[i], error)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/*
+ * Waits until so much more may be queued. What is only gathered goes on its way first: then some
+ * channel has all that is waited for, and wakes this thread when it is done with a payload.
+ */
+static bool await_room(VmfSession *s, uint64_t bytes, GError **error)
+{
+    while (queued(s) && queued(s) + bytes > s->queue_max) {
+        uint64_t before;
+
+        if (!submit_fills(s, error)) {
+            return false;
+        }
+        before = queued(s);
+        if (!before) {
+            break;
+        }
+        g_mutex_lock(&s->lock);
+        __atomic_store_n(&s->queue_waits, true, __ATOMIC_SEQ_CST);
+        while (!s->error && queued(s) == before) {
+            g_cond_wait(&s->changed, &s->lock);
+        }
+        __atomic_store_n(&s->queue_waits, false, __ATOMIC_SEQ_CST);
+        g_mutex_unlock(&s->lock);
+        if (session_failed(s)) {
+            return session_report(s, error);
+        }
+    }
+    s->queue_limit = s->queue_taken - queued(s) + s->queue_max;
+    return true;
+}
+
+/* --- saving --- */
+
+/* How much of [offset, offset + length) goes into one range. */
+static uint64_t cut(const VmfSession *s, uint64_t offset, uint64_t length)
+{
+    const uint64_t stripe = s->conn->stripe;
+    const uint64_t part = MIN(length, stripe - (offset & (stripe - 1)));
+
+    return part <= s->range_bytes ? part : ((offset + s->range_bytes) & ~(RAM_CUT - 1)) - offset;
 }
 
 /* The number of a block means something only in its own set, and as far as the session knows it. */
@@ -86,12 +179,36 @@ static bool is_known(const VmfSession *s, const VmfRamBlock *block)
     return block->index < s->conn->block_count && s->conn->blocks[block->index] == block;
 }
 
+/*
+ * Which of the pages are zero and cost next to nothing is found out later, channel by channel.
+ * So all are accounted in full, and zero pages are set against what is saved after them.
+ */
+static uint64_t account(VmfSession *s, uint64_t length)
+{
+    const uint64_t zero = __atomic_load_n(&s->zero_bytes, __ATOMIC_RELAXED);
+    const uint64_t refund = MIN(length, zero - s->zero_refunded);
+
+    s->zero_refunded += refund;
+    s->ram_accounted += length - refund;
+    return length - refund;
+}
+
+/* The rest of them, when all that was saved is looked through. */
+static void refund(VmfSession *s)
+{
+    const uint64_t zero = __atomic_load_n(&s->zero_bytes, __ATOMIC_RELAXED);
+    /* A gap between ranges that went along was never accounted. */
+    const uint64_t bytes = MIN(zero - s->zero_refunded, s->ram_accounted);
+
+    s->zero_refunded = zero;
+    s->ram_accounted -= bytes;
+    file_take_back(s->file, bytes);
+}
+
 bool session_save_ram(void *opaque, const VmfRamBlock *block, uint64_t offset, uint64_t length,
                       unsigned flags, uint64_t *accounted, GError **error)
 {
     VmfSession *s = opaque;
-    const uint64_t stripe = s->conn->stripe;
-    const uint64_t limit = s->conn->range_max ? s->conn->range_max : stripe;
 
     (void)flags;
     if (G_UNLIKELY(session_failed(s))) {
@@ -108,12 +225,16 @@ bool session_save_ram(void *opaque, const VmfRamBlock *block, uint64_t offset, u
         return false;
     }
     s->ram_since_sync = true;
-    *accounted = length;
+    *accounted = account(s, length);
     add(&s->ram_bytes, length);
     while (length) {
-        uint64_t part = MIN(MIN(length, stripe - (offset & (stripe - 1))), limit);
+        const uint64_t part = cut(s, offset, length);
 
-        if (!add_range(s, block->index, offset, part, error)) {
+        /* A gap may go along. */
+        const uint64_t most = part + s->conn->merge_gap;
+
+        if ((G_UNLIKELY(s->queue_taken + most > s->queue_limit) && !await_room(s, most, error)) ||
+            !add_range(s, block->index, offset, part, error)) {
             return false;
         }
         offset += part;
@@ -220,6 +341,7 @@ bool session_flush_ram(void *opaque, VmfFlush how, unsigned flags, GError **erro
     if (!session_sync(s, true, error)) {
         return false;
     }
+    refund(s);
     if (how == VMF_FLUSH_FINAL) {
         s->ram_flushed = true;
         session_update_channels_done(s);

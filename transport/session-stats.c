@@ -52,6 +52,7 @@ void vmf_session_get_stats(VmfSession *s, VmfStats *out)
     stats.chunk_size = s->conn->chunk_size;
     stats.max_inflight = s->conn->max_inflight;
     stats.populated_bytes = s->populated_bytes;
+    stats.queue_max = s->role == VMF_ROLE_SOURCE ? s->queue_max : 0;
     g_strlcpy(stats.registration, s->conn->registration ? s->conn->registration : "none",
               sizeof(stats.registration));
     memcpy(out, &stats, stats.size);

@@ -101,9 +101,16 @@ struct VmfSession {
     SessionChannel *back; /* the return path, if it is open */
 
     /* RAM and sync: the session's own thread on the source. */
+    uint64_t payload_bytes, range_bytes, queue_max; /* see session_bound_queue() */
+    uint64_t queue_taken;                           /* RAM that was put into payloads */
+    uint64_t queue_limit; /* how far that may go before it is looked how far the channels are */
+    uint64_t queue_done;  /* atomic; of queue_taken, handed to the transport */
+    bool queue_waits;     /* atomic; somebody wants to be told of that */
     uint64_t sync_number;
     bool ram_since_sync;
     uint64_t ram_bytes, zero_bytes; /* atomic */
+    uint64_t zero_refunded;         /* of zero_bytes; the session's own thread, like the next */
+    uint64_t ram_accounted;         /* what is left in the file's position of what was saved */
     uint64_t last_flush_ns;
     bool ram_flushed; /* for the last time; the session's own thread */
 
@@ -196,6 +203,12 @@ bool session_put_stream(void *opaque, const struct iovec *iov, unsigned iovcnt, 
                         unsigned flags, GError **error);
 
 /* --- session-ram.c --- */
+/* Smaller parts of a page than that are neither a range of their own nor called zero. */
+#define RAM_CUT UINT64_C(4096)
+/* How much RAM may wait for the channels; when the transport has set RAM up. */
+void session_bound_queue(VmfSession *s);
+/* A channel's thread has handed that much RAM to the transport. */
+void session_ram_done(VmfSession *s, uint64_t bytes);
 bool session_save_ram(void *opaque, const VmfRamBlock *block, uint64_t offset, uint64_t length,
                       unsigned flags, uint64_t *accounted, GError **error);
 bool session_flush_ram(void *opaque, VmfFlush how, unsigned flags, GError **error);

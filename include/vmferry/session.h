@@ -166,6 +166,8 @@ typedef struct VmfStats {
     uint64_t chunk_size;       /* as negotiated; 0 where there are no chunks */
     uint64_t max_inflight;     /* as in force */
     uint64_t populated_bytes;  /* destination: RAM made resident while it waited */
+    uint64_t queue_max;        /* source: most RAM that waits for the channels; what a flush has to
+                                  carry is at most that and max_inflight */
 } VmfStats;
 
 /* Fills *stats (up to stats->size bytes). Any thread; the figures are a moment's. */

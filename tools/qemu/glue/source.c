@@ -12,8 +12,6 @@
 #define QEMU_BUFFER_PIECES 64
 /* What QEMU calls RAM_SAVE_FLAG_HOOK. */
 #define RAM_HOOK 0x80
-/* RAM that may wait for its channel besides what is in flight. */
-#define QUEUED_BYTES (32u << 20)
 /* How often a migration that is still connecting looks whether it was cancelled. */
 #define CONNECT_WATCH_MS 100
 /* Pages between two refunds of those that were zero. */
@@ -112,7 +110,7 @@ static bool must_drain(QIOChannelVmferry *rioc)
         return false;
     }
     vmf_session_get_stats(rioc->session, &stats);
-    return remaining == 0 || remaining + stats.max_inflight + QUEUED_BYTES > limit;
+    return remaining == 0 || remaining + stats.max_inflight + stats.queue_max > limit;
 }
 
 int source_before_ram(QEMUFile *f)
