@@ -14,6 +14,7 @@ struct VmfRamBlocks {
     VmfRamAllocate allocate; /* or NULL */
     void *opaque;
     bool discardable;
+    RamWatches watches;
 };
 
 static void block_free(void *opaque)
@@ -37,6 +38,7 @@ VmfRamBlocks *vmf_ram_blocks_new(void)
     VmfRamBlocks *blocks = g_new0(VmfRamBlocks, 1);
 
     g_atomic_ref_count_init(&blocks->references);
+    ram_watches_init(&blocks->watches);
     blocks->blocks = g_ptr_array_new_with_free_func(block_free);
     blocks->by_name = g_hash_table_new(g_str_hash, g_str_equal);
     blocks->by_address = g_tree_new(compare_addresses);
@@ -53,6 +55,7 @@ void vmf_ram_blocks_unref(VmfRamBlocks *blocks)
 {
     if (blocks && g_atomic_ref_count_dec(&blocks->references)) {
         g_tree_unref(blocks->by_address);
+        ram_watches_clear(&blocks->watches);
         g_hash_table_unref(blocks->by_name);
         g_ptr_array_unref(blocks->blocks);
         g_free(blocks);
@@ -148,6 +151,11 @@ void vmf_ram_blocks_set_allocator(VmfRamBlocks *blocks, VmfRamAllocate allocate,
 void vmf_ram_blocks_set_discardable(VmfRamBlocks *blocks)
 {
     blocks->discardable = true;
+}
+
+RamWatches *ram_blocks_watches(VmfRamBlocks *blocks)
+{
+    return &blocks->watches;
 }
 
 bool ram_blocks_discardable(const VmfRamBlocks *blocks)

@@ -5,6 +5,7 @@
 
 #include <string.h>
 #include <sys/mman.h>
+#include <vmferry/transport.h>
 
 #include "fault.h"
 #include "zero.h"
@@ -18,8 +19,12 @@ struct VmfRamScan {
      * the guest at once, and is then saved again within the same round.
      */
     uint64_t **touched;
+    unsigned block_count; /* the set may have grown since */
+    VmfRamWatch *watch;
     uint64_t own_bytes;
 };
+
+static void discarded(void *opaque, const VmfRamBlock *block, uint64_t offset, uint64_t length);
 
 /* The bits of a block; false, with *error, without memory for them. */
 static bool add_bits(VmfRamScan *scan, const VmfRamBlock *block, GError **error)
@@ -41,7 +46,7 @@ static bool add_bits(VmfRamScan *scan, const VmfRamBlock *block, GError **error)
 
 static bool scan_init(VmfRamScan *scan, PresenceUse use, GError **error)
 {
-    const unsigned count = vmf_ram_blocks_count(scan->blocks);
+    const unsigned count = scan->block_count;
 
     if (!presence_init(&scan->presence, scan->blocks, use, error)) {
         return false;
@@ -60,12 +65,14 @@ VmfRamScan *vmf_ram_scan_new(VmfRamBlocks *blocks, PresenceUse use, GError **err
     VmfRamScan *scan = g_new0(VmfRamScan, 1);
 
     scan->blocks = vmf_ram_blocks_ref(blocks);
-    scan->touched = g_new0(uint64_t *, MAX(vmf_ram_blocks_count(blocks), 1));
+    scan->block_count = vmf_ram_blocks_count(blocks);
+    scan->touched = g_new0(uint64_t *, MAX(scan->block_count, 1));
     scan->presence.pagemap = -1;
     if (!scan_init(scan, use, error)) {
         vmf_ram_scan_free(scan);
         return NULL;
     }
+    scan->watch = vmf_ram_blocks_watch(blocks, discarded, scan);
     return scan;
 }
 
@@ -74,7 +81,8 @@ void vmf_ram_scan_free(VmfRamScan *scan)
     if (!scan) {
         return;
     }
-    for (unsigned i = 0; i < vmf_ram_blocks_count(scan->blocks); i++) {
+    vmf_ram_blocks_unwatch(scan->watch);
+    for (unsigned i = 0; i < scan->block_count; i++) {
         g_free(scan->touched[i]);
     }
     g_free(scan->touched);
@@ -139,6 +147,21 @@ static void set_touched(VmfRamScan *scan, const VmfRamBlock *block, uint64_t off
             __atomic_fetch_and(&bits[page / 64], ~mask, __ATOMIC_RELAXED);
         }
         page += count;
+    }
+}
+
+/* Whole pages that were discarded are untouched again, until the guest touches them. */
+static void discarded(void *opaque, const VmfRamBlock *block, uint64_t offset, uint64_t length)
+{
+    VmfRamScan *scan = opaque;
+    uintptr_t from, to;
+
+    if (block->index >= scan->block_count || !scan->touched[block->index]) {
+        return;
+    }
+    presence_whole_pages(&scan->presence, block, offset, offset + length, &from, &to);
+    if (from < to) {
+        set_touched(scan, block, from - (uintptr_t)block->host, to - (uintptr_t)block->host, false);
     }
 }
 

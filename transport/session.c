@@ -138,6 +138,7 @@ static void adopt(VmfSession *s, VmfConn *conn, const VmfTransport *ops, const V
     conn->role = s->role;
     conn->host = &session_host;
     conn->session = s;
+    conn->ram = s->blocks;
     conn->cancel = s->cancel;
     conn->cancel_fd = s->cancel_fd;
     conn->timeout_ms = (uint32_t)vmf_uri_get_uint(uri, "timeout");

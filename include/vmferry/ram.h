@@ -96,6 +96,32 @@ VMF_API void vmf_ram_blocks_set_resizable(VmfRamBlocks *blocks, const VmfRamBloc
 VMF_API void vmf_ram_blocks_set_discardable(VmfRamBlocks *blocks);
 
 /*
+ * Says that memory of a block was given back to the system, and reads as zero now: by
+ * MADV_DONTNEED, MADV_REMOVE or a hole punched in its file, as balloons, free page reporting and
+ * virtio-mem do it. An RDMA device that has the memory registered goes on with the old page
+ * frames, while the guest gets others: without this call, what the guest writes there afterwards
+ * is sent wrong, silently. With it, no range that is saved after the call returns is read from
+ * the old frames: it is registered anew first.
+ *
+ * Call it behind the discard, and before the guest can use the range again: a device model calls
+ * it before it answers the guest's request. What cannot call it must not discard from
+ * vmf_session_connect() or vmf_session_accept() until the session is freed (QEMU:
+ * ram_block_uncoordinated_discard_disable()). A discard changes memory as a write of the guest's
+ * does: if the zeros matter, save the range again.
+ *
+ * On a source it does not wait, and writes that are under way are not waited for either: what
+ * they carry was saved before, and is saved again if the guest writes there. On a destination, a
+ * discard loses what the source has sent; where the range is registered with a device, the source
+ * may be writing to the old frames at this moment, so the session is ended by an error.
+ *
+ * Any thread, at any time between vmf_ram_blocks_new() and the last vmf_ram_blocks_unref(); does
+ * no more than read a number when there is no session. `block' is one of the set's; a range past
+ * its end is cut.
+ */
+VMF_API void vmf_ram_discarded(VmfRamBlocks *blocks, const VmfRamBlock *block, uint64_t offset,
+                               uint64_t length);
+
+/*
  * For a destination that has no VM, and so no RAM of its own to be compared: what
  * the source names and the set lacks is added to it, in memory that `allocate'
  * gives. It is called in a thread of the session's, returns the memory, page
