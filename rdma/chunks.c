@@ -5,9 +5,16 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/sysinfo.h>
 #include <time.h>
+#include <unistd.h>
+
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22 /* Linux 5.14; madvise(2) */
+#define MADV_POPULATE_WRITE 23
+#endif
 
 /* With pin-all a chunk is a sixteenth of RAM, but from this to CHUNK_SIZE_MAX. */
 #define PIN_ALL_CHUNK_MIN (64ull * 1024 * 1024)
@@ -47,13 +54,30 @@ bool chunks_init(Chunks *chunks, const VmfRamBlock *const *blocks, unsigned bloc
     return true;
 }
 
+static uint8_t *chunk_start(const Chunks *chunks, unsigned block, uint32_t index)
+{
+    return chunks->blocks[block]->host + ((uint64_t)index << chunks->shift);
+}
+
+/* Gives up a chunk's registration, and the copy if it is one's. */
+static void release(Chunks *chunks, unsigned block, uint32_t index)
+{
+    struct ibv_mr *mr = g_steal_pointer(&chunks->chunks[chunks->first[block] + index].mr);
+    void *copy = mr && mr->addr != chunk_start(chunks, block, index) ? mr->addr : NULL;
+
+    if (mr) {
+        ibv_dereg_mr(mr);
+    }
+    if (copy) {
+        munmap(copy, chunks_length(chunks, block, index));
+    }
+}
+
 void chunks_clear(Chunks *chunks)
 {
-    uint32_t total = chunks->first ? chunks->first[chunks->block_count] : 0;
-
-    for (uint32_t id = 0; chunks->chunks && id < total; id++) {
-        if (chunks->chunks[id].mr) {
-            ibv_dereg_mr(chunks->chunks[id].mr);
+    for (unsigned block = 0; chunks->chunks && block < chunks->block_count; block++) {
+        for (uint32_t i = 0; i < chunks_count(chunks, block); i++) {
+            release(chunks, block, i);
         }
     }
     g_clear_pointer(&chunks->chunks, g_free);
@@ -91,15 +115,76 @@ static uint64_t now_ns(void)
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
+static struct ibv_mr *register_memory(const Chunks *chunks, void *start, uint64_t length)
+{
+    return VERBS_POINTER("ibv_reg_mr chunk", ibv_reg_mr(chunks->pd, start, length, chunks->access));
+}
+
+/*
+ * A registration does not wait for pages that somebody has still to fill (userfaultfd), and fails
+ * with EFAULT. This waits, unless the kernel's own faults are not handed to who fills them.
+ */
+static bool make_present(const Chunks *chunks, uint8_t *start, uint64_t length)
+{
+    const uintptr_t mask = (uintptr_t)sysconf(_SC_PAGESIZE) - 1;
+    const uintptr_t from = (uintptr_t)start & ~mask;
+    const uintptr_t to = ((uintptr_t)start + length + mask) & ~mask;
+    const bool writable = chunks->access & IBV_ACCESS_REMOTE_WRITE;
+
+    return madvise((void *)from, to - from, writable ? MADV_POPULATE_WRITE : MADV_POPULATE_READ) ==
+           0;
+}
+
+/*
+ * Before 6.2 the kernel asks for write access to whatever is registered, which a shared mapping
+ * of a file that is open for reading alone does not give. A source sends that from a copy.
+ */
+static struct ibv_mr *register_copy(const Chunks *chunks, uint64_t length)
+{
+    void *copy = VERBS_POINTER("mmap copy", mmap(NULL, length, PROT_READ | PROT_WRITE,
+                                                 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    struct ibv_mr *mr = copy && copy != MAP_FAILED ? register_memory(chunks, copy, length) : NULL;
+
+    if (!mr && copy && copy != MAP_FAILED) {
+        const int err = errno;
+
+        munmap(copy, length);
+        errno = err;
+    }
+    return mr;
+}
+
+const uint8_t *chunks_source(const Chunks *chunks, const struct ibv_mr *mr, unsigned block,
+                             uint64_t offset, uint64_t length)
+{
+    const uint64_t inside = offset & ((1ull << chunks->shift) - 1);
+    const uint8_t *memory = chunks->blocks[block]->host + offset;
+
+    if (G_LIKELY(mr->addr == memory - inside)) {
+        return memory;
+    }
+    /* A write of the same bytes that is under way may carry the newer ones, as from RAM itself. */
+    return memcpy((uint8_t *)mr->addr + inside, memory, length);
+}
+
 int chunks_register(Chunks *chunks, unsigned block, uint32_t index, VmfChannelCounters *counters)
 {
     Chunk *chunk = &chunks->chunks[chunks->first[block] + index];
     uint64_t length = chunks_length(chunks, block, index);
-    uint8_t *start = chunks->blocks[block]->host + ((uint64_t)index << chunks->shift);
+    uint8_t *start = chunk_start(chunks, block, index);
     uint64_t begin = now_ns();
 
-    chunk->mr =
-        VERBS_POINTER("ibv_reg_mr chunk", ibv_reg_mr(chunks->pd, start, length, chunks->access));
+    chunk->mr = register_memory(chunks, start, length);
+    if (!chunk->mr && errno == EFAULT) {
+        const bool present = make_present(chunks, start, length);
+
+        chunk->mr = present ? register_memory(chunks, start, length) : NULL;
+        if (!chunk->mr && present && !(chunks->access & IBV_ACCESS_REMOTE_WRITE)) {
+            chunk->mr = register_copy(chunks, length);
+        } else if (!present) {
+            errno = EFAULT;
+        }
+    }
     if (!chunk->mr) {
         return errno ? errno : ENOMEM;
     }
@@ -111,13 +196,10 @@ int chunks_register(Chunks *chunks, unsigned block, uint32_t index, VmfChannelCo
 
 void chunks_unregister(Chunks *chunks, unsigned block, uint32_t index, VmfChannelCounters *counters)
 {
-    Chunk *chunk = &chunks->chunks[chunks->first[block] + index];
-
-    if (!chunk->mr) {
+    if (!chunks->chunks[chunks->first[block] + index].mr) {
         return;
     }
-    ibv_dereg_mr(chunk->mr);
-    chunk->mr = NULL;
+    release(chunks, block, index);
     counter_add(&counters->evictions, 1);
     counter_add(&counters->registered_bytes, -chunks_length(chunks, block, index));
 }
@@ -263,8 +345,12 @@ void memlock_error(GError **error, int err, uint64_t bytes, const char *what, bo
     g_autofree char *in_use = g_format_size_full(now.in_use, G_FORMAT_SIZE_IEC_UNITS);
 
     if (err != ENOMEM || now.unlimited) {
-        g_set_error(error, VMF_ERROR, VMF_ERROR_DEVICE, "cannot register %s (%s) for RDMA: %s",
-                    what, size, g_strerror(err));
+        g_set_error(error, VMF_ERROR, VMF_ERROR_DEVICE, "cannot register %s (%s) for RDMA: %s%s",
+                    what, size, g_strerror(err),
+                    err == EFAULT
+                        ? " (it is not mapped for this access, or waits for a userfaultfd "
+                          "handler that takes no faults of the kernel)"
+                        : "");
         return;
     }
     g_set_error(error, VMF_ERROR, VMF_ERROR_MEMLOCK,

@@ -31,6 +31,7 @@ typedef struct Chunk {
     struct ibv_mr *mr;     /* local registration */
     uint32_t rkey;         /* source: of the destination's */
     uint8_t state;         /* ChunkState; source */
+    bool stale;            /* source: memory of it was discarded since it was registered */
     uint16_t pending;      /* source: ranges that wait for it */
     uint32_t older, newer; /* source: least-recently-used list, ids of chunks */
     uint64_t last_request; /* source: the send queue's count behind its latest write */
@@ -80,6 +81,12 @@ unsigned chunks_block_of(const Chunks *chunks, uint32_t id);
  * which belong to the calling thread.
  */
 int chunks_register(Chunks *chunks, unsigned block, uint32_t index, VmfChannelCounters *counters);
+/*
+ * Where a write of that range is to read it: in RAM, or in the copy that is registered in its
+ * place, which is brought up to date. `mr' is the registration of its chunk.
+ */
+const uint8_t *chunks_source(const Chunks *chunks, const struct ibv_mr *mr, unsigned block,
+                             uint64_t offset, uint64_t length);
 void chunks_unregister(Chunks *chunks, unsigned block, uint32_t index,
                        VmfChannelCounters *counters);
 

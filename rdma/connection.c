@@ -63,7 +63,12 @@ void rdma_conn_close(VmfConn *base)
     for (unsigned i = 0; i < VMF_CHANNELS_MAX; i++) {
         rdma_channel_free(g_steal_pointer(&conn->channels[i]));
     }
+    discards_clear(&conn->discards);
     chunks_clear(&conn->chunks);
+    if (conn->stripes) {
+        chunks_clear(conn->stripes);
+        g_free(conn->stripes);
+    }
     if (conn->device_mr) {
         ibv_dereg_mr(conn->device_mr);
     }

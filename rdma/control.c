@@ -69,6 +69,7 @@ VmfControlResult rdma_control_receive(VmfConn *base, const uint8_t **message, si
         return VMF_CONTROL_ERROR;
     }
     conn->control_message_out = true;
+    __atomic_store_n(&conn->heard_at, g_get_monotonic_time(), __ATOMIC_RELAXED);
     *message = conn->control_message.body;
     *size = conn->control_message.size;
     return VMF_CONTROL_DONE;

@@ -483,21 +483,27 @@ bool endpoint_send(Endpoint *ep, unsigned kind, unsigned flags, size_t body_size
     return true;
 }
 
+bool endpoint_ack(Endpoint *ep, GError **error)
+{
+    if (ep->slots_used == ENDPOINT_SEND_SLOTS || ep->queue_used == ep->queue_size || ep->flushed) {
+        return true; /* a slot comes free by itself; the next call sends it */
+    }
+    return post_message(ep, WIRE_ACK, 0, 0, error);
+}
+
 /*
  * WIRE_ACKs use no credit, so the peer must have buffers for all that can be
  * unread: it can cause one for every half window it sends, and one more by
  * WIRE_ACK_NOW, of which it has at most one unanswered: far fewer than
- * ENDPOINT_SPARE.
+ * ENDPOINT_SPARE. Signs of life come once in a heartbeat; a peer that reads
+ * none for so long lets the device wait for a buffer, which is no error.
  */
 bool endpoint_ack_if_due(Endpoint *ep, GError **error)
 {
     if (!ep->ack_now && ep->processed - ep->processed_told < ENDPOINT_WINDOW / 2) {
         return true;
     }
-    if (ep->slots_used == ENDPOINT_SEND_SLOTS || ep->queue_used == ep->queue_size || ep->flushed) {
-        return true; /* a slot comes free by itself; the next call sends it */
-    }
-    return post_message(ep, WIRE_ACK, 0, 0, error);
+    return endpoint_ack(ep, error);
 }
 
 static bool decode_message(Endpoint *ep, unsigned slot, EndpointMessage *message, GError **error)

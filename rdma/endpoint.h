@@ -117,6 +117,8 @@ uint8_t *endpoint_body(Endpoint *ep);
 bool endpoint_send(Endpoint *ep, unsigned kind, unsigned flags, size_t body_size, GError **error);
 /* Tells the peer what was processed when it waits for that, or soon would. */
 bool endpoint_ack_if_due(Endpoint *ep, GError **error);
+/* Tells it in any case, if there is a buffer for it: it shows that this side is at work. */
+bool endpoint_ack(Endpoint *ep, GError **error);
 /* How many messages sent are still to be dealt with by the peer. */
 static inline uint32_t endpoint_unprocessed(const Endpoint *ep)
 {

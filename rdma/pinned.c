@@ -8,6 +8,9 @@ struct Pinned {
     VmfRamBlocks *ram;
     const VmfRamBlock **blocks;
     Chunks chunks;
+    uint8_t
+        *discarded; /* atomic, a chunk each: some of it was, so its frames are not the guest's */
+    VmfRamWatch *watch;
     GCancellable *cancel;
     GThread *thread;
     /* The thread's until it is joined. */
@@ -23,6 +26,31 @@ static void *pinned_main(void *opaque)
     return NULL;
 }
 
+static void discarded(void *opaque, const VmfRamBlock *block, uint64_t offset, uint64_t length)
+{
+    Pinned *pinned = opaque;
+    const Chunks *chunks = &pinned->chunks;
+
+    if (block->index >= chunks->block_count) {
+        return; /* it came with a session */
+    }
+    for (uint32_t id = chunks_id(chunks, block->index, offset);
+         id <= chunks_id(chunks, block->index, offset + length - 1); id++) {
+        __atomic_store_n(&pinned->discarded[id], 1, __ATOMIC_RELEASE);
+    }
+}
+
+static bool watch(Pinned *pinned)
+{
+    pinned->discarded =
+        g_try_new0(uint8_t, pinned->chunks.first[pinned->chunks.block_count] + 1ull);
+    if (!pinned->discarded) {
+        return false;
+    }
+    pinned->watch = vmf_ram_blocks_watch(pinned->ram, discarded, pinned);
+    return true;
+}
+
 Pinned *pinned_start(struct ibv_context *verbs, VmfRamBlocks *ram, int access)
 {
     const unsigned count = vmf_ram_blocks_count(ram);
@@ -36,8 +64,10 @@ Pinned *pinned_start(struct ibv_context *verbs, VmfRamBlocks *ram, int access)
         pinned->blocks[i] = vmf_ram_blocks_get(ram, i);
     }
     pinned->pd = VERBS_POINTER("ibv_alloc_pd ahead", ibv_alloc_pd(verbs));
-    if (pinned->pd && chunks_init(&pinned->chunks, pinned->blocks, count, pinned->pd,
-                                  chunks_pin_all_size(pinned->blocks, count), access, &error)) {
+    if (pinned->pd &&
+        chunks_init(&pinned->chunks, pinned->blocks, count, pinned->pd,
+                    chunks_pin_all_size(pinned->blocks, count), access, &error) &&
+        watch(pinned)) {
         pinned->thread = g_thread_try_new("vmf-pin-ahead", pinned_main, pinned, NULL);
     }
     if (!pinned->thread) {
@@ -56,6 +86,8 @@ void pinned_free(Pinned *pinned)
     if (pinned->thread) {
         g_thread_join(pinned->thread);
     }
+    vmf_ram_blocks_unwatch(pinned->watch);
+    g_free(pinned->discarded);
     chunks_clear(&pinned->chunks);
     if (pinned->pd) {
         ibv_dealloc_pd(pinned->pd);
@@ -98,6 +130,31 @@ static void move_block(Pinned *pinned, Chunks *chunks, unsigned to)
     }
 }
 
+/* What was discarded meanwhile, before the source is told its keys. */
+static bool renew_discarded(Pinned *pinned, GError **error)
+{
+    Chunks *chunks = &pinned->chunks;
+
+    for (uint32_t id = 0; id < chunks->first[chunks->block_count]; id++) {
+        const unsigned block = chunks_block_of(chunks, id);
+        int err = 0;
+
+        if (__atomic_exchange_n(&pinned->discarded[id], 0, __ATOMIC_ACQ_REL)) {
+            chunks_unregister(chunks, block, id - chunks->first[block], &pinned->counters);
+            err = chunks_register(chunks, block, id - chunks->first[block], &pinned->counters);
+        }
+        if (err) {
+            g_autofree char *what = g_strdup_printf("RAM block \"%s\" again, which was discarded "
+                                                    "in part",
+                                                    chunks->blocks[block]->name);
+
+            memlock_error(error, err, 1ull << chunks->shift, what, false);
+            return false;
+        }
+    }
+    return true;
+}
+
 bool pinned_take(Pinned *pinned, Chunks *chunks, GCancellable *cancel, VmfChannelCounters *counters,
                  GError **error)
 {
@@ -111,6 +168,9 @@ bool pinned_take(Pinned *pinned, Chunks *chunks, GCancellable *cancel, VmfChanne
     }
     if (pinned->error) {
         g_propagate_error(error, g_steal_pointer(&pinned->error));
+        return false;
+    }
+    if (!renew_discarded(pinned, error)) {
         return false;
     }
     for (unsigned to = 0; to < chunks->block_count; to++) {

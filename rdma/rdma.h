@@ -6,6 +6,7 @@
 
 #include <vmferry/transport.h>
 #include "chunks.h"
+#include "discards.h"
 #include "endpoint.h"
 #include "pinned.h"
 #include "v1-wire.h"
@@ -61,6 +62,8 @@ typedef struct RdmaChannel {
     uint8_t *device_at;
     uint64_t device_left;
     GArray *zero_waiting; /* destination: see zero-ranges.h; or NULL */
+    int discards_seen;    /* destination: discards.any when they were last looked at */
+    gint64 alive_told;    /* destination: when a sign of life was sent last, see serve_alive */
 } RdmaChannel;
 
 struct RdmaConn {
@@ -79,14 +82,17 @@ struct RdmaConn {
     Endpoint *control;
     EndpointMessage control_message; /* handed out by control_receive, not yet given back */
     bool control_message_out;
+    gint64 heard_at; /* atomic: when the peer last said something on the control connection */
 
     struct RdmaListener
         *listener; /* destination: where the channels arrive; valid in accept only */
     RdmaChannel *channels[VMF_CHANNELS_MAX];
 
     WireParameters own, peer;
-    bool odp;             /* the device can, on this side */
-    Chunks chunks;        /* registration state of both roles */
+    bool odp;      /* the device can, on this side */
+    Chunks chunks; /* registration state of both roles */
+    Discards discards;
+    Chunks *stripes; /* source, atomic: registered anew with pin-all, see discards.c; or NULL */
     uint8_t **zero_marks; /* source, a block each: pages that the destination was told are zero */
     int revoke_fd;        /* destination: wakes serve */
     int revoked;          /* atomic */
@@ -211,6 +217,13 @@ bool rdma_raw_write(VmfConn *conn, unsigned channel, uint64_t message_size, uint
 
 /* --- serve.c --- */
 bool rdma_serve(VmfConn *conn, unsigned channel, GError **error);
+/* The most that is zeroed between two looks at whether to go on. */
+#define SERVE_PART_BYTES (64u << 20)
+/*
+ * Between two parts of a message's work, which may take long: false with *error when the session
+ * is cancelled or revoked. Shows the source, once in a heartbeat, that this side is at work.
+ */
+bool serve_alive(RdmaChannel *channel, GError **error);
 /* Always false, with an error that says what is wrong with a message of this channel's. */
 bool serve_refused(RdmaChannel *channel, GError **error, const char *what);
 bool rdma_revoke(VmfConn *conn, GError **error);

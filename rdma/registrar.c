@@ -133,20 +133,6 @@ bool registrar_want(RdmaChannel *channel, unsigned block, uint32_t index, GError
     return true;
 }
 
-/*
- * Eviction waits for writes to complete; if none of those in flight asked for
- * a completion, nothing would ever tell.
- */
-static bool ask_for_completion(RdmaChannel *channel, GError **error)
-{
-    Endpoint *ep = channel->ep;
-
-    if (!ep->open.requests || ep->batch_count) {
-        return true;
-    }
-    return channel->writer.dialect->send_nop(channel, error);
-}
-
 /* Registers the chunks of a request on this side while the peer does it on its own. */
 static void register_locally(RdmaChannel *channel, RegisterRequest *request)
 {
@@ -155,6 +141,7 @@ static void register_locally(RdmaChannel *channel, RegisterRequest *request)
     for (unsigned i = 0; i < request->count; i++) {
         Chunk *chunk = chunk_of(channel, &request->chunks[i]);
 
+        chunk->stale = false;
         request->local_error[i] =
             chunk->mr ? 0
                       : chunks_register(&conn->chunks, request->chunks[i].block,
@@ -195,7 +182,7 @@ bool registrar_send(RdmaChannel *channel, GError **error)
         w->pinned += bytes;
     }
     if (!take && (!message.evicted || dialect->local_evictions)) {
-        return ask_for_completion(channel, error);
+        return writer_ask_for_completion(channel, error);
     }
     message.wanted = take;
     memcpy(message.chunks + message.evicted, w->wanted, take * sizeof(WireChunk));

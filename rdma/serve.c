@@ -16,6 +16,63 @@ bool serve_refused(RdmaChannel *channel, GError **error, const char *what)
     return false;
 }
 
+/* Whether the channel is to end: its session has failed, or RAM is no longer the source's. */
+static bool is_over(RdmaConn *conn, GError **error)
+{
+    if (g_cancellable_is_cancelled(conn->base.cancel) || g_atomic_int_get(&conn->revoked)) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_CANCELLED, "cancelled");
+        return true;
+    }
+    return false;
+}
+
+bool serve_alive(RdmaChannel *channel, GError **error)
+{
+    const gint64 now = g_get_monotonic_time();
+
+    if (is_over(channel->conn, error)) {
+        return false;
+    }
+    if (channel->conn->base.foreign ||
+        now - channel->alive_told <
+            (gint64)channel->conn->base.heartbeat_ms * G_TIME_SPAN_MILLISECOND) {
+        return true;
+    }
+    channel->alive_told = now;
+    return endpoint_poll(channel->ep, error) && endpoint_ack(channel->ep, error);
+}
+
+/* Until an answer can be sent: what was sent before must have left its buffers. */
+static bool await_slot(RdmaChannel *channel, GError **error)
+{
+    RdmaConn *conn = channel->conn;
+    Endpoint *ep = channel->ep;
+    const int extra[] = {conn->base.cancel_fd, conn->revoke_fd};
+    const gint64 deadline =
+        g_get_monotonic_time() + (gint64)conn->base.timeout_ms * G_TIME_SPAN_MILLISECOND;
+    unsigned readable;
+
+    while (ep->slots_used == ENDPOINT_SEND_SLOTS || ep->queue_used == ep->queue_size) {
+        const gint64 left = deadline - g_get_monotonic_time();
+
+        if (is_over(conn, error)) {
+            return false;
+        }
+        if (left <= 0) {
+            g_set_error(error, VMF_ERROR, VMF_ERROR_TIMEOUT,
+                        "%s: the source's device takes no answer for %.1f s", ep->name,
+                        conn->base.timeout_ms / 1000.0);
+            return false;
+        }
+        if (!endpoint_sleep(ep, extra, G_N_ELEMENTS(extra), (int)(left / 1000) + 1, 0, &readable,
+                            error) ||
+            !endpoint_poll(ep, error)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static bool handle_sync(RdmaChannel *channel, const EndpointMessage *message, GError **error)
 {
     VmfConn *base = &channel->conn->base;
@@ -104,9 +161,15 @@ static bool handle_register(RdmaChannel *channel, const EndpointMessage *message
             }
             err = chunks_register(&conn->chunks, name->block, name->index, channel->counters);
         }
+        if (!serve_alive(channel, error)) {
+            return false;
+        }
         results[i] = (WireResult){.status = (uint32_t)err, .rkey = err ? 0 : chunk->mr->rkey};
     }
-    /* The source has at most half a window of requests unanswered, so there is room. */
+    if (!await_slot(channel, error)) {
+        return false;
+    }
+    /* The source has at most half a window of requests unanswered, so it takes one more. */
     if (!endpoint_can_send(channel->ep)) {
         return serve_refused(channel, error, "more registration requests than may be unanswered");
     }
@@ -142,6 +205,12 @@ static bool handle(RdmaChannel *channel, const EndpointMessage *message, GError 
     }
 }
 
+/* Behind the message, so that a sync is not reported if what came before it is lost. */
+static bool handle_one(RdmaChannel *channel, const EndpointMessage *message, GError **error)
+{
+    return discards_check(channel, error) && handle(channel, message, error);
+}
+
 static bool handle_all(RdmaChannel *channel, GError **error)
 {
     Endpoint *ep = channel->ep;
@@ -156,7 +225,7 @@ static bool handle_all(RdmaChannel *channel, GError **error)
         if (!taken) {
             return ep->flushed || endpoint_ack_if_due(ep, error);
         }
-        if (!handle(channel, &message, error) || !endpoint_done(ep, &message, error) ||
+        if (!handle_one(channel, &message, error) || !endpoint_done(ep, &message, error) ||
             (!ep->flushed && !endpoint_ack_if_due(ep, error))) {
             return false;
         }

@@ -419,7 +419,7 @@ bool rdma_ram_setup(VmfConn *base, GError **error)
     RdmaConn *conn = rdma_conn(base);
     uint64_t budget;
 
-    if (!prepare_chunks(conn, &budget, error)) {
+    if (!prepare_chunks(conn, &budget, error) || !discards_init(conn, error)) {
         return false;
     }
     return base->role == VMF_ROLE_SOURCE ? setup_source(conn, budget, error)

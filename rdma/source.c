@@ -91,6 +91,12 @@ static bool all_marked(const uint8_t *marks, uint64_t offset, uint64_t length)
     return true;
 }
 
+/*
+ * What one message may name: to zero it takes a destination that must write it all, or read it
+ * from swap, not much longer than a heartbeat.
+ */
+#define ZERO_WORK_MAX (256ull << 20)
+
 static bool post_zero(RdmaChannel *channel, GError **error)
 {
     Writer *w = &channel->writer;
@@ -103,6 +109,7 @@ static bool post_zero(RdmaChannel *channel, GError **error)
         return false;
     }
     w->zero_bytes = 0;
+    w->zero_work = 0;
     w->zero_sent = true;
     w->zero_until = channel->ep->sent;
     return true;
@@ -232,6 +239,10 @@ bool rdma_send_zero(VmfConn *base, unsigned number, unsigned block, uint64_t off
         return true;
     }
     mark(marks, offset, length);
+    if (w->zero_work >= ZERO_WORK_MAX && !w->dialect->flush_zero(channel, error)) {
+        return false;
+    }
+    w->zero_work += length;
     if (w->zero_bytes) {
         uint8_t *at = w->zero_body + w->zero_bytes - WIRE_RANGE_BYTES;
         WireRange last;

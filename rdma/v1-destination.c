@@ -125,6 +125,10 @@ static bool prepare_ram(RdmaChannel *channel, GError **error)
         v1->starts[i] = start;
         start += (base->blocks[i]->length + V1_CHUNK_BYTES - 1) / V1_CHUNK_BYTES * V1_CHUNK_BYTES;
     }
+    base->stripe = V1_CHUNK_BYTES;
+    if (!discards_init(conn, error)) {
+        return false;
+    }
     if (v1->pin_all) {
         return pin_all(channel, error);
     }
@@ -265,6 +269,26 @@ static bool handle_unregister(RdmaChannel *channel, const V1Header *header, cons
 
 /* --- zero ranges --- */
 
+static bool zero_in_parts(RdmaChannel *channel, unsigned block, uint64_t offset, uint64_t length,
+                          GError **error)
+{
+    VmfConn *base = &channel->conn->base;
+    V1Regions *regions = channel->conn->v1->regions;
+
+    while (length) {
+        const uint64_t part = MIN(length, SERVE_PART_BYTES);
+
+        if (!(regions ? v1_regions_zero(regions, block, offset, part, error)
+                      : base->host->zero_range(base, block, offset, part, error)) ||
+            !serve_alive(channel, error)) {
+            return false;
+        }
+        offset += part;
+        length -= part;
+    }
+    return true;
+}
+
 static bool handle_compress(RdmaChannel *channel, const V1Header *header, const uint8_t *body,
                             GError **error)
 {
@@ -288,10 +312,7 @@ static bool handle_compress(RdmaChannel *channel, const V1Header *header, const 
                          "x on, in RAM block number %u",
                          zero.length, offset, zero.block);
     }
-    if (!channel->conn->v1->regions) {
-        return base->host->zero_range(base, zero.block, offset, zero.length, error);
-    }
-    return v1_regions_zero(channel->conn->v1->regions, zero.block, offset, zero.length, error);
+    return zero_in_parts(channel, zero.block, offset, zero.length, error);
 }
 
 /* --- messages --- */
@@ -311,6 +332,9 @@ static bool handle_message(RdmaChannel *channel, const V1Header *header, const u
 {
     V1 *v1 = channel->conn->v1;
 
+    if (!discards_check(channel, error)) {
+        return false;
+    }
     if (header->type == V1_QEMU_FILE) {
         return handle_stream(channel, body, size, error);
     }

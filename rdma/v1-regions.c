@@ -153,6 +153,11 @@ static struct ibv_mr *find(const V1Regions *regions, unsigned block, uint64_t fi
     return NULL;
 }
 
+bool v1_regions_registered(const V1Regions *regions, unsigned block, uint64_t offset)
+{
+    return find(regions, block, offset >> MIB_SHIFT, offset >> MIB_SHIFT) != NULL;
+}
+
 static struct ibv_mr *add(V1Regions *regions, unsigned block, unsigned level, uint32_t index,
                           VmfChannelCounters *counters, GError **error)
 {

@@ -35,6 +35,9 @@ void v1_regions_free(V1Regions *regions);
 struct ibv_mr *v1_regions_ask(V1Regions *regions, unsigned block, uint64_t offset, uint64_t chunks,
                               VmfChannelCounters *counters, GError **error);
 
+/* Whether something is registered at that byte. */
+bool v1_regions_registered(const V1Regions *regions, unsigned block, uint64_t offset);
+
 /* Makes a range zero, by host->zero_range; what is known to be zero is not looked at. */
 bool v1_regions_zero(V1Regions *regions, unsigned block, uint64_t offset, uint64_t length,
                      GError **error);

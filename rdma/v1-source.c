@@ -84,7 +84,7 @@ bool v1_source_setup(RdmaConn *conn, GError **error)
         return false;
     }
     base->own_bytes += conn->chunks.own_bytes;
-    return true;
+    return discards_init(conn, error);
 }
 
 /* --- what may be said when --- */
@@ -270,6 +270,7 @@ static bool flush_zero(RdmaChannel *channel, GError **error)
             return false;
         }
     }
+    channel->writer.zero_work = 0;
     return true;
 }
 

@@ -53,23 +53,24 @@ bool writer_wants_signal(const RdmaChannel *channel, unsigned requests, uint64_t
 
 /*
  * A listed write has no place in the send queue yet: a message may be posted before it. Until it
- * is posted, its chunk counts as written to for ever, and is not evicted.
+ * is posted, its chunk counts as written to for ever, and is not given up.
  */
-static void note_listed(RdmaChannel *channel, uint32_t id)
+static void note_listed(Writer *w, Chunk *chunk)
 {
-    Writer *w = &channel->writer;
-
-    w->listed_ids[w->listed] = id;
-    channel->conn->chunks.chunks[id].last_request = UINT64_MAX;
+    w->listed_chunks[w->listed] = chunk;
+    if (chunk) {
+        chunk->last_request = UINT64_MAX;
+    }
 }
 
 static void note_posted(RdmaChannel *channel)
 {
     const Writer *w = &channel->writer;
-    Chunk *chunks = channel->conn->chunks.chunks;
 
     for (unsigned i = 0; i < w->listed; i++) {
-        chunks[w->listed_ids[i]].last_request = channel->ep->posted;
+        if (w->listed_chunks[i]) {
+            w->listed_chunks[i]->last_request = channel->ep->posted;
+        }
     }
 }
 
@@ -88,9 +89,7 @@ bool writer_post_list(RdmaChannel *channel, GError **error)
                               writer_wants_signal(channel, w->listed, w->listed_bytes), error)) {
         return false;
     }
-    if (w->dynamic) {
-        note_posted(channel);
-    }
+    note_posted(channel);
     counter_add(&channel->counters->ram_written, w->listed_bytes);
     counter_add(&channel->counters->writes, w->listed);
     counter_add(&channel->counters->doorbells, 1);
@@ -108,6 +107,24 @@ bool writer_has_room(const RdmaChannel *channel, uint32_t length)
            endpoint_write_room(channel->ep) > w->listed;
 }
 
+/* With pin-all, the stripe's own registration that has taken the place of its chunk's; or NULL. */
+static Chunk *renewed_stripe(const RdmaConn *conn, unsigned block, uint64_t offset)
+{
+    const Chunks *stripes = __atomic_load_n(&conn->stripes, __ATOMIC_ACQUIRE);
+    Chunk *stripe = stripes ? &stripes->chunks[chunks_id(stripes, block, offset)] : NULL;
+
+    return stripe && stripe->mr ? stripe : NULL;
+}
+
+/* Whether a write may be listed: its chunk is registered on both sides, here as its memory is. */
+static bool look_ready(RdmaChannel *channel, unsigned block, uint64_t offset, bool *ready,
+                       GError **error)
+{
+    *ready = chunk_at(channel, block, offset)->state == CHUNK_READY;
+    return !*ready || G_LIKELY(!discards_any(&channel->conn->discards)) ||
+           discards_renew(channel, block, offset, ready, error);
+}
+
 /* Puts a write of a ready chunk on the list; the caller has checked writer_has_room. */
 static bool list_write(RdmaChannel *channel, unsigned block, uint64_t offset, uint32_t length,
                        GError **error)
@@ -116,13 +133,16 @@ static bool list_write(RdmaChannel *channel, unsigned block, uint64_t offset, ui
     RdmaConn *conn = channel->conn;
     uint32_t id = chunks_id(&conn->chunks, block, offset);
     Chunk *chunk = &conn->chunks.chunks[id];
+    Chunk *stripe = w->dynamic ? NULL : renewed_stripe(conn, block, offset);
+    const Chunks *table = stripe ? conn->stripes : &conn->chunks;
+    const struct ibv_mr *mr = stripe ? stripe->mr : chunk->mr;
     struct ibv_sge *sge = &w->sge[w->listed];
     struct ibv_send_wr *wr = &w->wr[w->listed];
 
     *sge = (struct ibv_sge){
-        .addr = (uintptr_t)conn->base.blocks[block]->host + offset,
+        .addr = (uintptr_t)chunks_source(table, mr, block, offset, length),
         .length = length,
-        .lkey = chunk->mr->lkey,
+        .lkey = mr->lkey,
     };
     *wr = (struct ibv_send_wr){
         .sg_list = sge,
@@ -130,8 +150,8 @@ static bool list_write(RdmaChannel *channel, unsigned block, uint64_t offset, ui
         .opcode = IBV_WR_RDMA_WRITE,
         .wr.rdma = {.remote_addr = conn->chunks.remote[block] + offset, .rkey = chunk->rkey},
     };
+    note_listed(w, w->dynamic ? chunk : stripe);
     if (w->dynamic) {
-        note_listed(channel, id);
         registrar_used(channel, id);
     }
     w->listed++;
@@ -150,13 +170,17 @@ static bool advance_pending(RdmaChannel *channel, GError **error)
     while (w->pending_count) {
         PendingRange *range = &w->pending[w->pending_first];
         Chunk *chunk = chunk_at(channel, range->block, range->offset);
+        bool ready;
 
         if (chunk->state == CHUNK_NONE) { /* it was evicted while the range waited */
             return !registrar_has_room(channel) ||
                    registrar_want(channel, range->block,
                                   (uint32_t)(range->offset >> channel->conn->chunks.shift), error);
         }
-        if (chunk->state != CHUNK_READY || !writer_has_room(channel, range->length)) {
+        if (!look_ready(channel, range->block, range->offset, &ready, error)) {
+            return false;
+        }
+        if (!ready || !writer_has_room(channel, range->length)) {
             break;
         }
         if (--chunk->pending == 0) {
@@ -259,20 +283,40 @@ bool writer_sleep(RdmaChannel *channel, int timeout_ms, int wake_fd, bool *woken
     return writer_progress(channel, error);
 }
 
+/*
+ * Whether a channel that is silent for so long waits for nothing but the destination's process,
+ * which lives. At work on a message it shows a sign of life on the channel once in a heartbeat,
+ * between parts of the work, but one part may take longer on a busy host: then the heartbeats of
+ * the control connection count, for WRITER_PATIENCE time-outs. A channel that is silent for longer
+ * is dead, whatever the control connection says. What the device owes has no such respite.
+ */
+static bool peer_is_at_work(const RdmaChannel *channel, gint64 silent_us)
+{
+    const RdmaConn *conn = channel->conn;
+    const gint64 timeout_us = (gint64)conn->base.timeout_ms * G_TIME_SPAN_MILLISECOND;
+    const gint64 heard_at = __atomic_load_n(&conn->heard_at, __ATOMIC_RELAXED);
+
+    return heard_at && channel->ep->batch_count == 0 &&
+           g_get_monotonic_time() - heard_at < timeout_us &&
+           silent_us < WRITER_PATIENCE * timeout_us;
+}
+
 bool writer_await_progress(RdmaChannel *channel, GError **error)
 {
+    const VmfConn *base = &channel->conn->base;
     const uint64_t before = channel->ep->progress;
     const WriterDialect *dialect = channel->writer.dialect;
-    const unsigned timeout_ms = channel->conn->base.timeout_ms;
-    gint64 left_us = (gint64)timeout_ms * 1000;
-    const gint64 deadline = g_get_monotonic_time() + left_us;
+    const gint64 timeout_us = (gint64)base->timeout_ms * G_TIME_SPAN_MILLISECOND;
+    const gint64 began = g_get_monotonic_time();
+    gint64 silent_us = 0;
     bool woken;
 
-    while (left_us > 0) {
-        int sleep_ms = (int)(left_us / 1000) + 1;
+    do {
+        const bool late = silent_us >= timeout_us;
+        int sleep_ms = (int)((timeout_us - silent_us) / 1000) + 1;
 
-        if (dialect->probe) {
-            sleep_ms = MIN(sleep_ms, (int)channel->conn->base.heartbeat_ms);
+        if (dialect->probe || late) {
+            sleep_ms = late ? (int)base->heartbeat_ms : MIN(sleep_ms, (int)base->heartbeat_ms);
         }
         if (!writer_sleep(channel, sleep_ms, -1, &woken, error)) {
             return false;
@@ -283,13 +327,25 @@ bool writer_await_progress(RdmaChannel *channel, GError **error)
         if (dialect->probe && !dialect->probe(channel, error)) {
             return false;
         }
-        left_us = deadline - g_get_monotonic_time();
-    }
+        silent_us = g_get_monotonic_time() - began;
+    } while (silent_us < timeout_us || peer_is_at_work(channel, silent_us));
     g_set_error(error, VMF_ERROR, VMF_ERROR_TIMEOUT,
                 "%s: nothing completed for %.1f s (%" G_GUINT64_FORMAT
                 " bytes in flight); the peer or the link is stuck",
-                channel->ep->name, timeout_ms / 1000.0, channel->ep->inflight_bytes);
+                channel->ep->name, (double)silent_us / G_USEC_PER_SEC, channel->ep->inflight_bytes);
     return false;
+}
+
+bool writer_ask_for_completion(RdmaChannel *channel, GError **error)
+{
+    const Endpoint *ep = channel->ep;
+    const WriterDialect *dialect = channel->writer.dialect;
+
+    if (!ep->open.requests || ep->batch_count ||
+        (dialect->nop_is_message && !endpoint_can_send(channel->ep))) {
+        return true;
+    }
+    return dialect->send_nop(channel, error);
 }
 
 bool writer_drain(RdmaChannel *channel, GError **error)
@@ -362,8 +418,12 @@ bool writer_add(RdmaChannel *channel, unsigned block, uint64_t offset, uint32_t 
                 GError **error)
 {
     Writer *w = &channel->writer;
+    bool ready = false;
 
-    if (w->pending_count || chunk_at(channel, block, offset)->state != CHUNK_READY) {
+    if (!w->pending_count && !look_ready(channel, block, offset, &ready, error)) {
+        return false;
+    }
+    if (!ready) {
         return make_pending(channel, block, offset, length, error);
     }
     while (!writer_has_room(channel, length)) {

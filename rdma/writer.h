@@ -6,6 +6,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include "chunks.h"
 #include "endpoint.h"
 
 struct RdmaChannel;
@@ -25,6 +26,9 @@ struct RdmaChannel;
  * for count as well, for a refused one is wanted again.
  */
 #define WRITER_WANTED_MAX (WRITER_REGISTER_BATCH * (WRITER_REQUESTS_MAX + 1))
+
+/* Time-outs without a sign of life on a channel, if the control connection gives one. */
+#define WRITER_PATIENCE 8
 
 typedef struct PendingRange {
     uint32_t block, length;
@@ -75,7 +79,7 @@ typedef struct Writer {
     /* The list being built; its writes count as in flight already. */
     struct ibv_send_wr wr[WRITER_LIST_MAX];
     struct ibv_sge sge[WRITER_LIST_MAX];
-    uint32_t listed_ids[WRITER_LIST_MAX]; /* their chunks */
+    Chunk *listed_chunks[WRITER_LIST_MAX]; /* NULL: never given up while it is used */
     unsigned listed;
     uint64_t listed_bytes;
 
@@ -97,6 +101,7 @@ typedef struct Writer {
     /* Zero ranges. */
     uint8_t *zero_body; /* of the message being filled */
     size_t zero_bytes, zero_room;
+    uint64_t zero_work;  /* bytes of RAM that it names */
     bool zero_sent;      /* some zero message went out since all were acknowledged */
     uint32_t zero_until; /* endpoint's count of sent messages right after the latest */
 } Writer;
@@ -136,6 +141,11 @@ bool writer_is_pending(const struct RdmaChannel *channel, unsigned block, uint64
                        uint64_t length);
 /* Waits until the endpoint takes a counted message. */
 bool writer_await_send(struct RdmaChannel *channel, GError **error);
+/*
+ * Sees to it that some completion comes: if none of what is in flight asked for one, nothing
+ * would ever tell. Where there is no room to ask, something else will come.
+ */
+bool writer_ask_for_completion(struct RdmaChannel *channel, GError **error);
 /* Posts the list that was built. */
 bool writer_post_list(struct RdmaChannel *channel, GError **error);
 

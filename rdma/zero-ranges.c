@@ -23,6 +23,25 @@ static bool may_wait(const RdmaChannel *channel, unsigned block, uint32_t index)
            !chunks->chunks[chunks->first[block] + index].mr;
 }
 
+/* In parts: a source may name gigabytes at once. */
+static bool in_parts(RdmaChannel *channel, unsigned block, uint64_t offset, uint64_t length,
+                     bool (*zero)(VmfConn *, unsigned, uint64_t, uint64_t, GError **),
+                     GError **error)
+{
+    VmfConn *base = &channel->conn->base;
+
+    do {
+        const uint64_t part = MIN(length, SERVE_PART_BYTES);
+
+        if (!zero(base, block, offset, part, error) || !serve_alive(channel, error)) {
+            return false;
+        }
+        offset += part;
+        length -= part;
+    } while (length);
+    return true;
+}
+
 static bool keep_waiting(RdmaChannel *channel, const ZeroRange *range, GError **error)
 {
     GArray *waiting = channel->zero_waiting;
@@ -50,7 +69,8 @@ bool zero_ranges_take(RdmaChannel *channel, unsigned block, uint64_t offset, uin
     const uint64_t end = offset + length;
 
     if (channel->conn->options.registration != RDMA_REGISTRATION_CHUNK) {
-        return base->host->zero_range(base, block, offset, length, error);
+        return base->host->ram_range(base, block, offset, length, error) &&
+               in_parts(channel, block, offset, length, base->host->zero_range, error);
     }
     if (!base->host->ram_range(base, block, offset, length, error)) {
         return false;
@@ -61,7 +81,7 @@ bool zero_ranges_take(RdmaChannel *channel, unsigned block, uint64_t offset, uin
         until = MIN((uint64_t)(index + 1) << shift, end);
         if (!(may_wait(channel, block, index)
                   ? keep_waiting(channel, &(ZeroRange){block, index, at, until}, error)
-                  : base->host->zero_range(base, block, at, until - at, error))) {
+                  : in_parts(channel, block, at, until - at, base->host->zero_range, error))) {
             return false;
         }
     }
@@ -79,8 +99,8 @@ bool zero_ranges_before_registration(RdmaChannel *channel, unsigned block, uint3
 
         if (range.block == block && range.index == index) {
             g_array_remove_index_fast(waiting, i);
-            if (!base->host->zero_range(base, block, range.offset, range.end - range.offset,
-                                        error)) {
+            if (!in_parts(channel, block, range.offset, range.end - range.offset,
+                          base->host->zero_range, error)) {
                 return false;
             }
         }
@@ -96,8 +116,8 @@ bool zero_ranges_settle(RdmaChannel *channel, GError **error)
     for (unsigned i = 0; waiting && i < waiting->len; i++) {
         const ZeroRange *range = &g_array_index(waiting, ZeroRange, i);
 
-        if (!base->host->release_range(base, range->block, range->offset,
-                                       range->end - range->offset, error)) {
+        if (!in_parts(channel, range->block, range->offset, range->end - range->offset,
+                      base->host->release_range, error)) {
             return false;
         }
     }

@@ -318,12 +318,11 @@ RdmaChannel *fake_channel_new(VmfRole role, const VmfConnHost *host, uint8_t *me
                               uint64_t bytes, uint64_t chunk)
 {
     RdmaConn *conn = g_new0(RdmaConn, 1);
-    VmfRamBlock *block = g_new0(VmfRamBlock, 1);
     const VmfRamBlock **blocks = g_new0(const VmfRamBlock *, 1);
 
-    *block =
-        (VmfRamBlock){.name = "ram", .host = memory, .length = bytes, .page_size = 4096, .fd = -1};
-    blocks[0] = block;
+    conn->base.ram = vmf_ram_blocks_new();
+    blocks[0] = vmf_ram_blocks_add(conn->base.ram, "ram", memory, bytes, 4096, NULL);
+    g_assert(blocks[0]);
     conn->base.role = role;
     conn->base.host = host;
     conn->base.cancel_fd = -1;
@@ -342,6 +341,7 @@ RdmaChannel *fake_channel_new(VmfRole role, const VmfConnHost *host, uint8_t *me
     g_assert(conn->channels[0]);
     g_assert(chunks_init(&conn->chunks, conn->base.blocks, 1, rdma_data_pd(conn), chunk, 0, NULL));
     conn->channels[0]->writer.dynamic = true;
+    g_assert(discards_init(conn, NULL));
     return conn->channels[0];
 }
 
@@ -350,11 +350,16 @@ void fake_channel_free(RdmaChannel *channel)
     RdmaConn *conn = channel->conn;
 
     rdma_channel_free(channel);
+    discards_clear(&conn->discards);
     chunks_clear(&conn->chunks);
+    if (conn->stripes) {
+        chunks_clear(conn->stripes);
+        g_free(conn->stripes);
+    }
     ibv_dealloc_pd(conn->data_pd);
     g_free(conn->zero_marks[0]);
     g_free(conn->zero_marks);
-    g_free((void *)conn->base.blocks[0]);
+    vmf_ram_blocks_unref(conn->base.ram);
     g_free((void *)conn->base.blocks);
     g_free(conn->base.counters);
     close(conn->revoke_fd);

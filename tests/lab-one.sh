@@ -163,6 +163,10 @@ check "device state in parallel over rdma:" \
     env VMFERRY_TEST_URI="rdma:$LAB_ADDR:0" VMFERRY_TEST_RUNS=20 timeout 240 "$BUILD/tests/test-devices"
 check "device state in parallel over rdma:, by messages" \
     env VMFERRY_TEST_URI="rdma:$LAB_ADDR:0,device-write=off" VMFERRY_TEST_RUNS=5 timeout 240 "$BUILD/tests/test-devices"
+check "memory that is discarded, and forks, in a migration" \
+    env VMFERRY_TEST_URI="rdma:$LAB_ADDR:0" timeout 120 "$BUILD/tests/test-discards"
+check "forks in a migration, where children do not have guest RAM" \
+    env RDMAV_FORK_SAFE=1 VMFERRY_TEST_URI="rdma:$LAB_ADDR:0" timeout 120 "$BUILD/tests/test-discards"
 check "whole sessions over rdma:, IPv6" session_suite "rdma:[$LAB_ADDR6]:0"
 sweep
 check "sizes that are no multiple of chunk or page" \

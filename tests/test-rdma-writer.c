@@ -186,6 +186,220 @@ static void a_destination_that_refuses_all_ends_the_source_with_an_error(void **
     assert_true(g_error_matches(error, VMF_ERROR, VMF_ERROR_MEMLOCK));
 }
 
+/* --- discards --- */
+
+static void discard(uint64_t offset, uint64_t length)
+{
+    VmfConn *base = &channel->conn->base;
+
+    vmf_ram_discarded(base->ram, base->blocks[0], offset, length);
+}
+
+/* Of the local registration that the latest write was posted by. */
+static uint32_t latest_key(void)
+{
+    const GArray *requests = fake_verbs.requests;
+
+    for (unsigned i = requests->len; i-- > 0;) {
+        const FakeRequest *request = &g_array_index(requests, FakeRequest, i);
+
+        if (request->opcode == IBV_WR_RDMA_WRITE) {
+            return request->lkey;
+        }
+    }
+    fail_msg("no write was posted");
+    return 0;
+}
+
+static uint32_t post_one(unsigned chunk, unsigned range)
+{
+    send_chunk(chunk, range);
+    assert_true(rdma_kick(&channel->conn->base, 0, NULL));
+    return latest_key();
+}
+
+static void a_discarded_chunk_is_registered_anew(void **state)
+{
+    uint32_t key, neighbour;
+
+    (void)state;
+    make_ready(3);
+    make_ready(4);
+    key = post_one(3, 1);
+    neighbour = post_one(4, 1);
+    assert_true(writer_drain(channel, NULL));
+    discard(3 * CHUNK + 5 * RANGE, RANGE);
+    assert_int_not_equal(post_one(3, 2), key);
+    assert_int_equal(post_one(4, 2), neighbour);
+    assert_int_equal(fake_verbs.freed_under_write, 0);
+}
+
+/* The write that is under way ends first, and what comes meanwhile waits in its order. */
+static void a_chunk_discarded_under_a_write_is_registered_anew_behind_it(void **state)
+{
+    uint32_t key;
+
+    (void)state;
+    make_ready(3);
+    destination.device_is_slow = true;
+    key = post_one(3, 1);
+    discard(3 * CHUNK, CHUNK);
+    send_chunk(3, 2);
+    assert_int_equal(channel->writer.pending_count, 1);
+    assert_int_equal(latest_key(), key);
+    assert_true(rdma_kick(&channel->conn->base, 0, NULL));
+    fake_verbs_complete_all();
+    assert_true(writer_progress(channel, NULL));
+    assert_int_equal(channel->writer.pending_count, 0);
+    assert_int_not_equal(latest_key(), key);
+    assert_int_equal(fake_verbs.freed_under_write, 0);
+}
+
+/* With all RAM pinned: other channels may be writing by the chunk that the stripe lies in. */
+static void a_discarded_stripe_of_a_pinned_chunk_gets_a_registration_of_its_own(void **state)
+{
+    RdmaConn *conn = channel->conn;
+    uint32_t key, renewed;
+
+    (void)state;
+    discards_clear(&conn->discards);
+    conn->base.stripe = CHUNK / 16;
+    assert_true(discards_init(conn, NULL));
+    channel->writer.dynamic = false;
+    assert_int_equal(chunks_register(&conn->chunks, 0, 3, channel->counters), 0);
+    conn->chunks.chunks[3].state = CHUNK_READY;
+    destination.device_is_slow = true;
+    key = post_one(3, 0);
+    discard(3 * CHUNK, RANGE);
+    renewed = post_one(3, 0);
+    assert_int_not_equal(renewed, key);
+    assert_int_equal(post_one(3, 1), renewed);             /* the same stripe */
+    assert_int_equal(post_one(3, CHUNK / RANGE - 1), key); /* another */
+    discard(3 * CHUNK, RANGE);
+    send_chunk(3, 2); /* the stripe's own registration is in use: waits */
+    assert_int_equal(channel->writer.pending_count, 1);
+    destination.device_is_slow = false;
+    assert_true(writer_post_all(channel, NULL) && writer_drain(channel, NULL));
+    assert_int_equal(fake_verbs.freed_under_write, 0);
+    assert_int_equal(fake_verbs.registered, 3); /* message buffers, chunk, stripe */
+}
+
+/* --- slow peers --- */
+
+static gint64 answer_at; /* of a slow destination; 0: never */
+
+/* A device that completes at once, and a process that takes its time. */
+static void be_slow(void *opaque)
+{
+    if (answer_at && g_get_monotonic_time() >= answer_at) {
+        be_destination(opaque);
+        return;
+    }
+    /* Messages stay where they are, for be_destination; the device is through with them. */
+    for (unsigned i = 0; i < fake_verbs.requests->len; i++) {
+        FakeRequest *request = &g_array_index(fake_verbs.requests, FakeRequest, i);
+
+        if (request->signaled) {
+            request->signaled = false;
+            g_queue_push_tail(&fake_verbs.completions, g_new0(struct ibv_wc, 1));
+        }
+    }
+}
+
+/* `heard': the control connection has its heartbeats. */
+static void start_slow(bool heard, unsigned answer_after_ms)
+{
+    const gint64 now = g_get_monotonic_time();
+
+    channel->conn->base.timeout_ms = 200;
+    channel->conn->base.heartbeat_ms = 10;
+    channel->conn->heard_at = heard ? now + G_TIME_SPAN_HOUR : 0;
+    answer_at = answer_after_ms ? now + answer_after_ms * G_TIME_SPAN_MILLISECOND : 0;
+    fake_verbs.peer = be_slow;
+    send_chunk(0, 0);
+}
+
+static void a_destination_at_work_is_waited_for_while_it_lives(void **state)
+{
+    (void)state;
+    start_slow(true, 300); /* behind the time-out */
+    assert_true(writer_post_all(channel, NULL));
+    fake_verbs.peer = be_destination;
+    assert_true(writer_drain(channel, NULL));
+    assert_int_equal(channel->counters->writes, 1);
+}
+
+static void a_destination_that_says_nothing_is_given_up(void **state)
+{
+    g_autoptr(GError) error = NULL;
+
+    (void)state;
+    start_slow(false, 0);
+    assert_false(writer_post_all(channel, &error));
+    assert_true(g_error_matches(error, VMF_ERROR, VMF_ERROR_TIMEOUT));
+}
+
+static void a_channel_that_is_dead_while_the_control_connection_lives_ends(void **state)
+{
+    g_autoptr(GError) error = NULL;
+
+    (void)state;
+    start_slow(true, 0);
+    assert_false(writer_post_all(channel, &error));
+    assert_true(g_error_matches(error, VMF_ERROR, VMF_ERROR_TIMEOUT));
+}
+
+/* What the device owes is not excused by a process that lives. */
+static void a_device_that_completes_nothing_is_given_up(void **state)
+{
+    g_autoptr(GError) error = NULL;
+
+    (void)state;
+    start_slow(true, 0);
+    fake_verbs.peer = NULL;
+    assert_false(writer_post_all(channel, &error));
+    assert_true(g_error_matches(error, VMF_ERROR, VMF_ERROR_TIMEOUT));
+}
+
+/* The bytes that zero messages on the send queue name. */
+static uint64_t named_as_zero(void)
+{
+    uint64_t bytes = 0;
+
+    for (unsigned i = 0; i < fake_verbs.requests->len; i++) {
+        WireHeader header;
+        size_t size;
+        const uint8_t *body = fake_verbs_message(i, &header, &size);
+
+        for (size_t n = 0; body && header.kind == WIRE_ZERO && n < size / WIRE_RANGE_BYTES; n++) {
+            WireRange range;
+
+            wire_range_decode(body, n, &range);
+            bytes += range.length;
+        }
+    }
+    return bytes;
+}
+
+/* Nobody reads that memory: only the numbers count. */
+static void zero_messages_do_not_name_gigabytes(void **state)
+{
+    VmfConn *base = &channel->conn->base;
+    VmfRamBlock *block = (VmfRamBlock *)base->blocks[0];
+    const uint64_t part = 64ull << 20, all = 4ull << 30;
+
+    (void)state;
+    block->length = all;
+    for (uint64_t at = 0; at < all; at += part) {
+        assert_true(rdma_send_zero(base, 0, 0, at, part, NULL));
+        assert_true(named_as_zero() <= all / 8);
+        be_destination(NULL);
+        assert_true(writer_progress(channel, NULL));
+    }
+    block->length = (uint64_t)CHUNKS * CHUNK;
+    assert_true(channel->ep->sent >= 7);
+}
+
 /* Or the end of a queue pair waits for receives that were handed back long ago. */
 static void completions_behind_a_failed_one_count(void **state)
 {
@@ -212,6 +426,20 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(
             a_destination_that_refuses_all_ends_the_source_with_an_error, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_discarded_chunk_is_registered_anew, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(
+            a_chunk_discarded_under_a_write_is_registered_anew_behind_it, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(
+            a_discarded_stripe_of_a_pinned_chunk_gets_a_registration_of_its_own, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_destination_at_work_is_waited_for_while_it_lives, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(a_destination_that_says_nothing_is_given_up, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(
+            a_channel_that_is_dead_while_the_control_connection_lives_ends, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_device_that_completes_nothing_is_given_up, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(zero_messages_do_not_name_gigabytes, set_up, tear_down),
         cmocka_unit_test_setup_teardown(completions_behind_a_failed_one_count, set_up, tear_down),
     };
 
