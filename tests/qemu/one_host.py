@@ -400,6 +400,22 @@ def cancelled_in_setup():
     guest.runs_on()
 
 
+def cancelled_in_setup_at_a_destination(**capabilities):
+    """A migration that is cancelled before it has begun leaves the destination listening for the next."""
+    target, uri = listening()
+    target.kill(signal.SIGSTOP)
+    guest.vm.capability(**{**MODES, **capabilities})
+    guest.vm.migrate(uri + ",connect-timeout=60s")
+    time.sleep(1)
+    guest.vm.qmp("migrate_cancel")
+    info = guest.vm.await_migration(20)
+    target.kill(signal.SIGCONT)
+    if info["status"] != "cancelled":
+        raise Failure(f"{info}\n{guest.vm.output()}")
+    guest.vm.must_migrate(uri)
+    taken_over_by(target)
+
+
 def destination_stopped():
     """A destination that no longer answers (SIGSTOP) is given up within the time-out."""
     target = reach("first round", ",timeout=4s")
@@ -479,6 +495,8 @@ def fails():
     run("a memory-lock limit of 64 KiB: chunk", small_memlock, False)
     run("a memory-lock limit of 64 KiB: pin-all", small_memlock, True)
     run("cancel while it connects", cancelled_in_setup)
+    run("cancel while it connects to a destination: that one goes on listening", cancelled_in_setup_at_a_destination,
+        rdma_pin_all=True)
     run("the destination is killed: set-up", destination_killed_in_setup)
     for moment in ("first round", "later round", "stopped"):
         run(f"cancel: {moment}", cancelled, moment)
