@@ -289,11 +289,13 @@ def settings_refused_at_the_destination():
 
 def no_thread():
     """A process that may start no more threads says so; the VM that runs in it goes on."""
-    nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
+    # No limit is for root. Another user may need a capability to read the guest's files.
+    nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--inh-caps=+dac_read_search",
+              "--ambient-caps=+dac_read_search"]
     vms = [Vm(QEMU, GUEST, arguments=["-S"], environment=nobody), incoming("defer", environment=nobody)]
     try:
         for vm in vms:
-            subprocess.run(["prlimit", f"--pid={vm.process.pid}", "--nproc=1:1"], check=True, timeout=30)
+            subprocess.run([*nobody, "prlimit", f"--pid={vm.process.pid}", "--nproc=1:1"], check=True, timeout=30)
         vms[0].must_fail(f"rdma:{ADDRESS}:4999", "vmferry: cannot start a thread")
         must_refuse("vmferry: cannot start a thread", vms[1], "migrate-incoming", uri=next_uri())
         for vm in vms:

@@ -356,7 +356,7 @@ void destination_start(VmfUri *uri, Error **errp)
         incoming_free(in);
         return;
     }
-    thread = g_thread_try_new("vmferry-accept", incoming_listen, in, &in->error);
+    thread = glue_thread_new("vmferry-accept", incoming_listen, in, &in->error);
     if (thread && !listener_failed(in)) {
         g_thread_unref(thread);
         return;

@@ -171,7 +171,9 @@ void destination_start(VmfUri *uri, Error **errp);
 VmfUri *glue_parse_uri(const char *host_port, Error **errp);
 /* Whether QEMU is set up to do nothing that rdma: cannot. The main thread. */
 bool glue_can_migrate(Error **errp);
-/* A thread that nobody waits for. Not to have one must not end the process: a VM runs in it. */
+/* Not to have a thread must not end the process: a VM runs in it. NULL with an error. */
+GThread *glue_thread_new(const char *name, GThreadFunc function, void *opaque, GError **error);
+/* The same for a thread that nobody waits for. */
 bool glue_thread(const char *name, GThreadFunc function, void *opaque, GError **error);
 
 /* --- what hooks.c and calls.c each have --- */

@@ -69,16 +69,24 @@ bool glue_can_migrate(Error **errp)
     return true;
 }
 
-bool glue_thread(const char *name, GThreadFunc function, void *opaque, GError **error)
+GThread *glue_thread_new(const char *name, GThreadFunc function, void *opaque, GError **error)
 {
     GThread *thread = g_thread_try_new(name, function, opaque, error);
 
     if (!thread) {
         g_prefix_error(error, "cannot start a thread (a limit of processes or memory?): ");
-        return false;
     }
-    g_thread_unref(thread);
-    return true;
+    return thread;
+}
+
+bool glue_thread(const char *name, GThreadFunc function, void *opaque, GError **error)
+{
+    GThread *thread = glue_thread_new(name, function, opaque, error);
+
+    if (thread) {
+        g_thread_unref(thread);
+    }
+    return thread != NULL;
 }
 
 /* --- ahead --- */
