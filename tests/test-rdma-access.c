@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * test-rdma-access.c -- a source that means harm writes guest RAM by its control connection
+ *
+ * On a real device, over the transport of VMFERRY_TEST_URI (rdma:). It knows address and key, for
+ * a source is told them to write RAM over the channels.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "pair.h"
+#include "rdma.h"
+#include "session.h"
+
+#define RAM (8ul << 20)
+#define BYTES 64u
+
+static Pair pair;
+
+static void *complete(void *opaque)
+{
+    (void)opaque;
+    vmf_session_complete(pair.destination, NULL);
+    return NULL;
+}
+
+/* By a queue pair that it has, with what it was told. Unsignalled: only a failure is heard of. */
+static void write_by_control(void)
+{
+    RdmaConn *conn = (RdmaConn *)pair.source->conn;
+    struct ibv_sge sge = {
+        .addr = (uintptr_t)conn->control->memory, .length = BYTES, .lkey = conn->control->mr->lkey};
+    struct ibv_send_wr wr = {
+        .sg_list = &sge,
+        .num_sge = 1,
+        .opcode = IBV_WR_RDMA_WRITE,
+        .wr.rdma = {.remote_addr = conn->chunks.remote[0], .rkey = conn->chunks.chunks[0].rkey},
+    };
+    struct ibv_send_wr *bad;
+
+    assert_int_equal(ibv_post_send(conn->control->qp, &wr, &bad), 0);
+}
+
+/* The device must refuse it, which ends the connection. */
+static void await_refusal(const uint8_t *before)
+{
+    const gint64 deadline = g_get_monotonic_time() + 60 * G_USEC_PER_SEC;
+
+    while (vmf_session_check(pair.source, NULL)) {
+        assert_memory_equal(pair.destination_ram, before, BYTES);
+        assert_true(g_get_monotonic_time() < deadline);
+        g_usleep(1000);
+    }
+    assert_memory_equal(pair.destination_ram, before, BYTES);
+}
+
+static void control_cannot_write(const char *options, bool when_loaded)
+{
+    uint8_t before[BYTES];
+    GThread *thread = NULL;
+    VmfFile *file;
+
+    pair_init(&pair, RAM, true, options);
+    pair_fill(pair.source_ram, RAM, 1);
+    pair_connect(&pair);
+    file = vmf_session_get_file(pair.source);
+    pair_save_all(&pair, RAM / 8);
+    assert_true(vmf_flush_ram_pages(file, VMF_FLUSH_FINAL));
+    memcpy(before, pair.destination_ram, BYTES);
+    assert_memory_equal(before, pair.source_ram, BYTES);
+    if (when_loaded) {
+        thread = pair_destination(&pair, complete);
+        while (!g_atomic_int_get(&((RdmaConn *)pair.destination->conn)->revoked)) {
+            g_usleep(1000);
+        }
+    }
+    write_by_control();
+    await_refusal(before);
+    vmf_session_cancel(pair.destination);
+    if (thread) {
+        g_thread_join(thread);
+    }
+    assert_memory_equal(pair.destination_ram, before, BYTES);
+    pair_clear(&pair);
+}
+
+static void the_control_connection_cannot_write_guest_ram(void **state)
+{
+    (void)state;
+    control_cannot_write(",channels=2", false);
+    control_cannot_write(",channels=2,registration=pin-all", false);
+}
+
+static void nor_when_the_guest_may_run(void **state)
+{
+    (void)state;
+    control_cannot_write(",channels=2", true);
+    control_cannot_write(",channels=2,registration=pin-all", true);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_control_connection_cannot_write_guest_ram),
+        cmocka_unit_test(nor_when_the_guest_may_run),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* test-rdma-serve.c -- a channel of the destination: long work and full rings, as a test forces
+ * them */
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <cmocka.h>
+#include <vmferry/bytes.h>
+
+#include "fake-verbs.h"
+
+#define CHUNK (64u * 1024)
+#define CHUNKS 32
+
+static uint8_t *memory;
+static RdmaChannel *channel;
+static struct {
+    unsigned zeroed; /* calls */
+    uint64_t longest;
+    bool cancel; /* in the first */
+    unsigned results, acks;
+    unsigned wanted_results; /* then it is over */
+} seen;
+
+static bool zero_range(VmfConn *conn, unsigned block, uint64_t offset, uint64_t length,
+                       GError **error)
+{
+    (void)block;
+    (void)offset;
+    (void)error;
+    seen.zeroed++;
+    seen.longest = MAX(seen.longest, length);
+    if (seen.cancel) {
+        g_cancellable_cancel(conn->cancel);
+    }
+    return true;
+}
+
+static void *ram_range(VmfConn *conn, unsigned block, uint64_t offset, uint64_t length,
+                       GError **error)
+{
+    (void)length;
+    (void)error;
+    return conn->blocks[block]->host + offset;
+}
+
+static const VmfConnHost host = {
+    .zero_range = zero_range, .release_range = zero_range, .ram_range = ram_range};
+
+/* The device completes what was sent, and the end comes when all answers are there. */
+static void be_source(void *opaque)
+{
+    (void)opaque;
+    seen.results += fake_verbs_count(WIRE_REGISTER_RESULT);
+    seen.acks += fake_verbs_count(WIRE_ACK);
+    fake_verbs_complete_all();
+    if (seen.results >= seen.wanted_results) {
+        g_atomic_int_set(&channel->conn->revoked, 1);
+    }
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    fake_verbs_init();
+    memory = g_malloc0((size_t)CHUNKS * CHUNK);
+    memset(&seen, 0, sizeof(seen));
+    fake_verbs.peer = be_source;
+    channel =
+        fake_channel_new(VMF_ROLE_DESTINATION, &host, memory, (uint64_t)CHUNKS * CHUNK, CHUNK);
+    channel->conn->base.cancel = g_cancellable_new();
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    g_object_unref(channel->conn->base.cancel);
+    fake_channel_free(channel);
+    assert_int_equal(fake_verbs.registered, 0);
+    fake_verbs_clear();
+    g_free(memory);
+    return 0;
+}
+
+static void ask_for(uint32_t chunk)
+{
+    const WireRegister request = {.wanted = 1, .chunks = {{.block = 0, .index = chunk}}};
+    const WireHeader header = {.kind = WIRE_REGISTER};
+    uint8_t message[64];
+    size_t size;
+
+    wire_header_encode(&header, message);
+    size = wire_register_encode(&request, message + WIRE_HEADER_BYTES,
+                                sizeof(message) - WIRE_HEADER_BYTES);
+    fake_verbs_deliver(message, WIRE_HEADER_BYTES + size);
+}
+
+/* More requests than there are buffers for answers, and a device that takes its time with these. */
+static void answers_wait_for_a_full_send_ring(void **state)
+{
+    g_autoptr(GError) error = NULL;
+    const unsigned count = ENDPOINT_SEND_SLOTS + 2;
+
+    (void)state;
+    seen.wanted_results = count;
+    for (unsigned i = 0; i < count; i++) {
+        ask_for(i);
+    }
+    if (!rdma_serve(&channel->conn->base, 0, &error)) {
+        fail_msg("%s", error->message);
+    }
+    assert_int_equal(seen.results, count);
+}
+
+static void deliver_zero(uint64_t bytes)
+{
+    const WireRange range = {.length = (uint32_t)bytes};
+    const WireHeader header = {.kind = WIRE_ZERO};
+    uint8_t message[WIRE_HEADER_BYTES + WIRE_RANGE_BYTES];
+
+    ((VmfRamBlock *)channel->conn->base.blocks[0])->length = bytes;
+    channel->conn->options.registration = RDMA_REGISTRATION_PIN_ALL;
+    wire_header_encode(&header, message);
+    wire_range_encode(&range, message + WIRE_HEADER_BYTES);
+    fake_verbs_deliver(message, sizeof(message));
+}
+
+static void restore_length(void)
+{
+    ((VmfRamBlock *)channel->conn->base.blocks[0])->length = (uint64_t)CHUNKS * CHUNK;
+}
+
+static void long_work_shows_signs_of_life(void **state)
+{
+    (void)state;
+    channel->conn->base.heartbeat_ms = 0;
+    deliver_zero(512u << 20);
+    assert_true(rdma_serve(&channel->conn->base, 0, NULL));
+    assert_true(seen.longest <= 64u << 20);
+    assert_true(seen.acks >= 4); /* as many as there are buffers for, when nothing completes */
+    restore_length();
+}
+
+static void long_work_ends_when_it_is_cancelled(void **state)
+{
+    g_autoptr(GError) error = NULL;
+
+    (void)state;
+    seen.cancel = true;
+    deliver_zero(512u << 20);
+    assert_false(rdma_serve(&channel->conn->base, 0, &error));
+    assert_true(g_error_matches(error, VMF_ERROR, VMF_ERROR_CANCELLED));
+    assert_int_equal(seen.zeroed, 1);
+    restore_length();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(answers_wait_for_a_full_send_ring, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(long_work_shows_signs_of_life, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(long_work_ends_when_it_is_cancelled, set_up, tear_down),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
