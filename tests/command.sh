@@ -150,7 +150,7 @@ full_stdout() {
     wait $LISTENER
     return $status
 }
-full_stdout_before_a_vm() { fails_saying 'standard output' bash -c '"$1" receive unix:socket --save full.mig >/dev/full' x "$VMFERRY"; }
+full_stdout_before_a_vm() { fails_saying 'standard output' timeout 20 bash -c '"$1" receive unix:socket --save full.mig >/dev/full' x "$VMFERRY"; }
 
 check "bench --json leaves a device alone, and does not run" json_device
 check "bench --json on a folder is refused before the run" refuses --json /proc '/proc is a folder'
