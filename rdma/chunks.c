@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/sysinfo.h>
 #include <time.h>
 #include <unistd.h>
@@ -318,6 +319,20 @@ static uint64_t status_number(const char *status, const char *name, int base)
     return at ? g_ascii_strtoull(at + strlen(name), NULL, (guint)base) : 0;
 }
 
+/*
+ * Whether this process's capabilities count with the kernel where it asks for those of the whole
+ * machine. In a user namespace of its own (a rootless container) a process has every capability
+ * over that namespace, and none that lifts the memory-lock limit. A kernel without user
+ * namespaces has no such file.
+ */
+static bool in_first_user_namespace(void)
+{
+    const ino_t first = 0xEFFFFFFDu; /* PROC_USER_INIT_INO, the same in every kernel */
+    struct stat namespace;
+
+    return stat("/proc/self/ns/user", &namespace) < 0 || namespace.st_ino == first;
+}
+
 MemlockLimit memlock_limit(void)
 {
     MemlockLimit result = {.unlimited = true};
@@ -332,7 +347,8 @@ MemlockLimit memlock_limit(void)
     if (!g_file_get_contents("/proc/self/status", &status, NULL, NULL)) {
         return result;
     }
-    result.unlimited = status_number(status, "\nCapEff:", 16) & cap_ipc_lock;
+    result.unlimited =
+        (status_number(status, "\nCapEff:", 16) & cap_ipc_lock) && in_first_user_namespace();
     result.in_use = status_number(status, "\nVmPin:", 10) * 1024;
     return result;
 }

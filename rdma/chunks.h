@@ -99,7 +99,7 @@ bool chunks_register_all(Chunks *chunks, GCancellable *cancel, VmfChannelCounter
 /* --- the memory-lock limit --- */
 
 typedef struct MemlockLimit {
-    bool unlimited;  /* no limit, or a privilege that lifts it */
+    bool unlimited;  /* no limit, or a privilege that lifts it (not one of a user namespace) */
     uint64_t limit;  /* bytes of RLIMIT_MEMLOCK */
     uint64_t in_use; /* bytes that this process has pinned already */
 } MemlockLimit;
