@@ -15,17 +15,5 @@ in_lab() {
         'VMFERRY_TEST_URI=rdma:$LAB_ADDR:0 timeout 280 "$0/tests/fault-sweep" && sleep 1 &&
          ! rdma resource show qp | grep "type RC" && ! rdma resource show mr | grep mrn' "$BUILD"
 }
-
-# Once more if the lab's kernel hung, which no program can make a sound one do.
-in_lab_twice() {
-    local output status=0
-    output=$(in_lab 2>&1) || status=$?
-    if grep -q 'does not answer' <<<"$output"; then
-        status=0
-        output=$(in_lab 2>&1) || status=$?
-    fi
-    echo "$output"
-    return $status
-}
-check "every fault point over rdma:, in the lab" in_lab_twice
+check "every fault point over rdma:, in the lab" in_lab
 finish

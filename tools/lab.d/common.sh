@@ -11,6 +11,35 @@ say() {
     echo "lab: $*" >&2
 }
 
+# Where what is built once is kept; also without a HOME, or with one that is not there.
+cache_folder() {
+    local home=${HOME:-$(getent passwd "$(id -u)" | cut -d: -f6)} folder
+    folder=${VMFERRY_CACHE:-${XDG_CACHE_HOME:-$home/.cache}/vmferry}
+    if [ -z "${VMFERRY_CACHE:-}" ] && ! mkdir -p "$folder" 2>/dev/null; then
+        folder=/var/tmp/vmferry-cache-$(id -u)
+    fi
+    echo "$folder"
+}
+
+# A lab host has a /tmp of its own, in which it sees these of this machine's, read-only: whatever lies right
+# below /tmp that the checkout, the current folder, the cache, a VMFERRY_ variable or one of the words given
+# is in.
+kept_of_tmp() { # WORD...
+    local path real
+    while read -r path; do
+        for real in "$path" "$(readlink -m -- "$path")"; do
+            case $real in
+            /tmp/*) real=${real#/tmp/} && echo "/tmp/${real%%/*}" ;;
+            esac
+        done
+    done < <(
+        printf '%s\n' "$LAB_TOOLS" "$PWD" "$(cache_folder)" "$@"
+        env | sed -n 's/^VMFERRY_[A-Z_]*=//p'
+    ) | sort -u | while read -r path; do
+        [ ! -e "$path" ] || [ "$path" = "$LAB_RUN" ] || echo "$path"
+    done
+}
+
 need_root() {
     [ "$(id -u)" = 0 ] || die "this needs root (for /dev/net, namespaces, or packages)"
 }

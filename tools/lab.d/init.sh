@@ -9,17 +9,23 @@ mountpoint -q /dev || mount -t devtmpfs dev /dev
 mount -t tmpfs tmpfs /run
 mkdir -p /dev/shm 2>/dev/null
 mount -t tmpfs tmpfs /dev/shm
-# The kernel's command line: lab.out= a folder of the outer machine, lab.*= the rest.
-for word in $(cat /proc/cmdline); do
-    case $word in lab.*=*) name=${word%%=*} && declare "LAB_${name#lab.}=${word#*=}" ;; esac
+# The kernel's command line names a folder of the outer machine; the rest of the settings lies there.
+folder=$(sed -n 's/.*lab\.out=\([^ ]*\).*/\1/p' /proc/cmdline)
+mount -t hostfs none /mnt -o "$folder"
+. /mnt/settings
+# /tmp is this host's own, but for what it is to see of the outer machine's.
+mkdir -p /run/kept
+for ((i = 0; i < ${#LAB_kept[@]}; i++)); do
+    if [ -d "${LAB_kept[i]}" ]; then mkdir "/run/kept/$i"; else touch "/run/kept/$i"; fi
+    [ -L "${LAB_kept[i]}" ] && readlink "${LAB_kept[i]}" >"/run/kept/$i.link" && continue
+    mount --bind "${LAB_kept[i]}" "/run/kept/$i"
 done
-mount -t hostfs none /mnt -o "$LAB_out"
-# /tmp is this host's own; the checkout may lie below it, so it stays visible at its place.
-mkdir -p /run/tmp
-case $LAB_cwd/ in
-/tmp/*) ;;
-*) mount -t tmpfs tmpfs /tmp ;;
-esac
+mount -t tmpfs tmpfs /tmp
+for ((i = 0; i < ${#LAB_kept[@]}; i++)); do
+    [ -e "/run/kept/$i.link" ] && ln -s "$(cat "/run/kept/$i.link")" "${LAB_kept[i]}" && continue
+    if [ -d "/run/kept/$i" ]; then mkdir "${LAB_kept[i]}"; else touch "${LAB_kept[i]}"; fi
+    mount --move "/run/kept/$i" "${LAB_kept[i]}"
+done
 
 # perftest divides by a clock rate that this kernel does not tell.
 sed '$ a cpu MHz\t\t: 2000.000' /proc/cpuinfo >/run/cpuinfo
@@ -37,8 +43,8 @@ else
     peer=$((3 - LAB_host))
 fi
 sysctl -qw net.ipv6.conf.$device.accept_dad=0
-ip address add 10.77.0.$LAB_host/24 dev $device
-ip address add fd77::$LAB_host/64 dev $device nodad
+ip address add "10.77.0.$LAB_host/24" dev $device
+ip address add "fd77::$LAB_host/64" dev $device nodad
 ip link set $device up
 rdma link add "${LAB_device}0" type "$LAB_device" netdev $device || echo "no RDMA device" >/mnt/failed
 ulimit -l unlimited

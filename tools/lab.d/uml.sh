@@ -3,6 +3,7 @@
 # uml.sh -- lab hosts in User-Mode Linux
 
 BOOT_SECONDS=60
+HUNG=123
 RUN=$LAB_RUN/$LAB_NAME
 
 # shellcheck source=tools/lab.d/cpu.sh
@@ -44,11 +45,21 @@ wire_up() {
 
 # --- starting and ending ---
 
+# What init.sh reads.
+write_settings() {
+    local number=$1 kept
+    mapfile -t kept < <(kept_of_tmp "${REST[@]}")
+    printf 'LAB_%s=%q\n' host "$number" hosts "$HOSTS" device "$DEVICE" cwd "$PWD"
+    echo "LAB_kept=($([ ${#kept[@]} = 0 ] || quoted "${kept[@]}"))"
+}
+
 start_host() {
     local number=$1 dir vector=() inside=()
     dir=$(host_dir "$number")
     mkdir -p "$dir/cmd" "$dir/home"
     mkfifo "$dir/in"
+    cp "$LAB_PARTS/init.sh" "$dir/init" # at a path without spaces
+    write_settings "$number" >"$dir/settings"
     if [ "$HOSTS" = 2 ]; then
         inside=(ip netns exec "$(cat "$RUN/netns")")
         vector=("vec0:transport=raw,ifname=lab$number,depth=256,gro=0,mtu=9000")
@@ -60,9 +71,8 @@ start_host() {
     # The fifo is opened for both ways, so that it neither blocks nor ends.
     # A session of its own: one kill ends the kernel and all its helpers.
     TMPDIR=${VMFERRY_LAB_MEMORY:-/dev/shm} HOME=$dir/home setsid "${inside[@]}" taskset -c "$(cat "$dir/cpu")" "$KERNEL" mem="$MEM" \
-        rootfstype=hostfs rootflags=/ ro init="$LAB_PARTS/init.sh" \
-        con=null con0=fd:0,fd:1 quiet "${vector[@]}" \
-        lab.out="$dir" lab.host="$number" lab.hosts="$HOSTS" lab.device="$DEVICE" lab.cwd="$PWD" \
+        root=none rootfstype=hostfs rootflags=/ ro init="$dir/init" umid=host \
+        con=null con0=fd:0,fd:1 quiet "${vector[@]}" lab.out="$dir" \
         <>"$dir/in" >"$dir/console" 2>&1 7>&- &
     echo $! >"$dir/pid"
     disown $!
@@ -73,7 +83,7 @@ await_host() {
     local number=$1 dir deadline=$((SECONDS + BOOT_SECONDS))
     dir=$(host_dir "$number")
     until [ -e "$dir/up" ]; do
-        host_alive "$number" || { tail -20 "$dir/console" >&2 && lab_down && die "host $number died while booting"; }
+        host_alive "$number" || { tail -60 "$dir/console" >&2 && lab_down && die "host $number died while booting"; }
         [ $SECONDS -lt $deadline ] || { lab_down && die "host $number did not boot within $BOOT_SECONDS s"; }
         sleep 0.1
     done
@@ -95,7 +105,8 @@ start_lab() {
     check_memory
     mkdir -p "$RUN"
     echo "$HOSTS" >"$RUN/hosts"
-    echo "HOSTS=$HOSTS MEM=$MEM DEVICE=$DEVICE" >"$RUN/options"
+    echo "HOSTS=$HOSTS MEM=$MEM DEVICE=$DEVICE REST=()" >"$RUN/options"
+    echo "${VMFERRY_LAB_OWNER:-}" >"$RUN/owner"
     [ "$HOSTS" = 1 ] || wire_up "vmflab-$LAB_NAME-$$"
     for number in $(seq "$HOSTS"); do start_host "$number"; done
     for number in $(seq "$HOSTS"); do await_host "$number"; done
@@ -110,7 +121,15 @@ lab_up() {
 }
 
 lab_down() {
-    local dir pid
+    local dir pid owner
+    if [ "${1:-}" = --owner ]; then
+        for owner in "$LAB_RUN"/*/owner; do
+            [ "$(cat "$owner" 2>/dev/null)" = "${2:?--owner needs a name}" ] || continue
+            RUN=$(dirname "$owner")
+            lab_down
+        done
+        return 0
+    fi
     [ ! -d "$RUN" ] || touch "$RUN/going-down"
     for dir in "$RUN"/host*; do
         pid=$(cat "$dir/pid" 2>/dev/null) || continue
@@ -146,7 +165,39 @@ say_died() {
     [ ! -d "$RUN" ] || [ -e "$RUN/going-down" ] || say "host $1 died"
 }
 
-# Runs a command on a host; returns its exit status, 124 when it takes too long.
+# What a host's kernel was doing, by its management console, which answers while it takes interrupts.
+explain_hang() {
+    local dir pid state
+    dir=$(host_dir "$1")
+    pid=$(cat "$dir/pid")
+    state=$(ps -o state=,time=,wchan= -p "$pid" || true)
+    {
+        echo "its process $pid: $state"
+        timeout 10 python3 "$LAB_PARTS/mconsole.py" "$dir/home/.uml/host/mconsole" "sysrq t" ||
+            echo "its management console does not answer: it takes no interrupts"
+        sleep 1
+        tail -60 "$dir/console"
+    } 2>&1 | sed "s/^/lab: host $1: /" >&2
+}
+
+# A command that has run for too long: its own fault, or does the host's kernel hang? Tells, as its status.
+took_too_long() {
+    local number=$1 seconds=$2 status=0
+    shift 2
+    if [ -n "${PROBING:-}" ]; then
+        return 124
+    fi
+    PROBING=1 run_on "$number" 60 true || status=$?
+    if [ $status = 0 ]; then
+        say "host $number: the command takes longer than $seconds s (the host is well): $*"
+        return 124
+    fi
+    say "host $number hangs; it was to run: $*"
+    explain_hang "$number"
+    return $HUNG
+}
+
+# Runs a command on a host; returns its exit status, 124 when it takes too long, 123 when the host hangs.
 run_on() {
     local number=$1 seconds=$2 dir id
     shift 2
@@ -171,8 +222,9 @@ run_on() {
         [ $((turn % 10)) != 0 ] || show_output "$dir/cmd/$id.out"
         host_alive "$number" || { show_output "$dir/cmd/$id.out" && say_died "$number" && return 125; }
         if [ $SECONDS -ge $deadline ]; then
-            say "host $number: the command takes longer than $seconds s: $*"
-            return 124
+            show_output "$dir/cmd/$id.out"
+            took_too_long "$number" "$seconds" "$@"
+            return
         fi
     done
     show_output "$dir/cmd/$id.out"
@@ -264,8 +316,7 @@ lab_check() {
     local number status=0
     for number in $(seq "$(cat "$RUN/hosts")"); do
         host_alive "$number" || continue # killed on purpose: its log went with it
-        run_on "$number" 20 dmesg >"$RUN/dmesg$number" ||
-            { say "host $number does not answer: its kernel hangs" && return 1; }
+        run_on "$number" 60 dmesg >"$RUN/dmesg$number" || return
         check_log "$RUN/dmesg$number" "host $number" || status=1
     done
     return $status
@@ -278,6 +329,7 @@ lab_exec() {
     trap 'exit 130' INT TERM
     start_lab
     run_on 1 "$TIMEOUT" "${REST[@]}" || status=$?
-    lab_check || status=1
+    [ $status != $HUNG ] || return $status
+    lab_check || { [ $? != $HUNG ] || return $HUNG; status=1; }
     return $status
 }

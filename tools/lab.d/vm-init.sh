@@ -1,5 +1,6 @@
 #!/bin/busybox sh
 # SPDX-License-Identifier: BSD-2-Clause
+# shellcheck shell=dash
 # vm-init.sh -- first process of the virtual machine: modules, the outer file system, the command
 /bin/busybox --install -s /bin
 mount -t proc proc /proc
@@ -9,14 +10,26 @@ while read -r module; do
     insmod "/modules/$module" 2>/dev/null
 done </modules/order
 mount -t 9p -o trans=virtio,version=9p2000.L,ro,msize=262144,cache=loose root /mnt || poweroff -f
+mkdir -p /out /kept
+mount -t 9p -o trans=virtio,version=9p2000.L,msize=262144 out /out || poweroff -f
+# /tmp is the machine's own, but for what it is to see of the outer machine's.
+while read -r path; do
+    mkdir -p "/kept/${path#/tmp/}"
+    mount -o bind "/mnt$path" "/kept/${path#/tmp/}"
+done </out/kept
 mount -t tmpfs tmpfs /mnt/tmp
+while read -r path; do
+    mkdir -p "/mnt$path"
+    mount --move "/kept/${path#/tmp/}" "/mnt$path"
+done </out/kept
 mount -t tmpfs tmpfs /mnt/run
-mount -t proc proc /mnt/proc
-mount -t sysfs sys /mnt/sys
-mount --bind /dev /mnt/dev
+for folder in proc sys dev; do
+    mount --move /$folder /mnt/$folder
+done
 mkdir -p /mnt/dev/shm /mnt/run/out
 mount -t tmpfs tmpfs /mnt/dev/shm
-mount -t 9p -o trans=virtio,version=9p2000.L,msize=262144 out /mnt/run/out || poweroff -f
+mount --move /out /mnt/run/out
+cp /bin/busybox /mnt/run/busybox
 cat >/mnt/run/start <<'START'
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 ip link set lo up
@@ -35,7 +48,8 @@ bash /run/out/command </dev/null >/run/out/output 2>&1
 echo $? >/run/out/rc.new
 dmesg >/run/out/dmesg
 mv /run/out/rc.new /run/out/rc
-START
-chroot /mnt /bin/bash /run/start
 sync
-poweroff -f
+/run/busybox poweroff -f
+START
+# No chroot, in which the kernel allows no user namespaces.
+exec switch_root /mnt /bin/bash /run/start

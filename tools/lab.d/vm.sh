@@ -19,8 +19,8 @@ vm_kernel() {
     if [ ! -d "$VM_ROOT" ]; then
         say "fetching $package (not installed on this machine, only unpacked)"
         (
-            cd "$LAB_CACHE"
-            rm -rf fetch && mkdir fetch && cd fetch
+            cd "$LAB_CACHE" || exit
+            rm -rf fetch && mkdir fetch && cd fetch || exit
             apt-get download "$package" >/dev/null 2>&1 || die "cannot download $package"
             dpkg -x ./*.deb root
             version=$(ls root/lib/modules)
@@ -58,12 +58,13 @@ vm_initramfs() {
 }
 
 lab_exec() {
-    local work qemu deadline status
+    local work qemu deadline status path
     [ "$HOSTS" = 1 ] || die "--lab=vm has one host"
     vm_kernel
-    work=$(mktemp -d /tmp/vmferry-vm-XXXXXX)
+    work=$(mktemp -d /var/tmp/vmferry-vm-XXXXXX)
     mkdir -p "$work/out"
     vm_initramfs "$work"
+    kept_of_tmp "${REST[@]}" | while read -r path; do [ ! -d "$path" ] || [ -L "$path" ] || echo "$path"; done >"$work/out/kept"
     {
         env | grep -E '^(VMFERRY|G_|ASAN|UBSAN|TSAN|LSAN)[A-Z_]*=' | sed 's/^/export /; s/=\(.*\)/="\1"/' || true
         echo "cd $(quoted "$PWD")"
@@ -85,8 +86,8 @@ lab_exec() {
     while kill -0 $qemu 2>/dev/null; do
         sleep 0.5
         vm_show "$work/out/output"
-        [ $SECONDS -lt $deadline ] || { say "the virtual machine takes longer than $TIMEOUT s" && return 124; }
-        if [ $((deadline - SECONDS)) -lt $TIMEOUT ] && [ ! -e "$work/out/up" ]; then
+        [ $SECONDS -lt $deadline ] || { say "the virtual machine takes longer than $TIMEOUT s: ${REST[*]}" && return 124; }
+        if [ $((deadline - SECONDS)) -lt "$TIMEOUT" ] && [ ! -e "$work/out/up" ]; then
             tail -20 "$work/console" >&2
             die "the virtual machine did not boot within $VM_BOOT_SECONDS s"
         fi
