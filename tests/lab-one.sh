@@ -122,6 +122,25 @@ memlock_pin_ahead() {
         limited 24576 setpriv --bounding-set=-ipc_lock --inh-caps=-ipc_lock "$0" --bench ",registration=pin-all" ",registration=pin-all,channels=1" --ram 64M
 }
 
+# As a rootless container: every capability in a user namespace of its own, and the limit holds.
+contained() { # KIB ARGUMENT OF bench...
+    local kib=$1
+    shift
+    limited "$kib" unshare --user --map-root-user "$0" --bench "$@"
+}
+
+container_chunk() {
+    local output
+    output=$(contained 24576 "" ",channels=2" --ram 64M --rounds 2 --dirty 20) || { echo "$output" && return 1; }
+    echo "$output"
+    grep -qE ' [1-9][0-9]* evictions' <<<"$output"
+}
+
+container_pin_all() {
+    fails_saying 'cannot pin .*memory-lock limit is .*registration=chunk' \
+        contained 24576 "" ",registration=pin-all,channels=1" --ram 64M
+}
+
 pinned_ahead_anywhere() {
     listen='[::]' bench ",registration=pin-all" ",registration=pin-all" --ram 64M --rounds 2
 }
@@ -187,6 +206,9 @@ check "a small memory-lock limit slows, does not break" memlock_chunk
 check "pin-all under a memory-lock limit says what to do" memlock_pin_all
 check "pinning ahead under a memory-lock limit says what to do" memlock_pin_ahead
 check "a memory-lock limit of 64 KiB says what to do" memlock_tiny
+check "a user namespace without a limit of its own: works" contained unlimited "" ",channels=2" --ram 16M
+check "in a user namespace the memory-lock limit holds, slows, does not break" container_chunk
+check "in a user namespace pin-all under a limit says what to do" container_pin_all
 check "a listener survives strangers, half-open and noisy clients" strangers
 check "a name with several addresses: each is tried" several_addresses
 check "a link-local IPv6 address with its scope" link_local
