@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* fuzz-replay.c -- drives a fuzz target without libFuzzer: seeds, mutated from a fixed start */
+/* fuzz-replay.c -- drives a fuzz target without libFuzzer: seeds, mutated from a fixed start
+ *
+ * replay-NAME [ROUNDS [START]]: so many mutations of each seed, from that start.
+ */
 
 #include <glib.h>
 #include <stdlib.h>
@@ -34,7 +37,7 @@ static size_t mutate(GRand *random, const FuzzSeed *seed, uint8_t out[SIZE_MAX_M
 int main(int argc, char **argv)
 {
     unsigned rounds = argc > 1 ? (unsigned)strtoul(argv[1], NULL, 10) : 20000;
-    GRand *random = g_rand_new_with_seed(1);
+    GRand *random = g_rand_new_with_seed(argc > 2 ? (guint32)strtoul(argv[2], NULL, 10) : 1);
 
     for (const FuzzSeed *seed = fuzz_seeds; seed->bytes; seed++) {
         LLVMFuzzerTestOneInput((const uint8_t *)seed->bytes, seed->size);

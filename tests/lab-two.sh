@@ -35,7 +35,7 @@ transfer() {
     listen --once || return 1
     source_run "$@" || status=$?
     [ $status = 0 ] || on 2 'pkill -KILL vmferry'
-    wait $LISTENER || status=$?
+    wait "$LISTENER" || status=$?
     [ $status = 0 ] || cat "$LOGS/destination"
     return $status
 }
@@ -46,7 +46,7 @@ long_run() {
     source_run "$1" --ram 64M --rounds 100000 --dirty 30 >"$LOGS/source" 2>&1 &
     SOURCE=$!
     sleep 3
-    kill -0 $SOURCE
+    kill -0 "$SOURCE"
 }
 
 # The source must say what happened soon, and end by itself. (Ending may take longer than saying:
@@ -58,11 +58,11 @@ source_ends_saying() {
         sleep 0.2
     done
     deadline=$((SECONDS + 90))
-    while kill -0 $SOURCE 2>/dev/null; do
+    while kill -0 "$SOURCE" 2>/dev/null; do
         [ $SECONDS -lt $deadline ] || { echo "the source still runs" && return 1; }
         sleep 0.2
     done
-    wait $SOURCE && echo "the source succeeded" && return 1
+    wait "$SOURCE" && echo "the source succeeded" && return 1
     return 0
 }
 
@@ -83,7 +83,7 @@ LOST='lost|can no longer be written|no sign of life|closed|stuck|no longer answe
 destination_killed() {
     long_run "$1" && on 2 'pkill -KILL vmferry' && source_ends_saying "$LOST"
     local status=$?
-    wait $LISTENER
+    wait "$LISTENER"
     return $status
 }
 
@@ -91,18 +91,18 @@ destination_stopped() {
     long_run "$1" && on 2 'pkill -STOP vmferry' && source_ends_saying 'no sign of life|stuck'
     local status=$?
     on 2 'pkill -KILL vmferry'
-    wait $LISTENER
+    wait "$LISTENER"
     return $status
 }
 
 source_killed() {
     local status=0
     long_run "$1" && on 1 'pkill -KILL vmferry' && destination_says "$LOST" || status=$?
-    wait $SOURCE
+    wait "$SOURCE"
     # The listener lives on and serves the next source.
     source_run "$1" --ram 8M || status=$?
     on 2 'pkill -KILL vmferry'
-    wait $LISTENER
+    wait "$LISTENER"
     return $status
 }
 
@@ -113,14 +113,14 @@ link_cut() {
     sleep 2
     source_run "$1" --ram 8M || status=$?
     on 2 'pkill -KILL vmferry'
-    wait $LISTENER
+    wait "$LISTENER"
     return $status
 }
 
 host_killed() {
     local status=0
     long_run "$1" && "$LAB" kill 2 && source_ends_saying "$LOST" || status=$?
-    wait $LISTENER
+    wait "$LISTENER"
     return $status
 }
 
@@ -128,14 +128,14 @@ no_leaks() {
     local number
     sleep 5
     for number in 1 2; do
-        on $number 'rdma resource show qp | grep "type RC" && exit 1; rdma resource show mr | grep mrn && exit 1; exit 0' || return 1
+        on "$number" 'rdma resource show qp | grep "type RC" && exit 1; rdma resource show mr | grep mrn && exit 1; exit 0' || return 1
     done
 }
 
 shaped() {
     local shape=$1
     shift
-    "$LAB" link $shape && transfer "$@"
+    "$LAB" link "$shape" && transfer "$@"
     local status=$?
     "$LAB" link clear
     return $status

@@ -35,6 +35,7 @@ transfers() {
 
 # README's example, as a user of the library builds it.
 example() {
+    # shellcheck disable=SC2046
     PKG_CONFIG_PATH=$PREFIX/lib/pkgconfig cc -Wall -Wextra -Werror "$HERE/example.c" -o "$WORK/example" \
         $(PKG_CONFIG_PATH=$PREFIX/lib/pkgconfig pkg-config --cflags --libs vmferry) || return 1
     local status=0 receiver
@@ -48,6 +49,7 @@ example() {
 
 # A whole VMM in small, by installed headers and pkg-config alone.
 vmm() {
+    # shellcheck disable=SC2046
     PKG_CONFIG_PATH=$PREFIX/lib/pkgconfig cc -Wall -Wextra -Werror "$HERE"/vmm/*.c -o "$WORK/vmm" \
         $(PKG_CONFIG_PATH=$PREFIX/lib/pkgconfig pkg-config --cflags --libs vmferry) || return 1
     local status=0 receiver
@@ -61,6 +63,7 @@ vmm() {
 
 example_is_in_readme() {
     local readme
+    # shellcheck disable=SC2016
     readme=$(sed -n '/^```c$/,/^```$/p' "$HERE/../README.md" | grep -v '^```')
     # The file's head says what it is; the rest stands in the README word for word.
     diff <(sed '1,/^ \*\/$/d' "$HERE/example.c" | sed '/./,$!d') <(echo "$readme")
