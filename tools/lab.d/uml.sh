@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 # uml.sh -- lab hosts in User-Mode Linux
 
-BOOT_SECONDS=60
+BOOT_SECONDS=180 # on a machine that has much else to do
 HUNG=123
 RUN=$LAB_RUN/$LAB_NAME
 
