@@ -14,7 +14,7 @@
 
 #define MIB (1024u * 1024)
 /* Nothing here takes that long; a wait that would never end ends with an error. */
-#define PATIENCE_US (20 * G_USEC_PER_SEC)
+#define PATIENCE_US (60 * G_USEC_PER_SEC)
 
 /* --- a socket transport whose channels can be watched and held --- */
 
@@ -36,7 +36,7 @@ static bool await(const int *number, int enough)
         if (g_get_monotonic_time() > deadline) {
             return false;
         }
-        g_usleep(1000);
+        g_usleep(5000);
     }
     return true;
 }
@@ -173,9 +173,12 @@ static VmfDevices *add_all(Order *o, VmfSession *session, const VmfDeviceOps *op
 
 static void begin(Order *o, const char *options)
 {
+    /* However slow this machine is, no side is called dead. */
+    g_autofree char *with_patience = g_strconcat(options, ",timeout=60s,device-timeout=60s", NULL);
+
     g_atomic_int_set(&watch.syncs, 0);
     g_atomic_int_set(&watch.others, 0);
-    pair_init(&o->pair, MIB, true, options);
+    pair_init(&o->pair, MIB, true, with_patience);
     pair_connect(&o->pair);
 }
 

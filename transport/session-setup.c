@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "fault.h"
 #include "ram-blocks.h"
 #include "session.h"
 
@@ -252,7 +253,15 @@ bool session_match_blocks(VmfSession *s, GError **error)
     g_autoptr(GHashTable) named = g_hash_table_new(g_str_hash, g_str_equal);
 
     g_free(s->wire_blocks);
-    s->wire_blocks = g_new0(const VmfRamBlock *, MAX(s->peer_blocks->len, 1));
+    /* The list has no more than the destination's, and one: session_blocks_max(). */
+    s->wire_blocks = VMF_FAULT("wire blocks")
+                         ? NULL
+                         : g_try_new0(const VmfRamBlock *, MAX(s->peer_blocks->len, 1));
+    if (!s->wire_blocks) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_FAILED, "no memory for a list of %u RAM blocks",
+                    s->peer_blocks->len);
+        return false;
+    }
     for (unsigned i = 0; i < s->peer_blocks->len; i++) {
         const MessageBlock *peer = &g_array_index(s->peer_blocks, MessageBlock, i);
         const VmfRamBlock *own = vmf_ram_blocks_find(s->blocks, peer->name);

@@ -140,7 +140,14 @@ static bool tcp_open_channels(VmfConn *base, GError **error)
     TcpConn *conn = tcp_conn(base);
     TcpPreamble preamble = {.kind = TCP_KIND_CHANNEL};
 
-    base->counters = g_new0(VmfChannelCounters, base->channels);
+    /* As many as the peer wants, up to VMF_CHANNELS_MAX. */
+    base->counters =
+        VMF_FAULT("channel counters") ? NULL : g_try_new0(VmfChannelCounters, base->channels);
+    if (!base->counters) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_FAILED, "no memory for %u channels",
+                    base->channels);
+        return false;
+    }
     if (base->role == VMF_ROLE_DESTINATION) {
         return tcp_await_channels(conn, error);
     }
