@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <poll.h>
 
+#include "fd-wait.h"
 #include "rdma.h"
 
 bool rdma_events_nonblocking(struct rdma_event_channel *events, GError **error)
@@ -13,33 +14,6 @@ bool rdma_events_nonblocking(struct rdma_event_channel *events, GError **error)
 
     if (flags < 0 || fcntl(events->fd, F_SETFL, flags | O_NONBLOCK) < 0) {
         rdma_set_error(error, VMF_ERROR_IO, errno, "cannot make the event channel non-blocking");
-        return false;
-    }
-    return true;
-}
-
-static bool wait_readable(int fd, int cancel_fd, gint64 deadline, const char *what, GError **error)
-{
-    struct pollfd fds[] = {{.fd = fd, .events = POLLIN}, {.fd = cancel_fd, .events = POLLIN}};
-    int timeout_ms = -1;
-    int n;
-
-    if (deadline != G_MAXINT64) {
-        gint64 left_us = deadline - g_get_monotonic_time();
-
-        timeout_ms = left_us <= 0 ? 0 : (int)MIN(left_us / 1000 + 1, G_MAXINT);
-    }
-    n = poll(fds, G_N_ELEMENTS(fds), timeout_ms);
-    if (n < 0 && errno != EINTR) {
-        rdma_set_error(error, VMF_ERROR_IO, errno, "%s: poll failed", what);
-        return false;
-    }
-    if (n > 0 && fds[1].revents) {
-        g_set_error(error, VMF_ERROR, VMF_ERROR_CANCELLED, "%s: cancelled", what);
-        return false;
-    }
-    if (n == 0 && deadline != G_MAXINT64 && g_get_monotonic_time() >= deadline) {
-        g_set_error(error, VMF_ERROR, VMF_ERROR_TIMEOUT, "%s: no answer in time", what);
         return false;
     }
     return true;
@@ -58,7 +32,7 @@ struct rdma_cm_event *rdma_next_event(struct rdma_event_channel *events, gint64 
             rdma_set_error(error, VMF_ERROR_IO, errno, "%s: cannot read connection events", what);
             return NULL;
         }
-        if (!wait_readable(events->fd, cancel_fd, deadline, what, error)) {
+        if (!fd_wait(events->fd, POLLIN, cancel_fd, deadline, what, error)) {
             return NULL;
         }
     }
@@ -68,7 +42,7 @@ void rdma_event_error(const struct rdma_cm_event *event, const char *what, GErro
 {
     int code = VMF_ERROR_CONNECT;
     const char *hint = "";
-    g_autofree char *reason = NULL;
+    g_autofree char *reason = NULL, *devices = NULL;
 
     switch (event->event) {
     case RDMA_CM_EVENT_REJECTED:
@@ -82,7 +56,8 @@ void rdma_event_error(const struct rdma_cm_event *event, const char *what, GErro
         hint = "; does a destination listen on that port?";
         break;
     case RDMA_CM_EVENT_ADDR_ERROR:
-        hint = "; no RDMA device has a route to that address (see rdma link)";
+        devices = nic_list();
+        hint = "; no RDMA device has a route to that address; ";
         break;
     case RDMA_CM_EVENT_UNREACHABLE:
         hint = "; the host does not answer";
@@ -90,7 +65,7 @@ void rdma_event_error(const struct rdma_cm_event *event, const char *what, GErro
     default:
         break;
     }
-    g_set_error(error, VMF_ERROR, code, "%s: %s%s%s%s", what, rdma_event_str(event->event),
+    g_set_error(error, VMF_ERROR, code, "%s: %s%s%s%s%s", what, rdma_event_str(event->event),
                 event->status < 0 ? ": " : "", event->status < 0 ? g_strerror(-event->status) : "",
-                hint);
+                hint, devices ? devices : "");
 }

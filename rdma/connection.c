@@ -9,10 +9,9 @@
 #include <unistd.h>
 
 #include "rdma.h"
+#include "resolve.h"
 #include "v1.h"
 #include "zero-ranges.h"
-
-#define CONNECT_TRY_MS 4000 /* for one address of several */
 
 RdmaConn *rdma_conn_new(const RdmaOptions *options, VmfRole role, GError **error)
 {
@@ -92,6 +91,7 @@ void rdma_conn_close(VmfConn *base)
     if (conn->events) {
         rdma_destroy_event_channel(conn->events);
     }
+    nic_unwatch(conn->nic);
     if (conn->revoke_fd >= 0) {
         close(conn->revoke_fd);
     }
@@ -105,6 +105,18 @@ void rdma_conn_close(VmfConn *base)
 }
 
 /* --- pieces that both sides use --- */
+
+bool rdma_conn_own_id(RdmaConn *conn, struct rdma_cm_id *id, GError **error)
+{
+    conn->nic = nic_watch(id->verbs, error);
+    if (!conn->nic) {
+        return false;
+    }
+    conn->id = id;
+    conn->base.peer = rdma_peer_name(id);
+    conn->base.own_bytes += endpoint_own_bytes(conn->control);
+    return true;
+}
 
 void rdma_conn_parameters(struct rdma_conn_param *param, const void *data, size_t size)
 {
@@ -184,7 +196,10 @@ Endpoint *rdma_endpoint(RdmaConn *conn, struct rdma_cm_id *id, bool data,
     struct ibv_pd *pd;
 
     if (!id->verbs) {
-        g_set_error(error, VMF_ERROR, VMF_ERROR_DEVICE, "no RDMA device belongs to that address");
+        g_autofree char *devices = nic_list();
+
+        g_set_error(error, VMF_ERROR, VMF_ERROR_DEVICE,
+                    "no RDMA device of this host belongs to that address; %s", devices);
         return NULL;
     }
     pd = data ? need_data_pd(conn, id, error) : need_pd(conn, &conn->pd, id, error);
@@ -286,6 +301,15 @@ static int left_ms(const Connecting *c)
     return (int)CLAMP(left, 1, 60000);
 }
 
+/* Neither for a wrong address nor for a device that is closed to us rdma_cm has its own error. */
+static void no_device(const Connecting *c, int err, GError **error)
+{
+    g_autofree char *devices = nic_list();
+
+    rdma_set_error(error, VMF_ERROR_CONNECT, err, "%s: no RDMA device reaches that address; %s",
+                   c->what, devices);
+}
+
 static struct rdma_cm_id *resolve(const Connecting *c, struct sockaddr *address, GError **error)
 {
     struct rdma_cm_id *id = NULL;
@@ -296,11 +320,10 @@ static struct rdma_cm_id *resolve(const Connecting *c, struct sockaddr *address,
         return NULL;
     }
     if (CM_INT("rdma_resolve_addr", rdma_resolve_addr(id, NULL, address, left_ms(c))) < 0) {
-        rdma_set_error(error, VMF_ERROR_CONNECT, errno, "%s: no RDMA device reaches that address",
-                       c->what);
+        no_device(c, errno, error);
     } else if (expect_event(c, RDMA_CM_EVENT_ADDR_RESOLVED, NULL, error)) {
         if (CM_INT("rdma_resolve_route", rdma_resolve_route(id, left_ms(c))) < 0) {
-            rdma_set_error(error, VMF_ERROR_CONNECT, errno, "%s: no route", c->what);
+            no_device(c, errno, error);
         } else if (expect_event(c, RDMA_CM_EVENT_ROUTE_RESOLVED, NULL, error)) {
             return id;
         }
@@ -368,10 +391,7 @@ static bool connect_control(RdmaConn *conn, struct sockaddr *address, const uint
     memcpy(hello.uuid, uuid, VMF_UUID_BYTES);
     conn->control = rdma_control_endpoint(conn, id, error);
     if (conn->control && establish(c, id, &hello, conn->options.timeout_ms, reply, error) &&
-        recognise_peer(conn, &hello, reply, c->what, error)) {
-        conn->id = id;
-        conn->base.peer = rdma_peer_name(id);
-        conn->base.own_bytes += endpoint_own_bytes(conn->control);
+        recognise_peer(conn, &hello, reply, c->what, error) && rdma_conn_own_id(conn, id, error)) {
         return true;
     }
     endpoint_free(g_steal_pointer(&conn->control));
@@ -382,71 +402,72 @@ static bool connect_control(RdmaConn *conn, struct sockaddr *address, const uint
     return false;
 }
 
-static struct addrinfo *look_up(const char *host, const char *port, GError **error)
+/* Tries every address; each has its share of the time that is left. */
+static bool connect_any(RdmaConn *conn, const VmfUri *uri, const struct addrinfo *list,
+                        const uint8_t *uuid, gint64 deadline, int cancel_fd, GError **error)
 {
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV};
-    struct addrinfo *list = NULL;
-    int err;
+    bool ok = false;
 
-    if (!*host) {
-        g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID,
-                    "rdma: needs a host to connect to (rdma:HOST:PORT)");
-        return NULL;
+    for (const struct addrinfo *at = list; at && !ok; at = at->ai_next) {
+        char address[NI_MAXHOST] = "?";
+        g_autofree char *what = NULL;
+        g_autoptr(GError) failure = NULL;
+        Connecting c = {.events = conn->events, .cancel_fd = cancel_fd};
+
+        getnameinfo(at->ai_addr, at->ai_addrlen, address, sizeof(address), NULL, 0, NI_NUMERICHOST);
+        what = g_strdup_printf("cannot connect to %s port %s by RDMA", address, vmf_uri_port(uri));
+        c.what = what;
+        c.deadline = resolve_share(deadline, resolve_count(at));
+        ok = connect_control(conn, at->ai_addr, uuid, &c, &failure);
+        if (!ok && (!at->ai_next || g_error_matches(failure, VMF_ERROR, VMF_ERROR_CANCELLED))) {
+            g_propagate_error(error, g_steal_pointer(&failure));
+            break;
+        }
     }
-    err = VMF_FAULT("getaddrinfo") ? EAI_MEMORY : getaddrinfo(host, port, &hints, &list);
-    if (err) {
-        g_set_error(error, VMF_ERROR, VMF_ERROR_CONNECT, "cannot resolve host \"%s\": %s", host,
-                    gai_strerror(err));
-        return NULL;
+    return ok;
+}
+
+static RdmaConn *look_up_and_connect(const VmfUri *uri, const RdmaOptions *options,
+                                     const uint8_t *uuid, int cancel_fd, GError **error)
+{
+    const ResolveQuery query = {
+        .host = vmf_uri_host(uri),
+        .port = vmf_uri_port(uri),
+        .deadline = g_get_monotonic_time() + (gint64)options->connect_timeout_ms * 1000,
+        .cancel_fd = cancel_fd,
+    };
+    struct addrinfo *list = resolve_host(&query, error);
+    RdmaConn *conn = list ? rdma_conn_new(options, VMF_ROLE_SOURCE, error) : NULL;
+
+    if (conn && !connect_any(conn, uri, list, uuid, query.deadline, cancel_fd, error)) {
+        rdma_conn_close(&conn->base);
+        conn = NULL;
     }
-    return list;
+    if (list) {
+        freeaddrinfo(list);
+    }
+    return conn;
 }
 
 VmfConn *rdma_connect_control(const VmfUri *uri, const uint8_t uuid[VMF_UUID_BYTES],
                               GCancellable *cancel, GError **error)
 {
+    GPollFD cancel_fd = {.fd = -1};
     RdmaOptions options;
     RdmaConn *conn;
-    struct addrinfo *list;
-    gint64 end;
-    bool ok = false;
 
     if (!rdma_options_from_uri(uri, &options, error)) {
         return NULL;
     }
-    list = look_up(vmf_uri_host(uri), vmf_uri_port(uri), error);
-    if (!list) {
+    if (!*vmf_uri_host(uri)) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID,
+                    "rdma: needs a host to connect to (rdma:HOST:PORT)");
         return NULL;
     }
-    conn = rdma_conn_new(&options, VMF_ROLE_SOURCE, error);
-    end = g_get_monotonic_time() + (gint64)options.connect_timeout_ms * 1000;
-    for (struct addrinfo *at = list; conn && at && !ok; at = at->ai_next) {
-        char address[NI_MAXHOST] = "?";
-        g_autofree char *what = NULL;
-        GPollFD cancel_fd = {.fd = -1};
-        Connecting c = {.events = conn->events};
-        /* Every address gets a try; the last may use up the time. */
-        gint64 this_end = g_get_monotonic_time() + CONNECT_TRY_MS * 1000;
-
-        getnameinfo(at->ai_addr, at->ai_addrlen, address, sizeof(address), NULL, 0, NI_NUMERICHOST);
-        what = g_strdup_printf("cannot connect to %s port %s by RDMA", address, vmf_uri_port(uri));
-        c.what = what;
-        c.deadline = at->ai_next ? MIN(this_end, end) : end;
-        g_cancellable_make_pollfd(cancel, &cancel_fd);
-        c.cancel_fd = cancel_fd.fd;
-        g_clear_error(error);
-        ok = connect_control(conn, at->ai_addr, uuid, &c, error);
-        if (cancel_fd.fd >= 0) {
-            g_cancellable_release_fd(cancel);
-        }
-        if (g_cancellable_is_cancelled(cancel)) {
-            break;
-        }
-    }
-    freeaddrinfo(list);
-    if (conn && !ok) {
-        rdma_conn_close(&conn->base);
-        return NULL;
+    g_cancellable_make_pollfd(cancel, &cancel_fd);
+    conn = look_up_and_connect(uri, &options, uuid, cancel_fd.fd, error);
+    if (cancel_fd.fd >= 0) {
+        g_cancellable_release_fd(cancel);
     }
     return conn ? &conn->base : NULL;
 }

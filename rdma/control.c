@@ -13,6 +13,7 @@ static VmfControlResult lost(RdmaConn *conn, GError **error)
 {
     g_set_error(error, VMF_ERROR, VMF_ERROR_PEER_LOST, "the RDMA connection to %s was lost",
                 conn->base.peer);
+    nic_explain(conn->id, error);
     return VMF_CONTROL_ERROR;
 }
 
@@ -99,11 +100,12 @@ static bool connection_event(RdmaConn *conn, const struct rdma_cm_event *event, 
             return true;
         }
         g_set_error(error, VMF_ERROR, VMF_ERROR_PEER_LOST, "%s closed a channel", conn->base.peer);
+        nic_explain(conn->id, error);
         return false;
     case RDMA_CM_EVENT_DEVICE_REMOVAL:
         g_set_error(error, VMF_ERROR, VMF_ERROR_DEVICE,
-                    "the RDMA device was removed while the connection to %s was up",
-                    conn->base.peer);
+                    "the RDMA device %s was removed while the connection to %s was up",
+                    ibv_get_device_name(conn->id->verbs->device), conn->base.peer);
         return false;
     default:
         return true; /* TIMEWAIT_EXIT, ADDR_CHANGE and late ones change nothing here */
@@ -129,28 +131,10 @@ static bool take_connection_events(RdmaConn *conn, GError **error)
     return true;
 }
 
-static bool take_device_events(RdmaConn *conn, GError **error)
-{
-    struct ibv_async_event event;
-
-    /* The descriptor is the device's and shared with other sessions: it may be empty again. */
-    while (ibv_get_async_event(conn->id->verbs, &event) == 0) {
-        enum ibv_event_type type = event.event_type;
-
-        ibv_ack_async_event(&event);
-        if (type == IBV_EVENT_DEVICE_FATAL) {
-            g_set_error(error, VMF_ERROR, VMF_ERROR_DEVICE, "the RDMA device failed (%s)",
-                        ibv_event_type_str(type));
-            return false;
-        }
-    }
-    return true;
-}
-
 bool rdma_control_wait(VmfConn *base, int wake_fd, bool want_send, int timeout_ms, GError **error)
 {
     RdmaConn *conn = rdma_conn(base);
-    const int extra[] = {wake_fd, conn->events->fd, conn->id->verbs->async_fd};
+    const int extra[] = {wake_fd, conn->events->fd};
     unsigned readable;
 
     /*
@@ -161,11 +145,12 @@ bool rdma_control_wait(VmfConn *base, int wake_fd, bool want_send, int timeout_m
     (void)want_send;
     if (conn->control->flushed || conn->control->ready_count) {
         timeout_ms = 0;
+    } else if (timeout_ms < 0 || timeout_ms > NIC_CHECK_MS) {
+        timeout_ms = NIC_CHECK_MS;
     }
     if (!endpoint_sleep(conn->control, extra, G_N_ELEMENTS(extra), timeout_ms, 0, &readable,
                         error)) {
         return false;
     }
-    return (!(readable & 2) || take_connection_events(conn, error)) &&
-           (!(readable & 4) || take_device_events(conn, error));
+    return (!(readable & 2) || take_connection_events(conn, error)) && nic_check(conn->nic, error);
 }

@@ -11,6 +11,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "nic.h"
+
 /* Work request ids: sends and writes carry none, receives their slot. */
 #define ID_RECEIVE 0x100000000ull
 
@@ -203,12 +205,19 @@ static bool failed_completion(Endpoint *ep, const struct ibv_wc *wc, GError **er
                     "%s: the peer's RDMA device refused an operation (%s)", ep->name,
                     ibv_wc_status_str(wc->status));
         break;
+    case IBV_WC_LOC_QP_OP_ERR: /* which is all that soft-RoCE says of an address that is gone */
+        g_set_error(error, VMF_ERROR, VMF_ERROR_DEVICE,
+                    "%s: an RDMA operation failed: %s (vendor code %u): this side's address or "
+                    "device was taken away, if only for a moment",
+                    ep->name, ibv_wc_status_str(wc->status), wc->vendor_err);
+        break;
     default:
         g_set_error(error, VMF_ERROR, VMF_ERROR_DEVICE,
                     "%s: an RDMA operation failed: %s (vendor code %u)", ep->name,
                     ibv_wc_status_str(wc->status), wc->vendor_err);
         break;
     }
+    nic_explain(ep->id, error);
     return false;
 }
 

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "rdma.h"
+#include "resolve.h"
 #include "v1.h"
 
 /* Control connections under way or waiting to be accepted; more are rejected. */
@@ -16,15 +17,23 @@ typedef struct Waiting {
     RdmaConn *conn;
     gint64 deadline;
     bool established;
+    bool greeted; /* its first message is there */
 } Waiting;
+
+/* How soon after it was established a connection's first message is looked for again. */
+#define GREETING_US (10 * G_TIME_SPAN_MILLISECOND)
 
 typedef struct RdmaListener {
     RdmaOptions options;
     struct rdma_event_channel *events;
     struct rdma_cm_id *id;
     char *host;
+    unsigned port;
     GPtrArray *waiting;
     Pinned *pinned; /* the RAM of the session that comes next */
+    /* The device that `id' is bound to, or that `pinned' is on; NULL if neither. */
+    Nic *nic;
+    char *lost; /* why nothing can arrive any more */
 
     /* The connection whose channels are awaited, while they are. */
     RdmaConn *opening;
@@ -49,38 +58,76 @@ static void waiting_free(void *opaque)
 
 /* --- listening --- */
 
+static bool is_any(const struct sockaddr *address)
+{
+    return address->sa_family == AF_INET6
+               ? IN6_IS_ADDR_UNSPECIFIED(&((const struct sockaddr_in6 *)address)->sin6_addr)
+               : ((const struct sockaddr_in *)address)->sin_addr.s_addr == htonl(INADDR_ANY);
+}
+
+/* An address that is no device's can be bound to, but nothing ever comes there. */
+static bool bind_address(struct rdma_cm_id *id, struct sockaddr *address)
+{
+    int reuse = 1;
+
+    (void)rdma_set_option(id, RDMA_OPTION_ID, RDMA_OPTION_ID_REUSEADDR, &reuse, sizeof(reuse));
+    if (CM_INT("rdma_bind_addr", rdma_bind_addr(id, address)) < 0) {
+        return false;
+    }
+    if (!is_any(address) && !id->verbs) {
+        errno = ENODEV;
+        return false;
+    }
+    return true;
+}
+
+static bool new_id(RdmaListener *listener, GError **error)
+{
+    if (listener->id) {
+        rdma_destroy_id(g_steal_pointer(&listener->id));
+    }
+    if (CM_INT("rdma_create_id",
+               rdma_create_id(listener->events, &listener->id, NULL, RDMA_PS_TCP)) < 0) {
+        listener->id = NULL;
+        rdma_set_error(error, VMF_ERROR_DEVICE, errno, "cannot create a listening id");
+        return false;
+    }
+    return true;
+}
+
 static bool bind_to(RdmaListener *listener, const char *host, const char *port, GError **error)
 {
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
-    struct addrinfo *list = NULL;
-    int err, failure = 0;
+    const ResolveQuery query = {
+        .host = host,
+        .port = port,
+        .family = *host ? AF_UNSPEC : AF_INET6, /* which takes IPv4 as well */
+        .deadline = g_get_monotonic_time() + (gint64)listener->options.connect_timeout_ms * 1000,
+        .cancel_fd = -1,
+    };
+    g_autofree char *devices = NULL;
+    struct addrinfo *list = resolve_host(&query, error);
+    int failure = 0;
 
-    if (!*host) {
-        hints.ai_family = AF_INET6; /* takes IPv4 as well */
-    }
-    err = getaddrinfo(*host ? host : NULL, port, &hints, &list);
-    if (err) {
-        g_set_error(error, VMF_ERROR, VMF_ERROR_CONNECT, "cannot resolve host \"%s\": %s", host,
-                    gai_strerror(err));
+    if (!list) {
         return false;
     }
     for (struct addrinfo *at = list; at; at = at->ai_next) {
-        int reuse = 1;
-
-        (void)rdma_set_option(listener->id, RDMA_OPTION_ID, RDMA_OPTION_ID_REUSEADDR, &reuse,
-                              sizeof(reuse));
-        if (CM_INT("rdma_bind_addr", rdma_bind_addr(listener->id, at->ai_addr)) == 0) {
+        if (!new_id(listener, error)) {
+            freeaddrinfo(list);
+            return false;
+        }
+        if (bind_address(listener->id, at->ai_addr)) {
             freeaddrinfo(list);
             return true;
         }
         failure = errno;
     }
     freeaddrinfo(list);
-    rdma_set_error(error, VMF_ERROR_CONNECT, failure, "cannot listen on %s port %s by RDMA%s",
-                   *host ? host : "any address", port,
-                   failure == ENODEV || failure == EADDRNOTAVAIL
-                       ? " (no RDMA device has that address: see rdma link)"
-                       : "");
+    if (failure != EADDRINUSE) {
+        devices = nic_list();
+    }
+    rdma_set_error(error, VMF_ERROR_CONNECT, failure, "cannot listen on %s port %s by RDMA%s%s",
+                   *host ? host : "any address", port, devices ? "; " : "", devices ? devices : "");
     return false;
 }
 
@@ -103,18 +150,16 @@ VmfTransportListener *rdma_listen_uri(const VmfUri *uri, GError **error)
     if (!rdma_events_nonblocking(listener->events, error)) {
         goto fail;
     }
-    if (CM_INT("rdma_create_id",
-               rdma_create_id(listener->events, &listener->id, NULL, RDMA_PS_TCP)) < 0) {
-        listener->id = NULL;
-        rdma_set_error(error, VMF_ERROR_DEVICE, errno, "cannot create a listening id");
-        goto fail;
-    }
     if (!bind_to(listener, vmf_uri_host(uri), vmf_uri_port(uri), error)) {
         goto fail;
     }
     if (CM_INT("rdma_listen", rdma_listen(listener->id, 128)) < 0) {
         rdma_set_error(error, VMF_ERROR_CONNECT, errno, "cannot listen on port %s by RDMA",
                        vmf_uri_port(uri));
+        goto fail;
+    }
+    listener->port = ntohs(rdma_get_src_port(listener->id));
+    if (listener->id->verbs && !(listener->nic = nic_watch(listener->id->verbs, error))) {
         goto fail;
     }
     return (VmfTransportListener *)listener;
@@ -129,7 +174,16 @@ char *rdma_listener_address(VmfTransportListener *base)
     bool v6 = strchr(listener->host, ':') != NULL;
 
     return g_strdup_printf("rdma:%s%s%s:%u", v6 ? "[" : "", listener->host, v6 ? "]" : "",
-                           (unsigned)ntohs(rdma_get_src_port(listener->id)));
+                           listener->port);
+}
+
+static void let_device_go(RdmaListener *listener)
+{
+    g_clear_pointer(&listener->pinned, pinned_free);
+    if (listener->id) {
+        rdma_destroy_id(g_steal_pointer(&listener->id));
+    }
+    g_clear_pointer(&listener->nic, nic_unwatch);
 }
 
 void rdma_listener_free(VmfTransportListener *base)
@@ -140,14 +194,12 @@ void rdma_listener_free(VmfTransportListener *base)
         return;
     }
     g_ptr_array_unref(listener->waiting);
-    pinned_free(listener->pinned);
-    if (listener->id) {
-        rdma_destroy_id(listener->id);
-    }
+    let_device_go(listener);
     if (listener->events) {
         rdma_destroy_event_channel(listener->events);
     }
     g_free(listener->host);
+    g_free(listener->lost);
     g_free(listener);
 }
 
@@ -174,11 +226,61 @@ void rdma_listener_ram(VmfTransportListener *base, VmfRamBlocks *blocks)
     struct ibv_context *device;
 
     g_clear_pointer(&listener->pinned, pinned_free);
+    if (!listener->id) { /* the device is gone: accept says so */
+        return;
+    }
+    if (!listener->id->verbs) {
+        g_clear_pointer(&listener->nic, nic_unwatch);
+    }
     if (blocks && listener->options.registration == RDMA_REGISTRATION_PIN_ALL &&
-        (device = device_of(listener))) {
+        (device = device_of(listener)) &&
+        (listener->nic || (listener->nic = nic_watch(device, NULL)))) {
         listener->pinned =
             pinned_start(device, blocks, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE);
     }
+}
+
+/* --- the device --- */
+
+/* It is let go at once, for its removal may wait for that. Always false. */
+static bool device_lost(RdmaListener *listener, const char *why, GError **error)
+{
+    listener->lost =
+        g_strdup_printf("%s: nothing can arrive at %s port %u any more; listen again when the "
+                        "address is on an RDMA device",
+                        why, listener->host, listener->port);
+    g_ptr_array_set_size(listener->waiting, 0);
+    let_device_go(listener);
+    g_set_error_literal(error, VMF_ERROR, VMF_ERROR_DEVICE, listener->lost);
+    return false;
+}
+
+/* Whether one can still listen. Connections on a device that is gone are dropped. */
+static bool check_devices(RdmaListener *listener, GError **error)
+{
+    g_autoptr(GError) failure = NULL;
+
+    if (listener->lost) {
+        g_set_error_literal(error, VMF_ERROR, VMF_ERROR_DEVICE, listener->lost);
+        return false;
+    }
+    for (unsigned i = listener->waiting->len; i-- > 0;) {
+        Waiting *waiting = listener->waiting->pdata[i];
+
+        if (!nic_check(waiting->conn->nic, NULL)) {
+            g_ptr_array_remove_index(listener->waiting, i);
+        }
+    }
+    if (!listener->nic || nic_check(listener->nic, &failure)) {
+        return true;
+    }
+    if (listener->id->verbs) {
+        return device_lost(listener, failure->message, error);
+    }
+    g_warning("rdma: %s: RAM is no longer pinned ahead; listening goes on", failure->message);
+    g_clear_pointer(&listener->pinned, pinned_free);
+    g_clear_pointer(&listener->nic, nic_unwatch);
+    return true;
 }
 
 /* --- requests --- */
@@ -217,7 +319,7 @@ static bool control_request(RdmaListener *listener, struct rdma_cm_id *id, const
     size_t reply_size = hello ? WIRE_HELLO_BYTES : V1_CAPABILITIES_BYTES;
 
     if (listener->waiting->len >= WAITING_MAX) {
-        *why = g_strdup("too many connections are being made to it");
+        *why = g_strdup("busy: too many other sources wait for it already; try again later");
         return false;
     }
     waiting = g_new0(Waiting, 1);
@@ -234,8 +336,11 @@ static bool control_request(RdmaListener *listener, struct rdma_cm_id *id, const
                                        : v1_accept(waiting->conn, id, capabilities, &error);
         waiting->conn->listener = listener;
     }
-    if (!waiting->conn || !waiting->conn->control ||
+    if (!waiting->conn || !waiting->conn->control || !rdma_conn_own_id(waiting->conn, id, &error) ||
         !accept_id(id, listener->options.timeout_ms, reply, reply_size, &error)) {
+        if (waiting->conn) {
+            waiting->conn->id = NULL; /* the caller destroys it */
+        }
         g_warning("rdma: a source was turned away: %s", error->message);
         *why =
             g_strdup(error->code == VMF_ERROR_MEMLOCK
@@ -244,9 +349,6 @@ static bool control_request(RdmaListener *listener, struct rdma_cm_id *id, const
         waiting_free(waiting);
         return false;
     }
-    waiting->conn->id = id;
-    waiting->conn->base.peer = rdma_peer_name(id);
-    waiting->conn->base.own_bytes += endpoint_own_bytes(waiting->conn->control);
     g_ptr_array_add(listener->waiting, waiting);
     return true;
 }
@@ -397,8 +499,7 @@ static bool handle_event(RdmaListener *listener, struct rdma_cm_event *event, GE
         return true;
     }
     if (type == RDMA_CM_EVENT_DEVICE_REMOVAL && id == listener->id) {
-        g_set_error(error, VMF_ERROR, VMF_ERROR_DEVICE, "the RDMA device was removed");
-        return false;
+        return device_lost(listener, "its RDMA device was removed", error);
     }
     if (waiting_of(listener, id)) { /* it left, or never finished */
         g_ptr_array_remove(listener->waiting, waiting_of(listener, id));
@@ -418,7 +519,20 @@ static bool handle_event(RdmaListener *listener, struct rdma_cm_event *event, GE
 
 /* --- accepting --- */
 
-/* Drops who asked and then fell silent; returns when the next one is due. */
+/*
+ * A source greets at once, and who does not is not let in before those who do. (Stock QEMU
+ * waits until it is spoken to.)
+ */
+static bool has_greeted(Waiting *waiting)
+{
+    if (waiting->established && !waiting->greeted) {
+        waiting->greeted = waiting->conn->v1 || (endpoint_poll(waiting->conn->control, NULL) &&
+                                                 waiting->conn->control->ready_count);
+    }
+    return waiting->greeted;
+}
+
+/* Drops who asked and then fell silent; returns when to look again. */
 static gint64 drop_overdue(RdmaListener *listener)
 {
     gint64 now = g_get_monotonic_time(), next = G_MAXINT64;
@@ -426,26 +540,26 @@ static gint64 drop_overdue(RdmaListener *listener)
     for (unsigned i = 0; i < listener->waiting->len;) {
         Waiting *waiting = listener->waiting->pdata[i];
 
-        if (!waiting->established && waiting->deadline <= now) {
+        if (!has_greeted(waiting) && waiting->deadline <= now) {
             g_ptr_array_remove_index(listener->waiting, i);
             continue;
         }
-        if (!waiting->established) {
-            next = MIN(next, waiting->deadline);
+        if (!waiting->greeted) {
+            next = MIN(next, waiting->established ? now + GREETING_US : waiting->deadline);
         }
         i++;
     }
     return next;
 }
 
-/* The first established connection, its events moved to itself; NULL if there is none. */
-static RdmaConn *take_established(RdmaListener *listener, GError **error)
+/* The first connection that has greeted, its events moved to itself; NULL if there is none. */
+static RdmaConn *take_greeted(RdmaListener *listener, GError **error)
 {
     for (unsigned i = 0; i < listener->waiting->len; i++) {
         Waiting *waiting = listener->waiting->pdata[i];
         RdmaConn *conn = waiting->conn;
 
-        if (!waiting->established) {
+        if (!has_greeted(waiting)) {
             continue;
         }
         if (CM_INT("rdma_migrate_id", rdma_migrate_id(conn->id, conn->events)) < 0) {
@@ -460,20 +574,25 @@ static RdmaConn *take_established(RdmaListener *listener, GError **error)
     return NULL;
 }
 
-/* One event, or a time-out that is no error. */
+/* One event, or a time-out that is no error, at NIC_CHECK_MS if not before. */
 static bool next_event(RdmaListener *listener, gint64 deadline, int cancel_fd, bool *timed_out,
                        GError **error)
 {
+    const gint64 check_at = g_get_monotonic_time() + NIC_CHECK_MS * G_TIME_SPAN_MILLISECOND;
     g_autoptr(GError) failure = NULL;
-    struct rdma_cm_event *event = rdma_next_event(listener->events, deadline, cancel_fd,
-                                                  "waiting for a connection", &failure);
+    struct rdma_cm_event *event;
 
     *timed_out = false;
+    if (!check_devices(listener, error)) {
+        return false;
+    }
+    event = rdma_next_event(listener->events, MIN(deadline, check_at), cancel_fd,
+                            "waiting for a connection", &failure);
     if (event) {
         return handle_event(listener, event, error);
     }
     if (g_error_matches(failure, VMF_ERROR, VMF_ERROR_TIMEOUT)) {
-        *timed_out = true;
+        *timed_out = g_get_monotonic_time() >= deadline;
         return true;
     }
     g_propagate_error(error, g_steal_pointer(&failure));
@@ -488,7 +607,7 @@ VmfConn *rdma_accept_control(VmfTransportListener *base, GCancellable *cancel, G
     GError *failure = NULL;
 
     g_cancellable_make_pollfd(cancel, &cancel_fd);
-    while (!failure && !(conn = take_established(listener, &failure)) && !failure) {
+    while (!failure && !(conn = take_greeted(listener, &failure)) && !failure) {
         gint64 deadline = drop_overdue(listener);
         bool timed_out;
 
@@ -544,7 +663,8 @@ bool rdma_await_channels(RdmaConn *conn, GError **error)
     listener->opening = conn;
     listener->opened = 0;
     while (ok && listener->opened < conn->base.channels) {
-        ok = next_event(listener, deadline, conn->base.cancel_fd, &timed_out, error);
+        ok = nic_check(conn->nic, error) &&
+             next_event(listener, deadline, conn->base.cancel_fd, &timed_out, error);
         if (ok && timed_out) {
             g_set_error(error, VMF_ERROR, VMF_ERROR_TIMEOUT,
                         "only %u of %u channels arrived from %s within %.1f s", listener->opened,

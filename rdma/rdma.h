@@ -8,6 +8,7 @@
 #include "chunks.h"
 #include "discards.h"
 #include "endpoint.h"
+#include "nic.h"
 #include "pinned.h"
 #include "v1-wire.h"
 #include "writer.h"
@@ -71,6 +72,7 @@ struct RdmaConn {
     RdmaOptions options;
     struct rdma_event_channel *events;
     struct rdma_cm_id *id; /* of the control connection */
+    Nic *nic;              /* its device */
     /*
      * The protection domains. The kernel's connection manager lets the peer write by every queue
      * pair, so the one that guest RAM and device memory are registered in is joined by the queue
@@ -128,6 +130,8 @@ VmfConn *rdma_connect_control(const VmfUri *uri, const uint8_t uuid[VMF_UUID_BYT
                               GCancellable *cancel, GError **error);
 bool rdma_open_channels(VmfConn *conn, GError **error);
 void rdma_conn_close(VmfConn *conn);
+/* The control connection is on this id, and the connection owns it from here on, if true. */
+bool rdma_conn_own_id(RdmaConn *conn, struct rdma_cm_id *id, GError **error);
 /*
  * Source: one more connection to where the first one went, with private data,
  * and an event channel of its own. Returns the id, and its endpoint in *ep; NULL with *error.

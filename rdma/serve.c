@@ -255,6 +255,7 @@ bool rdma_serve(VmfConn *base, unsigned number, GError **error)
         if (ep->flushed) {
             g_set_error(error, VMF_ERROR, VMF_ERROR_PEER_LOST,
                         "%s: the peer took the queue pair down", ep->name);
+            nic_explain(ep->id, error);
             return false;
         }
         if (!endpoint_sleep(ep, extra, G_N_ELEMENTS(extra), -1, conn->options.poll_us, &readable,

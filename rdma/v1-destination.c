@@ -41,8 +41,9 @@ static bool await_message(RdmaChannel *channel, gint64 deadline, GError **error)
                     conn->base.peer, conn->options.connect_timeout_ms / 1000.0);
         return false;
     }
-    if (!endpoint_sleep(channel->ep, extra, G_N_ELEMENTS(extra), (int)(left / 1000) + 1, 0,
-                        &readable, error)) {
+    if (!nic_check(conn->nic, error) ||
+        !endpoint_sleep(channel->ep, extra, G_N_ELEMENTS(extra),
+                        (int)MIN(left / 1000 + 1, NIC_CHECK_MS), 0, &readable, error)) {
         return false;
     }
     if (readable & 1) {
@@ -410,6 +411,7 @@ static bool ended(RdmaChannel *channel, GError **error)
     if (!conn->v1->hung_up) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_PEER_LOST, "the connection to %s was lost",
                     conn->base.peer);
+        nic_explain(conn->id, error);
         return false;
     }
     conn->base.host->stream_ended(&conn->base);
@@ -435,8 +437,10 @@ static bool serve(RdmaChannel *channel, GError **error)
         if (ep->flushed) {
             return ended(channel, error);
         }
-        if (!endpoint_sleep(ep, extra, G_N_ELEMENTS(extra), (int)conn->base.heartbeat_ms,
-                            conn->options.poll_us, &readable, error) ||
+        if (!nic_check(conn->nic, error) ||
+            !endpoint_sleep(ep, extra, G_N_ELEMENTS(extra),
+                            MIN((int)conn->base.heartbeat_ms, NIC_CHECK_MS), conn->options.poll_us,
+                            &readable, error) ||
             (readable & 4 && !v1_take_events(channel, error)) ||
             (!readable && ep->progress == before && !v1_probe(channel, error))) {
             return false;

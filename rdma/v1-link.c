@@ -232,8 +232,8 @@ bool v1_take_events(RdmaChannel *channel, GError **error)
         rdma_ack_cm_event(event);
         if (type == RDMA_CM_EVENT_DEVICE_REMOVAL) {
             g_set_error(error, VMF_ERROR, VMF_ERROR_DEVICE,
-                        "the RDMA device was removed while the connection to %s was up",
-                        conn->base.peer);
+                        "the RDMA device %s was removed while the connection to %s was up",
+                        ibv_get_device_name(conn->id->verbs->device), conn->base.peer);
             return false;
         }
         if (type == RDMA_CM_EVENT_DISCONNECTED && !conn->v1->hung_up) {

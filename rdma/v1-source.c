@@ -403,6 +403,9 @@ static bool take_messages(RdmaChannel *channel, GError **error)
             return false;
         }
     }
+    if (!nic_check(conn->nic, error)) {
+        return false;
+    }
     /* One that has everything may hang up before this side has looked. */
     if (conn->v1->hung_up &&
         (conn->v1->hooked || conn->v1->staged || ep->completed != ep->posted)) {
@@ -511,7 +514,7 @@ bool v1_wait(VmfConn *base, unsigned number, int wake_fd, GError **error)
     while (!woken) {
         const V1 *v1 = channel->conn->v1;
         const uint64_t before = channel->ep->progress;
-        int timeout_ms = (int)base->heartbeat_ms;
+        int timeout_ms = MIN((int)base->heartbeat_ms, NIC_CHECK_MS);
 
         if (v1->staged && v1->ready) {
             const int linger_ms = (int)(linger_us(v1) / 1000) + 1;

@@ -226,6 +226,7 @@ bool writer_progress(RdmaChannel *channel, GError **error)
     if (ep->flushed) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_PEER_LOST, "%s: the queue pair was taken down",
                     ep->name);
+        nic_explain(ep->id, error);
         return false;
     }
     device_reap(channel);
@@ -317,6 +318,9 @@ bool writer_await_progress(RdmaChannel *channel, GError **error)
 
         if (dialect->probe || late) {
             sleep_ms = late ? (int)base->heartbeat_ms : MIN(sleep_ms, (int)base->heartbeat_ms);
+        }
+        if (dialect->probe) {
+            sleep_ms = MIN(sleep_ms, NIC_CHECK_MS);
         }
         if (!writer_sleep(channel, sleep_ms, -1, &woken, error)) {
             return false;

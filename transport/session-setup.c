@@ -89,7 +89,11 @@ static bool receive_hello(VmfSession *s, unsigned type, MessageHello *hello, gin
             }
             return message_hello_decode(message, header.length, hello, error);
         case VMF_CONTROL_AGAIN:
-            if (!wait_direct(s, false, deadline, "greeting it", error)) {
+            if (!wait_direct(s, false, deadline,
+                             s->role == VMF_ROLE_SOURCE
+                                 ? "greeting it (it may be busy with another source)"
+                                 : "greeting it",
+                             error)) {
                 return false;
             }
             break;

@@ -25,6 +25,7 @@ faults       | faults kernel|  900 |         | faults at every point
 unit         | plain        |  600 |         | unit tests
 command      | plain        |  300 |         | the command
 install      |              |  600 |         | without rdma-core, and as installed
+device       | plain kernel |  400 |         | RDMA devices and addresses that come and go
 siw          | plain kernel |  300 |         | soft-iWARP
 long-chance  | address      | 3000 |         | long: device state by chance, ten thousand runs
 long-fuzz    | address      | 3000 |         | long: a million mutated messages for each parser
@@ -144,6 +145,7 @@ run_part() {
     install) tests/without-rdma.sh "$WORK" ;;
     one) in_lab --mem 3G --timeout 800 -- tests/lab-one.sh ;;
     siw) in_lab --mem 3G --device siw --timeout 240 -- tests/lab-one.sh ;;
+    device) in_lab --mem 2G --timeout 350 -- tests/lab-device.sh ;;
     v1) in_lab --mem 2G --timeout 500 -- tests/lab-v1.sh ;;
     two) tests/lab-two.sh ;;
     faults) VMFERRY_BUILD=$WORK/faults tests/fault-sweep.sh ;;

@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* nic.c -- the events of an RDMA device, its removal, and explanations */
+
+#include "nic.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <ifaddrs.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <string.h>
+#include <unistd.h>
+#include <vmferry/error.h>
+
+#include "endpoint.h"
+
+/*
+ * rdma_cm opens each device once in a process, and never tells when it closes it. Its
+ * context is shared with whoever else uses rdma_cm in the process, and an event that one
+ * reads is gone for the others. So events are read from a context that is opened for
+ * that alone: it brings no old events, and takes nobody's.
+ */
+struct Nic {
+    struct ibv_context *verbs; /* rdma_cm's */
+    struct ibv_context *own;   /* for events */
+    unsigned users;
+    bool in_sysfs; /* it was, so that its removal shows there */
+    gint64 looked_at;
+    char *lost; /* why it cannot be used any more */
+    bool removed;
+};
+
+/* One for each context of rdma_cm's that is in use, which is the process's. */
+static GMutex nics_lock;
+static GSList *nics;
+
+/* --- what the kernel says --- */
+
+/* Without sysfs (a container may have none) nothing is gone from it. */
+static bool gone_from_sysfs(const struct ibv_device *device)
+{
+    g_autofree char *class = g_path_get_dirname(device->dev_path);
+
+    return access(class, F_OK) == 0 && access(device->dev_path, F_OK) < 0 && errno == ENOENT;
+}
+
+static void lose(Nic *nic, bool removed, const char *how)
+{
+    nic->removed |= removed;
+    if (!nic->lost) {
+        nic->lost = g_strdup_printf("the RDMA device %s %s", nic->verbs->device->name, how);
+    }
+}
+
+static void take_events(Nic *nic)
+{
+    struct ibv_async_event event;
+
+    while (ibv_get_async_event(nic->own, &event) == 0) {
+        enum ibv_event_type type = event.event_type;
+
+        ibv_ack_async_event(&event);
+        if (type == IBV_EVENT_DEVICE_FATAL) {
+            lose(nic, false, "failed (device fatal event)");
+        }
+    }
+    if (errno == EIO) { /* what a driver that can take a device from its users leaves them */
+        lose(nic, true, "was removed");
+    }
+}
+
+/*
+ * A driver that cannot take a device from its users, as soft-RoCE's, waits in the removal
+ * until they have closed it, and tells them nothing: all works as before. But the kernel
+ * has taken the device out of sysfs by then.
+ */
+static void look(Nic *nic)
+{
+    const gint64 now = g_get_monotonic_time();
+
+    if (nic->looked_at && now - nic->looked_at < NIC_CHECK_MS * G_TIME_SPAN_MILLISECOND) {
+        return;
+    }
+    nic->looked_at = now;
+    if (nic->in_sysfs && gone_from_sysfs(nic->verbs->device)) {
+        lose(nic, true, "was removed");
+    }
+    take_events(nic);
+}
+
+/* --- watching --- */
+
+static Nic *find(const struct ibv_context *verbs)
+{
+    for (GSList *at = nics; at; at = at->next) {
+        Nic *nic = at->data;
+
+        if (nic->verbs == verbs) {
+            return nic;
+        }
+    }
+    return NULL;
+}
+
+static struct ibv_context *open_for_events(struct ibv_device *device, GError **error)
+{
+    struct ibv_context *own = VERBS_POINTER("ibv_open_device", ibv_open_device(device));
+    int flags;
+
+    if (!own) {
+        rdma_set_error(error, VMF_ERROR_DEVICE, errno, "cannot open the RDMA device %s (%s)",
+                       device->name, device->dev_name);
+        return NULL;
+    }
+    flags = fcntl(own->async_fd, F_GETFL);
+    if (flags < 0 || fcntl(own->async_fd, F_SETFL, flags | O_NONBLOCK) < 0) {
+        rdma_set_error(error, VMF_ERROR_IO, errno, "cannot read the events of %s", device->name);
+        ibv_close_device(own);
+        return NULL;
+    }
+    return own;
+}
+
+static Nic *nic_new(struct ibv_context *verbs, GError **error)
+{
+    struct ibv_context *own = open_for_events(verbs->device, error);
+    Nic *nic;
+
+    if (!own) {
+        return NULL;
+    }
+    nic = g_new0(Nic, 1);
+    nic->verbs = verbs;
+    nic->own = own;
+    nic->in_sysfs = !gone_from_sysfs(verbs->device);
+    nics = g_slist_prepend(nics, nic);
+    return nic;
+}
+
+Nic *nic_watch(struct ibv_context *verbs, GError **error)
+{
+    Nic *nic;
+
+    g_mutex_lock(&nics_lock);
+    nic = find(verbs);
+    if (!nic) {
+        nic = nic_new(verbs, error);
+    } else if (nic->lost) {
+        g_set_error_literal(error, VMF_ERROR, VMF_ERROR_DEVICE, nic->lost);
+        nic = NULL;
+    }
+    if (nic) {
+        nic->users++;
+    }
+    g_mutex_unlock(&nics_lock);
+    return nic;
+}
+
+/*
+ * rdma_cm keeps its context open for the process's life, at least when no other device is
+ * left, and the removal of the device waits for that. Nobody can close the context under
+ * rdma_cm. But the kernel's end of it can be closed, by putting /dev/null in the place of
+ * its descriptors; rdma_cm does not use the device again, for it is not in any list.
+ */
+static void let_go(const struct ibv_context *verbs)
+{
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+    if (null >= 0) {
+        (void)dup3(null, verbs->cmd_fd, O_CLOEXEC);
+        (void)dup3(null, verbs->async_fd, O_CLOEXEC);
+        close(null);
+    }
+}
+
+void nic_unwatch(Nic *nic)
+{
+    if (!nic) {
+        return;
+    }
+    g_mutex_lock(&nics_lock);
+    if (--nic->users == 0) {
+        nics = g_slist_remove(nics, nic);
+        /* The device may have been removed since anybody looked. */
+        nic->removed |= nic->in_sysfs && gone_from_sysfs(nic->verbs->device);
+        ibv_close_device(nic->own);
+        if (nic->removed) {
+            let_go(nic->verbs);
+        }
+        g_free(nic->lost);
+        g_free(nic);
+    }
+    g_mutex_unlock(&nics_lock);
+}
+
+bool nic_check(Nic *nic, GError **error)
+{
+    bool lost;
+
+    g_mutex_lock(&nics_lock);
+    look(nic);
+    lost = nic->lost != NULL;
+    if (lost) {
+        g_set_error_literal(error, VMF_ERROR, VMF_ERROR_DEVICE, nic->lost);
+    }
+    g_mutex_unlock(&nics_lock);
+    return !lost;
+}
+
+/* --- explaining --- */
+
+static bool same_address(const struct sockaddr *a, const struct sockaddr *b)
+{
+    if (!a || a->sa_family != b->sa_family) {
+        return false;
+    }
+    return a->sa_family == AF_INET6
+               ? memcmp(&((const struct sockaddr_in6 *)a)->sin6_addr,
+                        &((const struct sockaddr_in6 *)b)->sin6_addr, sizeof(struct in6_addr)) == 0
+               : memcmp(&((const struct sockaddr_in *)a)->sin_addr,
+                        &((const struct sockaddr_in *)b)->sin_addr, sizeof(struct in_addr)) == 0;
+}
+
+/* Whether this host surely has not got the address. */
+static bool address_gone(const struct sockaddr *address)
+{
+    struct ifaddrs *list;
+    bool found = false;
+
+    if ((address->sa_family != AF_INET && address->sa_family != AF_INET6) || getifaddrs(&list)) {
+        return false;
+    }
+    for (struct ifaddrs *at = list; at && !found; at = at->ifa_next) {
+        found = same_address(at->ifa_addr, address);
+    }
+    freeifaddrs(list);
+    return !found;
+}
+
+static char *address_text(const struct sockaddr *address)
+{
+    char host[NI_MAXHOST];
+    socklen_t size =
+        address->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
+
+    return g_strdup(getnameinfo(address, size, host, sizeof(host), NULL, 0, NI_NUMERICHOST) ? "?"
+                                                                                            : host);
+}
+
+static char *trouble_of(struct rdma_cm_id *id)
+{
+    const struct ibv_device *device = id->verbs->device;
+    const struct sockaddr *address = rdma_get_local_addr(id);
+    struct ibv_port_attr port;
+
+    if (gone_from_sysfs(device)) {
+        return g_strdup_printf("the RDMA device %s was removed", device->name);
+    }
+    if (address_gone(address)) {
+        g_autofree char *text = address_text(address);
+
+        return g_strdup_printf("this side's address %s is gone: it was removed from its interface",
+                               text);
+    }
+    if (ibv_query_port(id->verbs, id->port_num, &port) == 0 && port.state != IBV_PORT_ACTIVE) {
+        return g_strdup_printf("port %u of the RDMA device %s is not active (%s)", id->port_num,
+                               device->name, ibv_port_state_str(port.state));
+    }
+    return NULL;
+}
+
+void nic_explain(struct rdma_cm_id *id, GError **error)
+{
+    g_autofree char *trouble =
+        error && *error && id->verbs && id->verbs->device ? trouble_of(id) : NULL;
+    char *message;
+
+    if (trouble) {
+        message = g_strdup_printf("%s: %s", (*error)->message, trouble);
+        g_free((*error)->message);
+        (*error)->message = message;
+        (*error)->domain = VMF_ERROR;
+        (*error)->code = VMF_ERROR_DEVICE;
+    }
+}

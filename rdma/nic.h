@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* nic.h -- an RDMA device in use: whether it still works, and what is wrong with it */
+
+#ifndef VMF_RDMA_NIC_H
+#define VMF_RDMA_NIC_H
+
+#include <stdbool.h>
+#include <gio/gio.h>
+#include "verbs.h"
+
+/* Who sleeps longer than that calls nic_check too late. */
+#define NIC_CHECK_MS 500
+
+typedef struct Nic Nic;
+
+/*
+ * Watches the device of a context of rdma_cm's. Everybody in the process who uses the
+ * device shares the answer: there is one reader of its events. NULL with *error, also
+ * when the device is known to be lost. Every caller calls nic_unwatch once, after it
+ * has freed what it had on the device. Any thread.
+ */
+Nic *nic_watch(struct ibv_context *verbs, GError **error);
+/* NULL is allowed. The last one lets a removed device go: see nic.c. */
+void nic_unwatch(Nic *nic);
+/*
+ * False with a VMF_ERROR_DEVICE that names the device once it has failed or was removed, to
+ * every caller for ever. Does not wait, and looks at the device at most every NIC_CHECK_MS.
+ */
+bool nic_check(Nic *nic, GError **error);
+
+/*
+ * After an operation on `id' has failed: adds to *error what is wrong on this side, if
+ * anything is: the device or the address is gone, the port is down. The code becomes
+ * VMF_ERROR_DEVICE then. May take a millisecond.
+ */
+void nic_explain(struct rdma_cm_id *id, GError **error);
+
+/* --- nic-list.c --- */
+/*
+ * For the error of who asked for an address that no device has: the RDMA devices there
+ * are, each with its addresses, or why this process cannot open it. Caller frees.
+ */
+char *nic_list(void);
+
+#endif
