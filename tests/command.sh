@@ -115,7 +115,7 @@ check "send: a file of mapped-ram is called so" mapped_ram
 listen() { # [ARGUMENT...]: on the next port; its pid is LISTENER
     PORT=$((PORT + 1))
     rm -f listener
-    timeout 100 "$VMFERRY" bench --listen "tcp:127.0.0.1:$PORT" "$@" >listener 2>&1 &
+    timeout 400 "$VMFERRY" bench --listen "tcp:127.0.0.1:$PORT" "$@" >listener 2>&1 &
     LISTENER=$!
     await_listening listener || { cat listener && return 1; }
 }
@@ -174,13 +174,14 @@ sixteen_sources() {
     local pids=() status=0
     listen
     for i in $(seq 16); do
-        run --ram $((i % 3 + 1))M --verify --runs 2 >"source$i" 2>&1 &
+        timeout 300 "$VMFERRY" bench "tcp:127.0.0.1:$PORT" --progress none --ram $((i % 3 + 1))M --verify >"source$i" 2>&1 &
         pids+=($!)
     done
     for i in "${!pids[@]}"; do
         wait "${pids[i]}" || { status=1 && cat "source$((i + 1))"; }
     done
     unlisten
+    cat listener
     if grep 'RAM block' listener source*; then
         status=1
     fi

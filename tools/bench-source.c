@@ -63,6 +63,8 @@ static bool send_plan(const VmfUri *uri, const BenchPlan *plan, BenchMemory *mem
     return take_token(session, token, error);
 }
 
+#define PAUSE_MOST_MS 3000
+
 /*
  * Until it is this run's turn. A session without RAM meets other RAM blocks only when it is
  * not, and is cancelled only by a destination that stops turning sources away.
@@ -72,6 +74,7 @@ static bool await_turn(const VmfUri *uri, const BenchOptions *options, const Ben
 {
     const gint64 end = g_get_monotonic_time() + (gint64)options->wait_seconds * G_TIME_SPAN_SECOND;
     bool said = false;
+    int pause_ms = 200;
 
     for (;;) {
         g_autoptr(GError) failure = NULL;
@@ -94,8 +97,9 @@ static bool await_turn(const VmfUri *uri, const BenchOptions *options, const Ben
             g_printerr("vmferry: %s: " BENCH_BUSY ", waiting for its turn\n", vmf_uri_text(uri));
             said = true;
         }
-        /* Not all at the same moment. */
-        g_usleep((gulong)g_random_int_range(100, 300) * 1000);
+        /* Not all at the same moment, and rarely when many wait: each asks of the destination. */
+        g_usleep((gulong)g_random_int_range(pause_ms / 2, pause_ms) * 1000);
+        pause_ms = MIN(pause_ms * 2, PAUSE_MOST_MS);
     }
 }
 
