@@ -96,7 +96,7 @@ meson_tests() {
     shift 2
     meson test -C "$build" --no-rebuild --suite "$suite" --print-errorlogs "$@" >"$log" 2>&1
     grep -E '^ *[0-9]+/[0-9]+ ' "$log"
-    ok=$(sed -n 's/^Ok: *//p' "$log")
+    ok=$(awk '/^Ok:/ { print $2 }' "$log")
     failed=$(awk -F': *' '/^(Fail|Timeout|Unexpected Pass):/ { n += $2; seen = 1 } END { print seen ? n : 1 }' "$log")
     [ "$failed" = 0 ] || tail -80 "$log"
     echo "${ok:-0} passed, $failed failed, 0 skipped"
