@@ -52,7 +52,8 @@ static bool send_device(VmfConn *conn, unsigned channel, const VmfDeviceHeader *
 {
     if (channel != 0) {
         g_atomic_int_inc(&watch.others);
-    } else if (!await(&watch.others, g_atomic_int_get(&watch.held))) {
+    } else if (!g_atomic_int_get(&watch.in_vain) &&
+               !await(&watch.others, g_atomic_int_get(&watch.held))) {
         g_atomic_int_set(&watch.in_vain, 1);
     }
     return sockets->send_device(conn, channel, header, data, piece, error);
