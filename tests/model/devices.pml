@@ -3,15 +3,18 @@
  * devices.pml -- device state at switchover: windows, reordering channels, LOADED and GO
  *
  * A model for spin (run by tests/model/check). Small on purpose: every state is
- * visited. It has what the code has: a window of WINDOW buffers for each device,
- * save jobs run by WORKERS workers, channels that deliver in their own order each,
- * load jobs that give buffers back in order, configurations loaded by one thread,
- * then LOADED, GO, GO_SEEN. Any job may fail, and either side may be cancelled,
- * at any moment (FAULTS).
+ * visited. It has what the code has: a stream with the state that load jobs need, which
+ * SWITCHOVER_START overtakes, a reader that says when it has loaded it, a window of
+ * WINDOW buffers for each device, or, with ALONE, buffers that all are larger than it
+ * and share room for ALONE of them; save jobs run by WORKERS workers, channels that
+ * deliver in their own order each, load jobs that give buffers back in order,
+ * configurations loaded by one thread, then LOADED, GO, GO_SEEN. Any job may fail, and
+ * either side may be cancelled, at any moment (FAULTS).
  *
  * Checked: no deadlock (every process reaches its end), no buffer without a place,
- * order, LOADED only with all configurations loaded, GO only behind LOADED, never
- * two owners.
+ * order, no load job before what it needs is loaded, no configuration before the reader
+ * has come to the end of the stream, LOADED only with all configurations loaded, GO only
+ * behind LOADED, never two owners.
  */
 #ifndef DEVICES
 #define DEVICES 2
@@ -28,6 +31,9 @@
 #ifndef WORKERS
 #define WORKERS 1
 #endif
+#ifndef ALONE
+#define ALONE 0
+#endif
 #ifndef FAULTS
 #define FAULTS 1
 #endif
@@ -38,7 +44,13 @@
 chan channel[CHANNELS] = [2] of { byte, byte, bool };
 chan control = [3] of { byte }; /* LOADED and GO are flags; this is only credit: a device */
 
+bool stream_put;                /* the state that load jobs need, and a marker */
+bool switchover_here;           /* SWITCHOVER_START, which waits for no stream byte */
+bool iterative_loaded, begun;   /* the destination's reader */
+
 byte credit[DEVICES];           /* at the source: places that are free */
+byte alone_room = ALONE;        /* the same for what is larger than a window, of all devices */
+byte alone_here;                /* at the destination */
 byte waiting[DEVICES];          /* at the destination: buffers in the window */
 bool here[DEVICES * (BUFFERS + 1)];
 byte next_index[DEVICES];
@@ -89,7 +101,14 @@ proctype worker()
         :: i < BUFFERS && !failed ->
             fault();
             if
-            :: credit[d] > 0 -> credit[d]--
+            :: atomic {
+                   credit[d] > 0 && (ALONE == 0 || alone_room > 0) ->
+                   credit[d]--;
+                   if
+                   :: ALONE > 0 -> alone_room--
+                   :: else -> skip
+                   fi
+               }
             :: failed -> break
             fi;
             send(d, i, false);
@@ -124,7 +143,9 @@ end:
                 assert(failed || !here[d * (BUFFERS + 1) + i]);
                 assert(failed || i >= next_index[d]);
                 here[d * (BUFFERS + 1) + i] = true;
-                waiting[d]++
+                waiting[d]++;
+                alone_here++;
+                assert(failed || ALONE == 0 || alone_here <= ALONE)
             fi
         }
     od
@@ -132,6 +153,10 @@ end:
 
 proctype load(byte d)
 {
+    if
+    :: failed -> goto over
+    :: switchover_here && begun -> assert(iterative_loaded)
+    fi;
     do
     :: failed -> break
     :: !failed && here[d * (BUFFERS + 1) + next_index[d]] && next_index[d] < BUFFERS ->
@@ -139,6 +164,7 @@ proctype load(byte d)
         :: FAULTS && !told_loaded -> destination_failed = true
         :: atomic {
                waiting[d]--;
+               alone_here--;
                next_index[d]++
            };
            control ! d
@@ -146,7 +172,9 @@ proctype load(byte d)
     :: !failed && config_here[d] && next_index[d] == BUFFERS ->
         loaded_job[d] = true;
         break
-    od
+    od;
+over:
+    skip
 }
 
 /* The source's control thread. */
@@ -156,7 +184,14 @@ proctype credits()
 
 end:
     do
-    :: control ? d -> credit[d]++
+    :: control ? d ->
+        atomic {
+            credit[d]++;
+            if
+            :: ALONE > 0 -> alone_room++
+            :: else -> skip
+            fi
+        }
     od
 }
 
@@ -164,6 +199,11 @@ proctype destination()
 {
     byte done, d;
 
+    if /* the reader */
+    :: failed -> goto over
+    :: stream_put -> iterative_loaded = true
+    fi;
+    begun = true;
     do
     :: failed -> goto over
     :: done == DEVICES -> break
@@ -177,6 +217,7 @@ proctype destination()
         if
         :: FAULTS -> destination_failed = true
         :: true ->
+            assert(switchover_here && begun);
             loaded_config[d] = true;
             done++
         fi
@@ -202,6 +243,15 @@ over:
 
 proctype source()
 {
+    byte i;
+
+    stream_put = true;
+    atomic {
+        switchover_here = true;
+        for (i : 0 .. WORKERS - 1) {
+            run worker()
+        }
+    }
     if
     :: failed -> goto over
     :: saved == DEVICES -> skip
@@ -236,9 +286,6 @@ init
         }
         for (i : 0 .. CHANNELS - 1) {
             run receive(i)
-        }
-        for (i : 0 .. WORKERS - 1) {
-            run worker()
         }
         run credits();
         run destination();
