@@ -40,7 +40,9 @@
     X(16, SETTLED, MESSAGE_FROM_DESTINATION, 0, 0)                                                 \
     X(17, DEVICE_WINDOW, MESSAGE_FROM_DESTINATION, 12, 12)                                         \
     X(18, SWITCHOVER_START, MESSAGE_FROM_SOURCE, 8, 0xffffffff)                                    \
-    X(19, DEVICE_CREDIT, MESSAGE_FROM_DESTINATION, 0, 0)
+    X(19, DEVICE_CREDIT, MESSAGE_FROM_DESTINATION, 0, 0)                                           \
+    X(20, ASK, MESSAGE_FROM_SOURCE, 16, 16)                                                        \
+    X(21, ANSWER, MESSAGE_FROM_DESTINATION, 0, 0)
 
 typedef enum {
 #define X(number, name, from, shortest, longest) MESSAGE_##name = number,
@@ -69,6 +71,14 @@ const char *message_name(unsigned type);
 #define MESSAGE_MAGIC 0x564d4659u /* "VMFY" */
 #define MESSAGE_PROTOCOL 2
 #define MESSAGE_PROTOCOL_OLDEST 2
+
+/*
+ * ASK is the first message of a connection that asks for the outcome of an earlier one. Payload:
+ * the session's UUID. Argument: what the source has to say itself. ANSWER's argument is a
+ * HandoverAnswer; BYE says that it has arrived.
+ */
+#define MESSAGE_ASK_GO_SENT 1  /* GO was sent: does the destination own the VM? */
+#define MESSAGE_ASK_GO_NEVER 2 /* GO was not sent, and never will be */
 
 /* Payload of HELLO and HELLO_REPLY. */
 typedef struct MessageHello {

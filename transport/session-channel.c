@@ -172,6 +172,7 @@ static void *channel_main(void *opaque)
     bool ok = feeds ? feed(channel, &error) : s->ops->serve(s->conn, channel->number, &error);
 
     if (!ok) {
+        session_need_error(&error, "a channel");
         session_fail(s, error, false);
     }
     g_mutex_lock(&s->lock);

@@ -4,42 +4,98 @@
 #include "devices.h"
 #include "session.h"
 
-/* Waits for a flag that the control thread sets; false when the session failed first. */
-static bool await(VmfSession *s, const bool *flag)
+/* --- the hand-over's state --- */
+
+bool session_event_locked(VmfSession *s, HandoverEvent event)
+{
+    const HandoverState before = s->handover.state;
+    const bool ok = handover_event(&s->handover, event);
+
+    if (s->handover.state != before) {
+        s->answer_since = g_get_monotonic_time();
+    }
+    g_cond_broadcast(&s->changed);
+    session_wake_control_locked(s);
+    return ok;
+}
+
+bool session_event(VmfSession *s, HandoverEvent event)
 {
     bool ok;
 
     g_mutex_lock(&s->lock);
-    while (!*flag && !s->error) {
-        g_cond_wait(&s->changed, &s->lock);
-    }
-    ok = *flag;
+    ok = session_event_locked(s, event);
     g_mutex_unlock(&s->lock);
     return ok;
 }
 
-static void set_completed(VmfSession *s)
+VmfOwner vmf_session_get_owner(VmfSession *s)
 {
+    VmfOwner owner;
+
     g_mutex_lock(&s->lock);
-    s->completed = true;
+    owner = handover_owner(&s->handover);
     g_mutex_unlock(&s->lock);
+    return owner;
 }
 
-static bool unknown_outcome(VmfSession *s, const char *what, GError **error)
+static const char source_is_unsure[] =
+    "the destination was told to run the VM, but has not confirmed it, and could not be asked: "
+    "outcome unknown. This side must not run the VM. Look whether the destination runs it; only "
+    "if it does not and never will, run it here";
+static const char destination_is_unsure[] =
+    "everything is loaded, but the source was lost before it said GO, and has not come back: "
+    "outcome unknown. The VM must stay stopped here: the source owns it, unless the source "
+    "reports that GO was sent; then look at both sides and run it on one";
+
+/* The outcome is remembered as it was first reported. */
+static void note_outcome_locked(VmfSession *s)
+{
+    const char *lost = s->error ? s->error->message : "no reason";
+
+    if (s->outcome) {
+        return;
+    }
+    if (s->handover.state == HANDOVER_LEFT_OPEN || s->handover.state == HANDOVER_UNSURE) {
+        s->outcome = g_error_new(
+            VMF_ERROR, VMF_ERROR_UNKNOWN_OUTCOME, "%s (%s)",
+            s->handover.state == HANDOVER_UNSURE ? destination_is_unsure : source_is_unsure, lost);
+    } else if (s->handover.state == HANDOVER_KEPT && s->handover.asked) {
+        s->outcome = g_error_new(VMF_ERROR, VMF_ERROR_PEER_LOST,
+                                 "%s; asked again, the destination says that it does not run the "
+                                 "VM and never will: this side owns it",
+                                 lost);
+    }
+}
+
+bool session_outcome(VmfSession *s, GError **error)
 {
     g_autoptr(GError) reason = NULL;
 
-    session_report(s, &reason);
-    g_set_error(error, VMF_ERROR, VMF_ERROR_UNKNOWN_OUTCOME, "%s (%s)", what, reason->message);
-    return false;
+    g_mutex_lock(&s->lock);
+    if (!handover_succeeded(&s->handover)) {
+        note_outcome_locked(s);
+        if (s->outcome || s->error) {
+            reason = g_error_copy(s->outcome ? s->outcome : s->error);
+        }
+    }
+    g_mutex_unlock(&s->lock);
+    if (reason) {
+        g_propagate_error(error, g_steal_pointer(&reason));
+        return false;
+    }
+    return true;
+}
+
+bool vmf_session_check(VmfSession *s, GError **error)
+{
+    return !session_failed(s) || session_outcome(s, error);
 }
 
 /* --- source --- */
 
 static bool complete_source(VmfSession *s, GError **error)
 {
-    bool seen, sent;
-
     if (s->devices && !devices_are_done(s->devices, error)) {
         return false;
     }
@@ -51,31 +107,17 @@ static bool complete_source(VmfSession *s, GError **error)
         if (!foreign_settle(s, error)) {
             return false;
         }
-        set_completed(s);
-        return true;
+        session_event(s, HANDOVER_FOREIGN);
+        return session_outcome(s, error);
     }
     session_end_stream(s);
-    if (!await(s, &s->loaded)) {
-        return session_report(s, error);
-    }
-    session_post(s, MESSAGE_GO, 0, 0, NULL, 0);
-    seen = await(s, &s->go_seen);
+    session_event(s, HANDOVER_COMPLETE); /* too late if it has failed */
     g_mutex_lock(&s->lock);
-    sent = s->go_sent;
+    while (!handover_over(&s->handover)) { /* the control thread does the rest */
+        g_cond_wait(&s->changed, &s->lock);
+    }
     g_mutex_unlock(&s->lock);
-    if (seen) {
-        set_completed(s);
-        session_post(s, MESSAGE_BYE, 0, 0, NULL, 0);
-        return true;
-    }
-    if (!sent) { /* it never left: this side still owns the VM */
-        return session_report(s, error);
-    }
-    return unknown_outcome(s,
-                           "the destination was told to run the VM, but has not confirmed it: "
-                           "outcome unknown. This side must not run the VM. Look whether the "
-                           "destination runs it; only if it does not and never will, run it here",
-                           error);
+    return session_outcome(s, error);
 }
 
 /* --- destination --- */
@@ -125,6 +167,7 @@ bool vmf_session_revoke(VmfSession *s, GError **error)
         return false;
     }
     if (!s->ops->revoke(s->conn, &failure)) {
+        session_need_error(&failure, "taking the source's access away");
         session_fail(s, failure, false);
         return session_report(s, error);
     }
@@ -139,6 +182,22 @@ bool vmf_session_revoke(VmfSession *s, GError **error)
     return !session_failed(s) || session_report(s, error);
 }
 
+/* Until the source has said GO or that it never will, here or over another connection. */
+static void await_word(VmfSession *s)
+{
+    g_mutex_lock(&s->lock);
+    while (!handover_over(&s->handover)) {
+        const gint64 end = s->answer_since + (gint64)s->conn->timeout_ms * 1000;
+
+        if (s->handover.state != HANDOVER_WAITS) {
+            g_cond_wait(&s->changed, &s->lock);
+        } else if (!g_cond_wait_until(&s->changed, &s->lock, end)) {
+            session_event_locked(s, HANDOVER_TIME_UP);
+        }
+    }
+    g_mutex_unlock(&s->lock);
+}
+
 static bool complete_destination(VmfSession *s, GError **error)
 {
     if (s->devices && !devices_are_done(s->devices, error)) {
@@ -149,30 +208,25 @@ static bool complete_destination(VmfSession *s, GError **error)
         return false;
     }
     if (s->conn->foreign) { /* the source hung up, and had not failed */
-        set_completed(s);
-        return true;
+        session_event(s, HANDOVER_FOREIGN);
+        return session_outcome(s, error);
     }
-    g_mutex_lock(&s->lock);
-    s->loaded = true;
-    g_mutex_unlock(&s->lock);
-    session_post(s, MESSAGE_LOADED, 0, 0, NULL, 0);
-    if (await(s, &s->go)) {
-        set_completed(s);
-        session_post(s, MESSAGE_GO_SEEN, 0, 0, NULL, 0);
-        return true;
-    }
-    if (s->error_from_peer) { /* the source said so before GO: it owns the VM */
-        return session_report(s, error);
-    }
-    return unknown_outcome(s,
-                           "everything is loaded, but the source was lost before it said GO. The "
-                           "VM must stay stopped here: the source owns it, unless the source "
-                           "reports that GO was sent; then look at both sides and run it on one",
-                           error);
+    session_event(s, HANDOVER_COMPLETE); /* too late if it has failed */
+    listening_answer(s);                 /* while GO comes: it may have to come another way */
+    await_word(s);
+    return session_outcome(s, error);
 }
 
 bool vmf_session_complete(VmfSession *s, GError **error)
 {
+    bool over;
+
+    g_mutex_lock(&s->lock);
+    over = handover_over(&s->handover);
+    g_mutex_unlock(&s->lock);
+    if (over) {
+        return session_outcome(s, error);
+    }
     if (session_failed(s)) {
         return session_report(s, error);
     }

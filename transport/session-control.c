@@ -54,12 +54,32 @@ static VmfControlResult send_message(VmfSession *s, const MessageHeader *header,
     return result;
 }
 
-static void message_sent(VmfSession *s, const MessageHeader *header)
+/*
+ * The hand-over's next message; EOF means there is none. GO becomes irrevocable
+ * when it is taken, in one step with the look at whether the session has failed: what
+ * the transport does with it afterwards cannot be known.
+ */
+static VmfControlResult send_hand_over(VmfSession *s, GError **error)
 {
-    if (header->type == MESSAGE_GO) {
-        s->go_sent = true;
+    MessageHeader header = {0};
+    VmfControlResult result;
+
+    if (!s->control_owed) {
+        g_mutex_lock(&s->lock);
+        s->control_owed = handover_take(&s->handover);
+        s->answer_since = s->control_owed ? g_get_monotonic_time() : s->answer_since;
         g_cond_broadcast(&s->changed);
+        g_mutex_unlock(&s->lock);
     }
+    if (!s->control_owed) {
+        return VMF_CONTROL_EOF;
+    }
+    header.type = s->control_owed;
+    result = send_message(s, &header, NULL, error);
+    if (result == VMF_CONTROL_DONE) {
+        s->control_owed = 0;
+    }
+    return result;
 }
 
 /* The oldest queued message; EOF means there is none. */
@@ -73,12 +93,6 @@ static VmfControlResult send_queued(VmfSession *s, GError **error)
     g_mutex_unlock(&s->lock);
     if (!message) {
         return VMF_CONTROL_EOF;
-    }
-    if (message->header.type == MESSAGE_GO) {
-        /* From here on it counts as sent: what the transport does with it cannot be known. */
-        g_mutex_lock(&s->lock);
-        message_sent(s, &message->header);
-        g_mutex_unlock(&s->lock);
     }
     result = send_message(s, &message->header, message->payload, error);
     if (result == VMF_CONTROL_DONE) {
@@ -133,9 +147,13 @@ static bool send_all(VmfSession *s, bool *blocked, GError **error)
 {
     *blocked = false;
     for (;;) {
-        VmfControlResult result = send_queued(s, error);
+        VmfControlResult result = send_hand_over(s, error);
 
-        if (result == VMF_CONTROL_EOF) {
+        /* A session that has failed has nothing else to say. */
+        if (result == VMF_CONTROL_EOF && !session_failed(s)) {
+            result = send_queued(s, error);
+        }
+        if (result == VMF_CONTROL_EOF && !session_failed(s)) {
             result = send_stream(s, error);
         }
         if (result == VMF_CONTROL_EOF) {
@@ -163,12 +181,14 @@ static bool receive_all(VmfSession *s, GError **error)
         case VMF_CONTROL_DONE:
             s->last_heard = g_get_monotonic_time();
             if (!session_dispatch(s, message, size, error)) {
+                s->control_lost = false;
                 return false;
             }
             break;
         case VMF_CONTROL_AGAIN:
             return true;
         case VMF_CONTROL_EOF:
+            s->control_ended = true;
             g_set_error(error, VMF_ERROR, VMF_ERROR_PEER_LOST,
                         "%s closed the connection before the migration was complete",
                         s->conn->peer);
@@ -181,9 +201,33 @@ static bool receive_all(VmfSession *s, GError **error)
 
 /* --- time --- */
 
-static bool check_time(VmfSession *s, GError **error)
+/*
+ * What has to be there by a certain time, although the peer shows that it lives: the set-up, and
+ * the answers of the hand-over, which come from control thread to control thread. G_MAXINT64:
+ * nothing.
+ */
+static gint64 deadline_of(VmfSession *s, const char **what)
+{
+    gint64 deadline = G_MAXINT64;
+
+    g_mutex_lock(&s->lock);
+    if (!s->setup_done) {
+        deadline = s->setup_deadline;
+        *what = "the set-up was not complete (the time for it is the option connect-timeout=, and "
+                "more for large RAM)";
+    } else if (handover_answer_is_due(&s->handover)) {
+        deadline = s->answer_since + (gint64)s->conn->timeout_ms * 1000;
+        *what = s->role == VMF_ROLE_SOURCE ? "GO was not confirmed" : "LOADED was not answered";
+    }
+    g_mutex_unlock(&s->lock);
+    return deadline;
+}
+
+/* *blocked: also when a heartbeat is due that the transport does not take. */
+static bool check_time(VmfSession *s, bool *blocked, GError **error)
 {
     gint64 now = g_get_monotonic_time();
+    const char *what = NULL;
 
     if (now - s->last_heard >= (gint64)s->conn->timeout_ms * 1000) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_TIMEOUT,
@@ -192,21 +236,28 @@ static bool check_time(VmfSession *s, GError **error)
                     s->conn->peer, s->conn->timeout_ms / 1000.0);
         return false;
     }
-    if (now - s->last_sent >= (gint64)s->conn->heartbeat_ms * 1000) {
+    if (now >= deadline_of(s, &what)) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_TIMEOUT, "%s lives, but %s in time", s->conn->peer,
+                    what);
+        return false;
+    }
+    if (!*blocked && now - s->last_sent >= (gint64)s->conn->heartbeat_ms * 1000) {
         const MessageHeader heartbeat = {.type = MESSAGE_HEARTBEAT};
+        VmfControlResult result = send_message(s, &heartbeat, NULL, error);
 
-        /* When it cannot be sent, other messages are on their way. */
-        return send_message(s, &heartbeat, NULL, error) != VMF_CONTROL_ERROR;
+        *blocked = result == VMF_CONTROL_AGAIN; /* room for it comes like room for any other */
+        return result != VMF_CONTROL_ERROR;
     }
     return true;
 }
 
-static int sleep_ms(const VmfSession *s)
+static int sleep_ms(VmfSession *s, bool blocked)
 {
-    gint64 now = g_get_monotonic_time();
+    const char *what;
     gint64 beat = s->last_sent + (gint64)s->conn->heartbeat_ms * 1000;
     gint64 deaf = s->last_heard + (gint64)s->conn->timeout_ms * 1000;
-    gint64 left = MIN(beat, deaf) - now;
+    gint64 end = MIN(deaf, deadline_of(s, &what));
+    gint64 left = (blocked ? end : MIN(beat, end)) - g_get_monotonic_time();
 
     return left <= 0 ? 0 : (int)(left / 1000) + 1;
 }
@@ -215,7 +266,14 @@ static int sleep_ms(const VmfSession *s)
 
 static bool something_to_do_locked(VmfSession *s)
 {
-    return !g_queue_is_empty(&s->out) || s->control_stop || s->error ||
+    if (s->control_stop || s->handover.owes ||
+        (s->error && !handover_needs_connection(&s->handover))) {
+        return true;
+    }
+    if (s->error) {
+        return false;
+    }
+    return !g_queue_is_empty(&s->out) ||
            (s->out_ring.head != s->out_ring.tail && s->out_credit != s->out_ring.tail) ||
            (s->out_ended && !s->out_end_sent && s->out_ring.head == s->out_ring.tail);
 }
@@ -233,7 +291,7 @@ static bool doze(VmfSession *s, bool blocked, GError **error)
     if (ok) {
         return true;
     }
-    ok = s->ops->control_wait(s->conn, s->wake_fd, blocked, sleep_ms(s), error);
+    ok = s->ops->control_wait(s->conn, s->wake_fd, blocked, sleep_ms(s, blocked), error);
     (void)!read(s->wake_fd, &count, sizeof(count));
     g_mutex_lock(&s->lock);
     s->control_sleeping = false;
@@ -241,27 +299,36 @@ static bool doze(VmfSession *s, bool blocked, GError **error)
     return ok;
 }
 
+/* Whether there is nothing more to do: all is said, or the session has failed. */
+static bool is_through(VmfSession *s, bool blocked)
+{
+    bool through;
+
+    g_mutex_lock(&s->lock);
+    through = (s->control_stop && !blocked) ||
+              (s->error && !s->control_owed && !handover_needs_connection(&s->handover));
+    g_mutex_unlock(&s->lock);
+    return through;
+}
+
 static bool run(VmfSession *s, GError **error)
 {
-    for (;;) {
-        bool blocked, stop;
+    bool blocked = false;
 
-        if (session_failed(s)) {
-            return true;
-        }
-        if (!receive_all(s, error) || !send_all(s, &blocked, error) || !check_time(s, error)) {
+    while (!session_failed(s) || !is_through(s, blocked)) {
+        s->control_lost = true;
+        if (!receive_all(s, error) || !send_all(s, &blocked, error) ||
+            !check_time(s, &blocked, error)) {
             return false;
         }
-        g_mutex_lock(&s->lock);
-        stop = s->control_stop && !blocked;
-        g_mutex_unlock(&s->lock);
-        if (stop) {
-            return true;
+        if (is_through(s, blocked)) {
+            break;
         }
         if (!doze(s, blocked, error)) {
             return false;
         }
     }
+    return true;
 }
 
 /* Reads what has come, which nobody wants any more: room to send may come by it. false at the end.
@@ -278,7 +345,8 @@ static bool drop_received(VmfSession *s, gint64 deadline)
     return result == VMF_CONTROL_DONE || result == VMF_CONTROL_AGAIN;
 }
 
-static void say_last_words(VmfSession *s)
+/* Says why, if this side neither owns nor has given the VM: it takes that back no more. */
+static bool say_last_words(VmfSession *s)
 {
     gint64 deadline = g_get_monotonic_time() + LAST_WORDS_US;
     g_autoptr(GError) reason = NULL;
@@ -287,19 +355,20 @@ static void say_last_words(VmfSession *s)
     bool silent;
 
     g_mutex_lock(&s->lock);
-    /* GO is never taken back, and who told us knows. */
-    silent = !s->error || s->error_from_peer || s->go_sent || s->peer_closed;
+    silent = !s->error || s->error_from_peer ||
+             (s->handover.state != HANDOVER_KEPT && s->handover.state != HANDOVER_DENIED);
     reason = s->error ? g_error_copy(s->error) : NULL;
     g_mutex_unlock(&s->lock);
     if (silent) {
-        return;
+        return false;
     }
-    header.argument = (uint64_t)reason->code;
+    header.argument = session_error_code(reason);
     header.length = (uint32_t)MIN(strlen(reason->message), 1024);
     do {
         result = send_message(s, &header, reason->message, NULL);
     } while (result == VMF_CONTROL_AGAIN && g_get_monotonic_time() < deadline &&
              drop_received(s, deadline) && s->ops->control_wait(s->conn, -1, true, 50, NULL));
+    return result == VMF_CONTROL_DONE;
 }
 
 /*
@@ -315,25 +384,41 @@ static void await_close(VmfSession *s)
     }
 }
 
+/* The connection is of no use any more. */
+static void end_by(VmfSession *s, GError *error)
+{
+    const bool from_peer = s->control_from_peer;
+
+    session_need_error(&error, "the control connection");
+    if (!s->control_lost) {
+        session_fail(s, g_error_copy(error), from_peer);
+    }
+    g_mutex_lock(&s->lock);
+    s->control_over = true;
+    /* Who was told the end, or closed in good order, does not ask for it. */
+    s->lost_at = s->control_lost && !s->control_ended ? g_get_monotonic_time() : 0;
+    g_mutex_unlock(&s->lock);
+    session_lost(s, error);
+}
+
 static void *control_main(void *opaque)
 {
     VmfSession *s = opaque;
     GError *error = NULL;
+    const bool whole = run(s, &error);
 
-    if (!run(s, &error)) {
-        bool from_peer = s->error_from_peer;
-
-        g_mutex_lock(&s->lock);
-        s->peer_closed = error->code == VMF_ERROR_PEER_LOST || error->code == VMF_ERROR_PEER;
-        g_cond_broadcast(&s->changed);
-        g_mutex_unlock(&s->lock);
-        session_fail(s, error, from_peer);
+    if (!whole) {
+        end_by(s, error);
     }
-    if (session_failed(s)) {
-        say_last_words(s);
-        if (!s->error_from_peer && !s->peer_closed && s->error->code != VMF_ERROR_TIMEOUT) {
-            await_close(s);
-        }
+    if (session_failed(s) && (whole || !s->control_lost) && say_last_words(s)) {
+        await_close(s);
+    }
+    g_mutex_lock(&s->lock);
+    s->control_over = true;
+    g_cond_broadcast(&s->changed);
+    g_mutex_unlock(&s->lock);
+    if (s->role == VMF_ROLE_SOURCE) {
+        session_ask(s);
     }
     return NULL;
 }
@@ -347,6 +432,7 @@ bool session_start_control(VmfSession *s, GError **error)
     if (!s->control_thread) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_FAILED, "cannot start the control thread: %s",
                     failure->message);
+        s->control_over = true;
     }
     return s->control_thread != NULL;
 }

@@ -22,7 +22,7 @@ static bool handle_error(VmfSession *s, const MessageHeader *header, const uint8
                         header->argument == VMF_ERROR_MISMATCH ||
                         header->argument == VMF_ERROR_MEMLOCK;
 
-    s->error_from_peer = true;
+    s->control_from_peer = true;
     g_set_error(error, VMF_ERROR, shared ? (int)header->argument : VMF_ERROR_PEER,
                 "the peer (%s) reported: %s", s->conn->peer, text);
     return false;
@@ -194,6 +194,26 @@ static bool set_flag(VmfSession *s, const MessageHeader *header, bool *flag, boo
     return ok || out_of_place(header, error);
 }
 
+/* LOADED, GO, GO_SEEN, BYE. */
+static bool handle_hand_over(VmfSession *s, const MessageHeader *header, HandoverEvent event,
+                             GError **error)
+{
+    bool ok;
+
+    g_mutex_lock(&s->lock);
+    /* LOADED comes only after all was sent. */
+    ok = (event != HANDOVER_GOT_LOADED || s->out_end_sent) && session_event_locked(s, event);
+    g_mutex_unlock(&s->lock);
+    return ok || out_of_place(header, error);
+}
+
+/* What is left when the session has failed: where the VM is. */
+static bool matters_after_failure(unsigned type)
+{
+    return type == MESSAGE_ERROR || type == MESSAGE_LOADED || type == MESSAGE_GO ||
+           type == MESSAGE_GO_SEEN || type == MESSAGE_BYE;
+}
+
 bool session_dispatch(VmfSession *s, const uint8_t *message, size_t size, GError **error)
 {
     VmfRole sender = s->role == VMF_ROLE_SOURCE ? VMF_ROLE_DESTINATION : VMF_ROLE_SOURCE;
@@ -202,6 +222,9 @@ bool session_dispatch(VmfSession *s, const uint8_t *message, size_t size, GError
 
     if (!message_header_decode(message, size, sender, &header, error)) {
         return false;
+    }
+    if (session_failed(s) && !matters_after_failure(header.type)) {
+        return true;
     }
     if (header.type >= VMF_MESSAGE_PRIVATE) {
         return s->ops->control_message(s->conn, header.type, payload, header.length, error);
@@ -229,20 +252,22 @@ bool session_dispatch(VmfSession *s, const uint8_t *message, size_t size, GError
         return devices_handle_switchover(s, &header, payload, error);
     case MESSAGE_DEVICE_CREDIT:
         return devices_handle_credit(s, &header, error);
-    case MESSAGE_LOADED: /* only after all was sent */
-        return set_flag(s, &header, &s->loaded, s->out_end_sent, error);
-    case MESSAGE_GO: /* only after LOADED was sent */
-        return set_flag(s, &header, &s->go, s->loaded, error);
+    case MESSAGE_LOADED:
+        return handle_hand_over(s, &header, HANDOVER_GOT_LOADED, error);
+    case MESSAGE_GO:
+        return handle_hand_over(s, &header, HANDOVER_GOT_GO, error);
     case MESSAGE_GO_SEEN:
-        return set_flag(s, &header, &s->go_seen, s->go_sent, error);
+        return handle_hand_over(s, &header, HANDOVER_GOT_GO_SEEN, error);
     case MESSAGE_BYE:
-        return set_flag(s, &header, &s->bye, s->go, error);
+        return handle_hand_over(s, &header, HANDOVER_GOT_BYE, error);
     case MESSAGE_SETTLE:
         return handle_settle(s, &header, error);
     case MESSAGE_SETTLED:
         return handle_settled(s, &header, error);
     case MESSAGE_HELLO:
     case MESSAGE_HELLO_REPLY:
+    case MESSAGE_ASK:
+    case MESSAGE_ANSWER:
         break;
     }
     return out_of_place(&header, error);

@@ -1,202 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* session-setup.c -- handshake, RAM blocks, and readiness of both sides */
+/* session-setup.c -- RAM blocks, and readiness of both sides */
 
-#include <errno.h>
 #include <string.h>
 
 #include "fault.h"
 #include "ram-blocks.h"
 #include "session.h"
-
-/* --- messages before the control thread runs --- */
-
-static bool wait_direct(VmfSession *s, bool want_send, gint64 deadline, const char *what,
-                        GError **error)
-{
-    gint64 left = deadline - g_get_monotonic_time();
-
-    if (g_cancellable_is_cancelled(s->cancel)) {
-        g_set_error(error, VMF_ERROR, VMF_ERROR_CANCELLED, "cancelled while %s", what);
-        return false;
-    }
-    if (left <= 0) {
-        g_set_error(error, VMF_ERROR, VMF_ERROR_TIMEOUT, "%s did not answer within %.1f s while %s",
-                    s->conn->peer, s->connect_timeout_us / 1e6, what);
-        return false;
-    }
-    return s->ops->control_wait(s->conn, s->cancel_fd, want_send, (int)(left / 1000) + 1, error);
-}
-
-static bool send_direct(VmfSession *s, unsigned type, uint64_t argument, const void *payload,
-                        size_t size, gint64 deadline, GError **error)
-{
-    const MessageHeader header = {.length = (uint32_t)size, .type = type, .argument = argument};
-    uint8_t bytes[MESSAGE_HEADER_BYTES];
-    const struct iovec iov[] = {{.iov_base = bytes, .iov_len = sizeof(bytes)},
-                                {.iov_base = (void *)payload, .iov_len = size}};
-
-    message_header_encode(&header, bytes);
-    for (;;) {
-        switch (s->ops->control_send(s->conn, iov, size ? 2 : 1, error)) {
-        case VMF_CONTROL_DONE:
-            return true;
-        case VMF_CONTROL_AGAIN:
-            if (!wait_direct(s, true, deadline, "sending the greeting", error)) {
-                return false;
-            }
-            break;
-        default:
-            return false;
-        }
-    }
-}
-
-static bool peer_error(VmfSession *s, const MessageHeader *header, const uint8_t *payload,
-                       GError **error)
-{
-    g_autofree char *text = message_error_text(payload, header->length);
-
-    s->error_from_peer = true;
-    g_set_error(error, VMF_ERROR,
-                header->argument == VMF_ERROR_PROTOCOL ? VMF_ERROR_PROTOCOL : VMF_ERROR_REFUSED,
-                "%s refused: %s", s->conn->peer, text);
-    return false;
-}
-
-/* Waits for a greeting. */
-static bool receive_hello(VmfSession *s, unsigned type, MessageHello *hello, gint64 deadline,
-                          GError **error)
-{
-    VmfRole sender = s->role == VMF_ROLE_SOURCE ? VMF_ROLE_DESTINATION : VMF_ROLE_SOURCE;
-    const uint8_t *message;
-    MessageHeader header;
-    size_t size;
-
-    for (;;) {
-        switch (s->ops->control_receive(s->conn, &message, &size, error)) {
-        case VMF_CONTROL_DONE:
-            if (!message_header_decode(message, size, sender, &header, error)) {
-                return false;
-            }
-            message += MESSAGE_HEADER_BYTES;
-            if (header.type == MESSAGE_ERROR) {
-                return peer_error(s, &header, message, error);
-            }
-            if (header.type != type) {
-                g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL, "%s instead of %s from %s",
-                            message_name(header.type), message_name(type), s->conn->peer);
-                return false;
-            }
-            return message_hello_decode(message, header.length, hello, error);
-        case VMF_CONTROL_AGAIN:
-            if (!wait_direct(s, false, deadline,
-                             s->role == VMF_ROLE_SOURCE
-                                 ? "greeting it (it may be busy with another source)"
-                                 : "greeting it",
-                             error)) {
-                return false;
-            }
-            break;
-        case VMF_CONTROL_EOF:
-            g_set_error(error, VMF_ERROR, VMF_ERROR_PEER_LOST,
-                        "%s closed the connection during the greeting", s->conn->peer);
-            return false;
-        default:
-            return false;
-        }
-    }
-}
-
-/* --- the handshake --- */
-
-static bool send_hello(VmfSession *s, unsigned type, unsigned channels, gint64 deadline,
-                       GError **error)
-{
-    MessageHello hello = {
-        .protocol = MESSAGE_PROTOCOL,
-        .oldest = MESSAGE_PROTOCOL_OLDEST,
-        .channels = channels,
-        .timeout_ms = s->conn->timeout_ms,
-    };
-    uint8_t bytes[MESSAGE_HELLO_MAX];
-
-    memcpy(hello.uuid, s->conn->uuid, VMF_UUID_BYTES);
-    hello.parameters_size = s->ops->get_parameters(s->conn, hello.parameters);
-    return send_direct(s, type, 0, bytes, message_hello_encode(&hello, bytes), deadline, error);
-}
-
-static void use_timeout(VmfSession *s, uint32_t peer_ms)
-{
-    s->conn->timeout_ms = MIN(s->conn->timeout_ms, peer_ms);
-    s->conn->heartbeat_ms = MAX(s->conn->timeout_ms / 4, 10);
-}
-
-static bool greet_as_source(VmfSession *s, unsigned wanted, gint64 deadline, GError **error)
-{
-    MessageHello reply;
-
-    if (!send_hello(s, MESSAGE_HELLO, wanted ? wanted : s->ops->default_channels(s->conn), deadline,
-                    error) ||
-        !receive_hello(s, MESSAGE_HELLO_REPLY, &reply, deadline, error)) {
-        return false;
-    }
-    if (memcmp(reply.uuid, s->conn->uuid, VMF_UUID_BYTES) || reply.channels == 0 ||
-        reply.channels > s->ops->channels_max) {
-        g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL,
-                    "%s answered for another session, or with %u channels", s->conn->peer,
-                    reply.channels);
-        return false;
-    }
-    s->conn->channels = reply.channels;
-    use_timeout(s, reply.timeout_ms);
-    return s->ops->peer_parameters(s->conn, reply.parameters, reply.parameters_size, error);
-}
-
-static bool greet_as_destination(VmfSession *s, bool limited, unsigned limit, gint64 deadline,
-                                 GError **error)
-{
-    MessageHello hello;
-
-    if (!receive_hello(s, MESSAGE_HELLO, &hello, deadline, error)) {
-        return false;
-    }
-    memcpy(s->conn->uuid, hello.uuid, VMF_UUID_BYTES);
-    s->conn->channels = CLAMP(hello.channels, 1, s->ops->channels_max);
-    if (limited) { /* the destination's own option is an upper bound */
-        s->conn->channels = MIN(s->conn->channels, limit);
-    }
-    use_timeout(s, hello.timeout_ms);
-    return s->ops->peer_parameters(s->conn, hello.parameters, hello.parameters_size, error) &&
-           send_hello(s, MESSAGE_HELLO_REPLY, s->conn->channels, deadline, error);
-}
-
-/* Tells a peer that greeted wrongly why it is turned away, as well as that goes. */
-static void refuse(VmfSession *s, const GError *reason)
-{
-    gint64 deadline = g_get_monotonic_time() + G_USEC_PER_SEC / 2;
-
-    if (!s->error_from_peer && !g_error_matches(reason, VMF_ERROR, VMF_ERROR_PEER_LOST) &&
-        !g_cancellable_is_cancelled(s->cancel)) {
-        send_direct(s, MESSAGE_ERROR, (uint64_t)reason->code, reason->message,
-                    MIN(strlen(reason->message), 1024), deadline, NULL);
-    }
-}
-
-bool session_shake_hands(VmfSession *s, const VmfUri *uri, GError **error)
-{
-    gint64 deadline = g_get_monotonic_time() + s->connect_timeout_us;
-    unsigned channels = (unsigned)vmf_uri_get_uint(uri, "channels");
-    bool given = vmf_uri_is_set(uri, "channels") && channels;
-    GError *failure = NULL;
-
-    if (s->role == VMF_ROLE_SOURCE ? greet_as_source(s, channels, deadline, &failure)
-                                   : greet_as_destination(s, given, channels, deadline, &failure)) {
-        return true;
-    }
-    refuse(s, failure);
-    g_propagate_error(error, failure);
-    return false;
-}
 
 /* --- RAM blocks --- */
 
@@ -314,7 +123,7 @@ bool session_match_blocks(VmfSession *s, GError **error)
 
 /* --- the rest --- */
 
-/* Waits until *flag, which the control thread sets. The peer's heartbeats bound it. */
+/* Waits until *flag, which the control thread sets; it also looks at the set-up's deadline. */
 static bool await_flag(VmfSession *s, const bool *flag, GError **error)
 {
     bool ok;
@@ -399,7 +208,13 @@ bool session_set_up(VmfSession *s, GError **error)
         return false;
     }
     session_post(s, MESSAGE_READY, 0, 0, NULL, 0);
-    return await_flag(s, &s->peer_ready, error);
+    if (!await_flag(s, &s->peer_ready, error)) {
+        return false;
+    }
+    g_mutex_lock(&s->lock);
+    s->setup_done = true;
+    g_mutex_unlock(&s->lock);
+    return true;
 }
 
 /* --- with stock QEMU --- */

@@ -188,8 +188,8 @@ static ssize_t get_stream(void *opaque, void *buffer, size_t size, uint64_t posi
 
 static void shut_down(void *opaque)
 {
-    session_fail(opaque, g_error_new(VMF_ERROR, VMF_ERROR_CANCELLED, "the stream was shut down"),
-                 false);
+    session_fail_as(opaque, g_error_new(VMF_ERROR, VMF_ERROR_CANCELLED, "the stream was shut down"),
+                    HANDOVER_CANCEL);
 }
 
 static int get_fd(void *opaque)

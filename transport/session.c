@@ -7,46 +7,31 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 #include "cancel-fd.h"
 #include "fault.h"
-#include "populate.h"
 #include "registry.h"
-
-struct VmfListener {
-    VmfUri *uri;
-    const VmfTransport *ops;
-    VmfTransportListener *listener;
-    char *address;
-    Populate *populate; /* the RAM of the session that comes next; or NULL */
-};
 
 /* --- failing --- */
 
-void session_fail(VmfSession *s, GError *error, bool from_peer)
+void session_need_error(GError **failure, const char *what)
 {
-    unsigned channel_count;
-    SessionChannel *back;
-    bool first;
+    if (!*failure) {
+        *failure = g_error_new(VMF_ERROR, VMF_ERROR_FAILED,
+                               "%s failed, and the transport or the caller gave no reason", what);
+    }
+}
 
-    g_mutex_lock(&s->lock);
-    channel_count = s->channel_count;
-    back = s->back;
-    first = !s->error && !s->completed;
-    if (first) {
-        s->error = error;
-        s->error_from_peer = from_peer;
-        __atomic_store_n(&s->failed, 1, __ATOMIC_RELEASE);
-        session_update_readable_locked(s);
-        session_wake_control_locked(s);
-    }
-    g_cond_broadcast(&s->changed);
-    g_mutex_unlock(&s->lock);
-    if (!first) {
-        g_error_free(error);
-        return;
-    }
+uint64_t session_error_code(const GError *error)
+{
+    return error->domain == VMF_ERROR ? (uint64_t)error->code : VMF_ERROR_FAILED;
+}
+
+/* What failed is told to everything that waits for the session's work. */
+static void stop_work(VmfSession *s, unsigned channel_count, SessionChannel *back)
+{
     g_cancellable_cancel(s->cancel);
     for (unsigned i = 0; i < channel_count; i++) {
         mailbox_close(&s->channels[i].mailbox);
@@ -54,6 +39,62 @@ void session_fail(VmfSession *s, GError *error, bool from_peer)
     if (back) {
         mailbox_close(&back->mailbox);
     }
+}
+
+/* Takes the error over, as the session's or as the hand-over's; returns whether it is the first. */
+static bool take_error_locked(VmfSession *s, GError *error, HandoverEvent event)
+{
+    const HandoverState before = s->handover.state;
+
+    session_event_locked(s, event);
+    if (!s->error) {
+        s->error = error;
+        s->error_from_peer = event == HANDOVER_GOT_ERROR || event == HANDOVER_TOLD_KEPT;
+        __atomic_store_n(&s->failed, 1, __ATOMIC_RELEASE);
+        session_update_readable_locked(s);
+        session_wake_control_locked(s);
+        return true;
+    }
+    if (s->handover.state != before && handover_over(&s->handover) && !s->outcome) {
+        s->outcome = error; /* this decided, not what failed first */
+    } else {
+        g_error_free(error);
+    }
+    return false;
+}
+
+void session_fail_as(VmfSession *s, GError *error, HandoverEvent event)
+{
+    unsigned channel_count;
+    SessionChannel *back;
+    bool first;
+
+    session_need_error(&error, "the session");
+    g_mutex_lock(&s->lock);
+    channel_count = s->channel_count;
+    back = s->back;
+    if (event == HANDOVER_CANCEL) {
+        s->hurry = true;
+    }
+    first = take_error_locked(s, error, event);
+    g_cond_broadcast(&s->changed);
+    g_mutex_unlock(&s->lock);
+    if (event == HANDOVER_CANCEL) {
+        g_cancellable_cancel(s->asking);
+    }
+    if (first) {
+        stop_work(s, channel_count, back);
+    }
+}
+
+void session_fail(VmfSession *s, GError *error, bool from_peer)
+{
+    session_fail_as(s, error, from_peer ? HANDOVER_GOT_ERROR : HANDOVER_FAULT);
+}
+
+void session_lost(VmfSession *s, GError *error)
+{
+    session_fail_as(s, error, HANDOVER_LOST);
 }
 
 bool session_report(VmfSession *s, GError **error)
@@ -68,11 +109,6 @@ bool session_report(VmfSession *s, GError **error)
     return false;
 }
 
-bool vmf_session_check(VmfSession *s, GError **error)
-{
-    return !session_failed(s) || session_report(s, error);
-}
-
 void vmf_session_fail(VmfSession *s, GError *error)
 {
     session_fail(s, error, false);
@@ -80,13 +116,13 @@ void vmf_session_fail(VmfSession *s, GError *error)
 
 void vmf_session_cancel(VmfSession *s)
 {
-    session_fail(s, g_error_new(VMF_ERROR, VMF_ERROR_CANCELLED, "the migration was cancelled"),
-                 false);
+    session_fail_as(s, g_error_new(VMF_ERROR, VMF_ERROR_CANCELLED, "the migration was cancelled"),
+                    HANDOVER_CANCEL);
 }
 
 /* --- making --- */
 
-static VmfSession *session_new(VmfRole role, VmfRamBlocks *blocks)
+VmfSession *session_new(VmfRole role, VmfRamBlocks *blocks)
 {
     VmfSession *s = g_new0(VmfSession, 1);
 
@@ -94,6 +130,8 @@ static VmfSession *session_new(VmfRole role, VmfRamBlocks *blocks)
     s->blocks = vmf_ram_blocks_ref(blocks);
     s->cancel = g_cancellable_new();
     s->cancel_fd = cancel_fd_get(s->cancel);
+    s->asking = g_cancellable_new();
+    handover_init(&s->handover, role == VMF_ROLE_SOURCE);
     s->wake_fd = s->readable_fd = -1;
     s->setup_began = g_get_monotonic_time();
     s->out_credit = STREAM_RING;
@@ -105,7 +143,7 @@ static VmfSession *session_new(VmfRole role, VmfRamBlocks *blocks)
     return s;
 }
 
-static bool make_descriptors(VmfSession *s, GError **error)
+bool session_make_descriptors(VmfSession *s, GError **error)
 {
     s->wake_fd = VMF_FAULT("eventfd wake") ? -1 : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     s->readable_fd = VMF_FAULT("eventfd readable") ? -1 : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -117,8 +155,7 @@ static bool make_descriptors(VmfSession *s, GError **error)
     return true;
 }
 
-/* A connection that the engine can use, or NULL: the transport has it back. */
-static VmfConn *usable(VmfConn *conn, const VmfTransport *ops, GError **error)
+VmfConn *session_usable(VmfConn *conn, const VmfTransport *ops, GError **error)
 {
     if (conn && !registry_check_connection(conn, ops, error)) {
         ops->close(conn);
@@ -127,8 +164,7 @@ static VmfConn *usable(VmfConn *conn, const VmfTransport *ops, GError **error)
     return conn;
 }
 
-/* The transport's connection becomes the session's. */
-static void adopt(VmfSession *s, VmfConn *conn, const VmfTransport *ops, const VmfUri *uri)
+void session_adopt(VmfSession *s, VmfConn *conn, const VmfTransport *ops, const VmfUri *uri)
 {
     if (!conn->ops) {
         conn->ops = ops;
@@ -160,32 +196,46 @@ static void on_user_cancel(GCancellable *cancellable, gpointer session)
     vmf_session_cancel(session);
 }
 
-/* From adopt() to a session that works; on failure the session's error is reported. */
-static bool set_up(VmfSession *s, const VmfUri *uri, GError **error)
+/*
+ * A peer that only shows that it lives holds nobody for ever. Registering all of a large RAM takes
+ * its time on the slowest of machines, so that counts.
+ */
+#define SETUP_BYTES_PER_SECOND (256ull << 20)
+
+static void set_deadline(VmfSession *s)
+{
+    const uint64_t work_us =
+        vmf_ram_blocks_total(s->blocks) / (SETUP_BYTES_PER_SECOND / G_USEC_PER_SEC);
+
+    s->setup_deadline =
+        g_get_monotonic_time() + s->connect_timeout_us + (gint64)MIN(work_us, G_MAXINT64 / 4);
+}
+
+bool session_make_ready(VmfSession *s, const VmfUri *uri, GError **error)
 {
     GError *failure = NULL;
     bool ok;
 
+    set_deadline(s);
     ok = s->conn->foreign ? session_set_up_foreign(s, &failure)
                           : session_shake_hands(s, uri, &failure) &&
                                 session_start_control(s, &failure) && session_set_up(s, &failure);
     if (!ok) {
-        session_fail(s,
-                     failure ? failure : g_error_new(VMF_ERROR, VMF_ERROR_FAILED, "set-up failed"),
-                     false);
+        session_need_error(&failure, "setting the session up");
+        session_fail(s, failure, false);
         return session_report(s, error);
     }
     s->setup_ns = (uint64_t)(g_get_monotonic_time() - s->setup_began) * 1000;
     return true;
 }
 
-static gulong chain(VmfSession *s, GCancellable *cancellable)
+gulong session_chain(VmfSession *s, GCancellable *cancellable)
 {
     return cancellable ? g_cancellable_connect(cancellable, G_CALLBACK(on_user_cancel), s, NULL)
                        : 0;
 }
 
-static VmfSession *finish(VmfSession *s, bool ok, GCancellable *cancellable, gulong chained)
+VmfSession *session_finish(VmfSession *s, bool ok, GCancellable *cancellable, gulong chained)
 {
     if (chained) {
         g_cancellable_disconnect(cancellable, chained);
@@ -197,12 +247,37 @@ static VmfSession *finish(VmfSession *s, bool ok, GCancellable *cancellable, gul
     return s;
 }
 
-static void make_uuid(uint8_t uuid[VMF_UUID_BYTES])
+/* Who knows the number can speak for the session: nobody can guess it. */
+static bool make_uuid(uint8_t uuid[VMF_UUID_BYTES], GError **error)
 {
-    for (unsigned i = 0; i < VMF_UUID_BYTES; i += 4) {
-        guint32 word = g_random_int();
-        memcpy(uuid + i, &word, 4);
+    ssize_t n;
+
+    do {
+        n = VMF_FAULT("getrandom") ? (errno = ENOSYS, -1) : getrandom(uuid, VMF_UUID_BYTES, 0);
+    } while (n < 0 && errno == EINTR);
+    if (n != VMF_UUID_BYTES) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_IO, "cannot get random bytes: %s",
+                    g_strerror(errno));
+        return false;
     }
+    return true;
+}
+
+static VmfConn *connect_to(VmfSession *s, const VmfUri *uri, uint8_t uuid[VMF_UUID_BYTES],
+                           GError **error)
+{
+    GError *failure = NULL;
+    VmfConn *conn = NULL;
+
+    if (session_make_descriptors(s, &failure) && make_uuid(uuid, &failure)) {
+        conn = session_usable(s->connect_ops->connect(uri, uuid, s->cancel, &failure),
+                              s->connect_ops, &failure);
+    }
+    if (!conn) {
+        session_need_error(&failure, "connecting");
+        g_propagate_error(error, failure);
+    }
+    return conn;
 }
 
 VmfSession *vmf_session_connect(const VmfUri *uri, VmfRamBlocks *blocks, GCancellable *cancellable,
@@ -210,6 +285,7 @@ VmfSession *vmf_session_connect(const VmfUri *uri, VmfRamBlocks *blocks, GCancel
 {
     const VmfTransport *ops = vmf_transport_find(vmf_uri_scheme(uri), error);
     VmfSession *s;
+    VmfConn *conn;
     uint8_t uuid[VMF_UUID_BYTES];
     gulong chained;
     bool ok = false;
@@ -218,139 +294,16 @@ VmfSession *vmf_session_connect(const VmfUri *uri, VmfRamBlocks *blocks, GCancel
         return NULL;
     }
     s = session_new(VMF_ROLE_SOURCE, blocks);
-    chained = chain(s, cancellable);
-    make_uuid(uuid);
-    if (make_descriptors(s, error)) {
-        VmfConn *conn = usable(ops->connect(uri, uuid, s->cancel, error), ops, error);
-
-        if (conn) {
-            adopt(s, conn, ops, uri);
-            memcpy(conn->uuid, uuid, sizeof(uuid));
-            ok = set_up(s, uri, error);
-        }
+    s->uri = vmf_uri_ref((VmfUri *)uri);
+    s->connect_ops = ops;
+    chained = session_chain(s, cancellable);
+    conn = connect_to(s, uri, uuid, error);
+    if (conn) {
+        session_adopt(s, conn, ops, uri);
+        memcpy(conn->uuid, uuid, sizeof(uuid));
+        ok = session_make_ready(s, uri, error);
     }
-    return finish(s, ok, cancellable, chained);
-}
-
-/* --- listening --- */
-
-VmfListener *vmf_listener_new(const VmfUri *uri, GError **error)
-{
-    const VmfTransport *ops = vmf_transport_find(vmf_uri_scheme(uri), error);
-    VmfTransportListener *transport = ops ? ops->listen(uri, error) : NULL;
-    VmfListener *listener;
-
-    if (!transport) {
-        return NULL;
-    }
-    listener = g_new0(VmfListener, 1);
-    listener->ops = ops;
-    listener->listener = transport;
-    listener->uri = vmf_uri_ref((VmfUri *)uri);
-    listener->address = ops->listener_address(transport);
-    return listener;
-}
-
-const char *vmf_listener_address(const VmfListener *listener)
-{
-    return listener->address;
-}
-
-void vmf_listener_free(VmfListener *listener)
-{
-    if (listener) {
-        populate_free(listener->populate);
-        listener->ops->listener_free(listener->listener);
-        vmf_uri_unref(listener->uri);
-        g_free(listener->address);
-        g_free(listener);
-    }
-}
-
-/* Waits for a connection, and uses that time to make RAM ready. */
-static VmfConn *await_connection(VmfListener *listener, VmfSession *s, GError **error)
-{
-    VmfConn *conn;
-
-    if (listener->populate) {
-        populate_run(listener->populate);
-    }
-    conn =
-        usable(listener->ops->accept(listener->listener, s->cancel, error), listener->ops, error);
-    if (listener->populate) {
-        populate_pause(listener->populate);
-    }
-    return conn;
-}
-
-/* The session can give back what it does not need of it. */
-static void note_populated(VmfSession *s, const Populate *populate)
-{
-    s->populated_count = vmf_ram_blocks_count(s->blocks);
-    s->populated = g_new0(bool, s->populated_count);
-    for (unsigned i = 0; i < s->populated_count; i++) {
-        s->populated[i] = populate_block_bytes(populate, i) != 0;
-    }
-    s->populated_bytes = populate_bytes(populate);
-}
-
-static VmfSession *accept_named(VmfListener *listener, VmfRamBlocks *blocks,
-                                GCancellable *cancellable, GError **error)
-{
-    for (;;) {
-        VmfSession *s = session_new(VMF_ROLE_DESTINATION, blocks);
-        gulong chained = chain(s, cancellable);
-        VmfConn *conn = NULL;
-        GError *failure = NULL;
-        bool named = false;
-
-        if (make_descriptors(s, &failure)) {
-            conn = await_connection(listener, s, &failure);
-        }
-        if (conn) {
-            adopt(s, conn, listener->ops, listener->uri);
-            s->setup_began = g_get_monotonic_time();
-            if (listener->populate) {
-                note_populated(s, listener->populate);
-            }
-            if (set_up(s, listener->uri, &failure)) {
-                return finish(s, true, cancellable, chained);
-            }
-            /* The channel count is known once a HELLO was understood. */
-            named = conn->channels != 0;
-        }
-        finish(s, false, cancellable, chained);
-        if (!conn || named || g_cancellable_is_cancelled(cancellable)) {
-            g_propagate_error(error, failure);
-            return NULL;
-        }
-        g_debug("dropped a peer that named no session: %s", failure->message);
-        g_error_free(failure);
-    }
-}
-
-static void prepare_ram(VmfListener *listener, VmfRamBlocks *blocks)
-{
-    /* A source that failed leaves what was made to the next one, with the knowledge of it. */
-    if (blocks && !(listener->populate && populate_ram(listener->populate) == blocks)) {
-        populate_free(listener->populate);
-        listener->populate =
-            vmf_uri_get_bool(listener->uri, "populate") ? populate_new(blocks, "") : NULL;
-    }
-    if (VMF_TRANSPORT_HAS(listener->ops, listener_ram)) {
-        listener->ops->listener_ram(listener->listener, blocks);
-    }
-}
-
-VmfSession *vmf_session_accept(VmfListener *listener, VmfRamBlocks *blocks,
-                               GCancellable *cancellable, GError **error)
-{
-    VmfSession *session;
-
-    prepare_ram(listener, blocks);
-    session = accept_named(listener, blocks, cancellable, error);
-    prepare_ram(listener, NULL); /* what the session did not take */
-    return session;
+    return session_finish(s, ok, cancellable, chained);
 }
 
 /* --- ending --- */
@@ -358,13 +311,38 @@ VmfSession *vmf_session_accept(VmfListener *listener, VmfRamBlocks *blocks,
 /* Time for the peer to say goodbye, so that our last word is not lost with the connection. */
 #define LINGER_US (2 * G_USEC_PER_SEC)
 
+/*
+ * Until when the destination is there for a source that does not know yet. A connection that
+ * breaks is noticed by the source within a time-out, and it asks for another one.
+ */
+static gint64 linger_end_locked(const VmfSession *s, gint64 began)
+{
+    const gint64 timeout_us = (gint64)s->conn->timeout_ms * 1000;
+
+    if (s->hurry) {
+        return began + LINGER_US;
+    }
+    return s->lost_at ? s->lost_at + 2 * timeout_us : began + MAX(LINGER_US, timeout_us);
+}
+
+static bool source_may_ask_locked(const VmfSession *s)
+{
+    if (s->conn->foreign || !s->answer || s->handover.known) {
+        return false;
+    }
+    /* After a good end of the connection nobody is there to ask. */
+    return s->handover.state == HANDOVER_OWNS
+               ? s->lost_at || !s->control_over
+               : s->handover.state == HANDOVER_DENIED && s->lost_at && s->handover.said_loaded;
+}
+
 static void linger(VmfSession *s)
 {
-    gint64 end = g_get_monotonic_time() + LINGER_US;
+    const gint64 began = g_get_monotonic_time();
 
     g_mutex_lock(&s->lock);
-    while (s->completed && !s->bye && !s->peer_closed &&
-           g_cond_wait_until(&s->changed, &s->lock, end)) {
+    while (source_may_ask_locked(s) && g_get_monotonic_time() < linger_end_locked(s, began)) {
+        g_cond_wait_until(&s->changed, &s->lock, linger_end_locked(s, began));
     }
     g_mutex_unlock(&s->lock);
 }
@@ -398,6 +376,24 @@ static void close_descriptors(VmfSession *s)
     }
 }
 
+/* What this side still owes to the other, or the error that ends it. */
+static void end_hand_over(VmfSession *s)
+{
+    bool succeeded;
+
+    g_mutex_lock(&s->lock);
+    succeeded = handover_succeeded(&s->handover);
+    g_mutex_unlock(&s->lock);
+    if (!succeeded) {
+        session_fail(s, g_error_new(VMF_ERROR, VMF_ERROR_CANCELLED, "the session was ended"),
+                     false);
+    }
+    if (s->role == VMF_ROLE_DESTINATION) {
+        linger(s);
+        listening_remove(s);
+    }
+}
+
 void vmf_session_free(VmfSession *s)
 {
     unsigned allocated;
@@ -405,20 +401,17 @@ void vmf_session_free(VmfSession *s)
     if (!s) {
         return;
     }
-    if (!s->completed) {
-        session_fail(s, g_error_new(VMF_ERROR, VMF_ERROR_CANCELLED, "the session was ended"),
-                     false);
-    } else if (s->role == VMF_ROLE_DESTINATION && !s->conn->foreign) {
-        linger(s);
+    if (s->conn) {
+        end_hand_over(s);
     }
     session_stop_control(s);
-    g_cancellable_cancel(s->cancel);
+    session_fail(s, g_error_new(VMF_ERROR, VMF_ERROR_CANCELLED, "the session was ended"), false);
     session_join_channels(s);
     foreign_close_back(s);
     vmf_file_free(s->file);
     allocated = s->channels ? s->conn->channels : 0;
     if (s->conn) {
-        s->conn->completed = s->completed;
+        s->conn->completed = handover_succeeded(&s->handover);
         s->ops->close(s->conn);
     }
     devices_free(s->devices); /* the peer might have written into their memory until now */
@@ -438,7 +431,12 @@ void vmf_session_free(VmfSession *s)
     g_array_unref(s->peer_blocks);
     g_ptr_array_unref(s->shorter_blocks);
     g_object_unref(s->cancel);
+    g_object_unref(s->asking);
+    g_clear_pointer(&s->first, g_bytes_unref);
+    g_clear_pointer(&s->uri, vmf_uri_unref);
+    listening_unref(s->listening);
     g_clear_error(&s->error);
+    g_clear_error(&s->outcome);
     g_cond_clear(&s->changed);
     g_mutex_clear(&s->lock);
     g_free(s);

@@ -7,6 +7,7 @@
 #include <vmferry/device.h>
 #include <vmferry/transport.h>
 
+#include "handover.h"
 #include "message.h"
 #include "payload.h"
 #include "qemu-hooks.h"
@@ -39,6 +40,8 @@ typedef struct OutMessage {
     uint8_t *payload;
 } OutMessage;
 
+struct Listening;
+
 struct VmfSession {
     VmfRole role;
     const VmfTransport *ops;
@@ -56,6 +59,14 @@ struct VmfSession {
     int cancel_fd;
     gint64 connect_timeout_us;
     gint64 setup_began;
+    gint64 setup_deadline; /* for all of the set-up */
+    /* How the other side is found when the connection is lost in the hand-over. */
+    VmfUri *uri;                     /* source */
+    const VmfTransport *connect_ops; /* source: `ops' may be another table than what connects */
+    struct Listening *listening;     /* destination */
+    struct Answer *answer;           /* destination: what `listening' says for this session */
+    GBytes *first;                   /* destination: a message that was read ahead */
+    GCancellable *asking;            /* cancelled with hurry */
     VmfFile *file;
     SessionChannel *channels;
     unsigned channel_count;
@@ -63,21 +74,31 @@ struct VmfSession {
     GMutex lock;
     GCond changed; /* of anything below */
 
-    GError *error; /* the first */
+    GError *error; /* the first; set after a good hand-over, too, when the connection ends */
     int failed;    /* atomic */
     bool error_from_peer;
 
+    Handover handover;
+    GError *outcome;     /* of the hand-over, where that is not `error' */
+    gint64 answer_since; /* how long handover_answer_is_due() */
+    gint64 lost_at;      /* the connection; 0: it is there, or was ended in good order */
+    bool hurry;          /* cancelled: nothing is owed to the peer that takes longer */
+
     /* What the peer has said. */
-    bool blocks_complete, blocks_agreed, peer_ready, loaded, go, go_seen, bye, peer_closed;
+    bool blocks_complete, blocks_agreed, peer_ready;
     GArray *peer_blocks; /* destination: MessageBlock, as they come */
     bool setup_done;
-    bool go_sent;   /* handed to the transport */
-    bool completed; /* whatever happens to the connection now is no failure */
 
     /* Control thread. */
     GThread *control_thread;
     int wake_fd;
     bool control_sleeping, control_stop;
+    bool control_over; /* the thread reads and sends no more */
+    unsigned
+        control_owed;  /* control thread only: a hand-over's message that was taken to be sent */
+    bool control_lost; /* control thread only: the connection failed, not what came by it */
+    bool control_from_peer;       /* control thread only: the peer's ERROR was the end */
+    bool control_ended;           /* control thread only: the peer closed it in good order */
     GQueue out;                   /* OutMessage */
     gint64 last_sent, last_heard; /* control thread only */
 
@@ -134,8 +155,31 @@ struct VmfSession {
 };
 
 /* --- session.c --- */
-/* Takes the error over: it is the session's if it is the first; everything wakes up. */
+VmfSession *session_new(VmfRole role, VmfRamBlocks *blocks);
+bool session_make_descriptors(VmfSession *s, GError **error);
+/* A connection that the engine can use, or NULL: the transport has it back. */
+VmfConn *session_usable(VmfConn *conn, const VmfTransport *ops, GError **error);
+/* The transport's connection becomes the session's. */
+void session_adopt(VmfSession *s, VmfConn *conn, const VmfTransport *ops, const VmfUri *uri);
+/* From session_adopt() to a session that works; on failure the session's error is reported. */
+bool session_make_ready(VmfSession *s, const VmfUri *uri, GError **error);
+/* While it is made, the user's cancellable (or NULL) cancels the session. */
+gulong session_chain(VmfSession *s, GCancellable *cancellable);
+/* The session, or NULL (it is freed) if it did not become one. */
+VmfSession *session_finish(VmfSession *s, bool ok, GCancellable *cancellable, gulong chained);
+/*
+ * Takes the error over: it is the session's if it is the first; everything wakes up. NULL: who
+ * failed gave no reason.
+ */
 void session_fail(VmfSession *s, GError *error, bool from_peer);
+/* The same: the control connection is no more. */
+void session_lost(VmfSession *s, GError *error);
+/* The same, for what the hand-over calls it (HANDOVER_CANCEL, ...). */
+void session_fail_as(VmfSession *s, GError *error, HandoverEvent event);
+/* An error for something that failed without giving one. */
+void session_need_error(GError **failure, const char *what);
+/* The code of an error as it travels: codes of other domains mean nothing to the peer. */
+uint64_t session_error_code(const GError *error);
 static inline bool session_failed(VmfSession *s)
 {
     return __atomic_load_n(&s->failed, __ATOMIC_ACQUIRE);
@@ -143,8 +187,66 @@ static inline bool session_failed(VmfSession *s)
 /* Always false, with a copy of the session's error. */
 bool session_report(VmfSession *s, GError **error);
 
-/* --- session-setup.c --- */
+/* --- session-complete.c --- */
+/* What the hand-over does with it; the caller holds the lock. false: it cannot come now. */
+bool session_event_locked(VmfSession *s, HandoverEvent event);
+bool session_event(VmfSession *s, HandoverEvent event);
+/* How the hand-over ended: true, or a copy of the reason. */
+bool session_outcome(VmfSession *s, GError **error);
+
+/* --- session-greet.c --- */
+/* A control connection before a thread of its own has it. */
+typedef struct Direct {
+    const VmfTransport *ops;
+    VmfConn *conn;
+    GCancellable *cancel;
+    int cancel_fd;
+    gint64 deadline;
+    const char *what; /* is being done */
+} Direct;
+bool direct_send(const Direct *d, unsigned type, uint64_t argument, const void *payload,
+                 size_t size, GError **error);
+/* The next message from the other side; its payload is valid until the next call. */
+bool direct_receive(const Direct *d, VmfRole sender, MessageHeader *header, const uint8_t **payload,
+                    GError **error);
 bool session_shake_hands(VmfSession *s, const VmfUri *uri, GError **error);
+/* Tells a peer why it is turned away, as well as that goes. */
+void session_refuse(VmfSession *s, const GError *reason);
+
+/* --- session-ask.c --- */
+/*
+ * Source, at the end of the control thread: asks the destination for the outcome over another
+ * connection, or tells it that GO was never sent, if either is needed.
+ */
+void session_ask(VmfSession *s);
+
+/* --- session-answer.c: a destination's listener, and what its sessions say to who asks --- */
+typedef struct Listening Listening;
+typedef struct Answer Answer;
+Listening *listening_new(const VmfUri *uri, GError **error);
+const VmfUri *listening_uri(const Listening *l);
+const VmfTransport *listening_ops(const Listening *l);
+VmfTransportListener *listening_transport(const Listening *l);
+Listening *listening_ref(Listening *l);
+void listening_unref(Listening *l);
+/* No more sessions are wanted. */
+void listening_disown(Listening *l);
+/* Who accepts a session claims the transport's listener for that time. */
+void listening_claim(Listening *l);
+void listening_release(Listening *l);
+/* The next connection, and what was read of it already (or NULL); the claim is the caller's. */
+VmfConn *listening_accept(Listening *l, GCancellable *cancel, GBytes **first, GError **error);
+/* The session's answer may be asked for from now on, by its UUID. */
+void listening_add(VmfSession *s);
+/* ... and the source is listened to, until its answer is known. */
+void listening_answer(VmfSession *s);
+/* The session ends: with the listener still wanted its answer is kept. */
+void listening_remove(VmfSession *s);
+/* A connection began with that ASK: answers it. */
+void listening_asked(Listening *l, const Direct *d, const MessageHeader *header,
+                     const uint8_t *payload);
+
+/* --- session-setup.c --- */
 /* Everything between the handshake and the first page. */
 bool session_set_up(VmfSession *s, GError **error);
 

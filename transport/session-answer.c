@@ -1,0 +1,476 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* session-answer.c -- a destination's listener, and what its sessions say to a source that asks */
+
+#include <string.h>
+
+#include "session.h"
+
+/* How long who connects may take to say why. It is served one after the other. */
+#define SPEAK_US G_USEC_PER_SEC
+/* How long the transport's listener is left alone when it failed. */
+#define PAUSE_US (200 * G_TIME_SPAN_MILLISECOND)
+/* Answers of sessions that have ended; the oldest makes room. */
+#define KEPT_MAX 64
+/* Connections of sources that came while nobody accepted. */
+#define EARLY_MAX 16
+
+struct Answer {
+    uint8_t uuid[VMF_UUID_BYTES];
+    VmfSession *session; /* NULL: it has ended, and `handover' is how */
+    Handover handover;
+    bool needed; /* LOADED was said */
+};
+
+typedef struct Early {
+    VmfConn *conn;
+    GBytes *first; /* its first message; NULL with a foreign one */
+} Early;
+
+struct Listening {
+    gatomicrefcount references;
+    VmfUri *uri;
+    const VmfTransport *ops;
+    VmfTransportListener *transport; /* who claimed it, or else the thread */
+
+    /* Taken before a session's lock. */
+    GMutex lock;
+    GCond changed; /* of anything below */
+    bool owned;    /* there is a VmfListener */
+    unsigned claims;
+    GPtrArray *answers; /* Answer */
+    GQueue early;       /* Early */
+    GThread *thread;
+    bool running;
+    GCancellable *pause; /* ends what the thread is at; NULL: it is at nothing */
+};
+
+/* --- its life --- */
+
+Listening *listening_new(const VmfUri *uri, GError **error)
+{
+    const VmfTransport *ops = vmf_transport_find(vmf_uri_scheme(uri), error);
+    VmfTransportListener *transport = ops ? ops->listen(uri, error) : NULL;
+    Listening *l;
+
+    if (!transport) {
+        return NULL;
+    }
+    l = g_new0(Listening, 1);
+    g_atomic_ref_count_init(&l->references);
+    l->uri = vmf_uri_ref((VmfUri *)uri);
+    l->ops = ops;
+    l->transport = transport;
+    l->owned = true;
+    l->answers = g_ptr_array_new_with_free_func(g_free);
+    g_mutex_init(&l->lock);
+    g_cond_init(&l->changed);
+    return l;
+}
+
+const VmfUri *listening_uri(const Listening *l)
+{
+    return l->uri;
+}
+
+const VmfTransport *listening_ops(const Listening *l)
+{
+    return l->ops;
+}
+
+VmfTransportListener *listening_transport(const Listening *l)
+{
+    return l->transport;
+}
+
+Listening *listening_ref(Listening *l)
+{
+    g_atomic_ref_count_inc(&l->references);
+    return l;
+}
+
+static void drop_early(Listening *l)
+{
+    Early *early;
+
+    while ((early = g_queue_pop_head(&l->early))) {
+        early->conn->ops->close(early->conn);
+        g_clear_pointer(&early->first, g_bytes_unref);
+        g_free(early);
+    }
+}
+
+void listening_unref(Listening *l)
+{
+    if (!l || !g_atomic_ref_count_dec(&l->references)) {
+        return;
+    }
+    drop_early(l);
+    l->ops->listener_free(l->transport);
+    g_ptr_array_unref(l->answers);
+    vmf_uri_unref(l->uri);
+    g_cond_clear(&l->changed);
+    g_mutex_clear(&l->lock);
+    g_free(l);
+}
+
+/* --- answering --- */
+
+static Answer *find_locked(const Listening *l, const uint8_t uuid[VMF_UUID_BYTES])
+{
+    for (unsigned i = 0; i < l->answers->len; i++) {
+        Answer *answer = l->answers->pdata[i];
+        if (memcmp(answer->uuid, uuid, VMF_UUID_BYTES) == 0) {
+            return answer;
+        }
+    }
+    return NULL;
+}
+
+/* What the source says may decide the hand-over here, and the answer is what then holds. */
+static HandoverAnswer tell_session(VmfSession *s, HandoverEvent event)
+{
+    HandoverAnswer answer;
+
+    if (event == HANDOVER_TOLD_KEPT) {
+        session_fail_as(s,
+                        g_error_new(VMF_ERROR, VMF_ERROR_PEER,
+                                    "the source (%s) has not said GO, and keeps the VM",
+                                    s->conn->peer),
+                        event);
+    } else {
+        session_event(s, event);
+    }
+    g_mutex_lock(&s->lock);
+    answer = handover_answer(&s->handover);
+    g_mutex_unlock(&s->lock);
+    return answer;
+}
+
+static HandoverAnswer tell(Listening *l, const uint8_t uuid[VMF_UUID_BYTES], HandoverEvent event)
+{
+    HandoverAnswer result = HANDOVER_ANSWER_UNSURE;
+    Answer *answer;
+
+    g_mutex_lock(&l->lock);
+    answer = find_locked(l, uuid);
+    if (answer && answer->session) {
+        result = tell_session(answer->session, event);
+    } else if (answer) {
+        handover_event(&answer->handover, event);
+        result = handover_answer(&answer->handover);
+    }
+    g_mutex_unlock(&l->lock);
+    return result;
+}
+
+/* The source has the answer: nobody has to wait for its question any more. */
+static void told(Listening *l, const uint8_t uuid[VMF_UUID_BYTES])
+{
+    Answer *answer;
+
+    g_mutex_lock(&l->lock);
+    answer = find_locked(l, uuid);
+    if (answer && answer->session) {
+        g_mutex_lock(&answer->session->lock);
+        answer->session->handover.known = true;
+        g_cond_broadcast(&answer->session->changed);
+        g_mutex_unlock(&answer->session->lock);
+    } else if (answer) {
+        g_ptr_array_remove(l->answers, answer);
+    }
+    g_mutex_unlock(&l->lock);
+}
+
+void listening_asked(Listening *l, const Direct *d, const MessageHeader *header,
+                     const uint8_t *payload)
+{
+    uint8_t uuid[VMF_UUID_BYTES];
+    Direct patient = *d;
+    MessageHeader bye;
+    HandoverAnswer answer;
+
+    memcpy(uuid, payload, VMF_UUID_BYTES);
+    if (header->argument != MESSAGE_ASK_GO_SENT && header->argument != MESSAGE_ASK_GO_NEVER) {
+        return;
+    }
+    answer = tell(l, uuid,
+                  header->argument == MESSAGE_ASK_GO_SENT ? HANDOVER_TOLD_GO : HANDOVER_TOLD_KEPT);
+    patient.deadline = MIN(d->deadline, g_get_monotonic_time() + SPEAK_US);
+    if (direct_send(&patient, MESSAGE_ANSWER, answer, NULL, 0, NULL) &&
+        direct_receive(&patient, VMF_ROLE_SOURCE, &bye, &payload, NULL) &&
+        bye.type == MESSAGE_BYE) {
+        told(l, uuid);
+    }
+}
+
+/* --- the thread --- */
+
+static bool is_known(Answer *answer)
+{
+    bool known;
+
+    if (!answer->session) {
+        return answer->handover.known;
+    }
+    g_mutex_lock(&answer->session->lock);
+    known = answer->session->handover.known;
+    g_mutex_unlock(&answer->session->lock);
+    return known;
+}
+
+/* Somebody may ask; or sources come whom nobody will accept, and who should hear so. */
+static bool thread_is_needed_locked(Listening *l)
+{
+    for (unsigned i = 0; i < l->answers->len; i++) {
+        Answer *answer = l->answers->pdata[i];
+        if ((answer->session && !l->owned) || (answer->needed && !is_known(answer))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A source that wants to migrate: the listener's owner may want it. */
+static bool keep_early(Listening *l, VmfConn *conn, const MessageHeader *header,
+                       const uint8_t *payload)
+{
+    uint8_t bytes[MESSAGE_HEADER_BYTES];
+    GByteArray *message = NULL;
+    Early *early;
+    bool keep;
+
+    g_mutex_lock(&l->lock);
+    keep = l->owned && g_queue_get_length(&l->early) < EARLY_MAX;
+    if (keep) {
+        early = g_new0(Early, 1);
+        early->conn = conn;
+        if (header) {
+            message_header_encode(header, bytes);
+            message = g_byte_array_new();
+            g_byte_array_append(message, bytes, sizeof(bytes));
+            g_byte_array_append(message, payload, header->length);
+            early->first = g_byte_array_free_to_bytes(message);
+        }
+        conn->cancel = NULL; /* the thread's */
+        conn->cancel_fd = -1;
+        g_queue_push_tail(&l->early, early);
+    }
+    g_mutex_unlock(&l->lock);
+    return keep;
+}
+
+/* Whether the connection was kept. */
+static bool hear(Listening *l, VmfConn *conn, GCancellable *cancel, int cancel_fd)
+{
+    static const char busy[] = "it has had its source, and accepts no other";
+    const Direct d = {.ops = conn->ops,
+                      .conn = conn,
+                      .cancel = cancel,
+                      .cancel_fd = cancel_fd,
+                      .deadline = g_get_monotonic_time() + SPEAK_US,
+                      .what = "asking it what it wants"};
+    g_autoptr(GError) error = NULL;
+    const uint8_t *payload;
+    MessageHeader header;
+
+    if (conn->foreign) {
+        return keep_early(l, conn, NULL, NULL);
+    }
+    if (!direct_receive(&d, VMF_ROLE_SOURCE, &header, &payload, &error)) {
+        g_debug("dropped a peer that did not greet: %s", error ? error->message : "no reason");
+        return false;
+    }
+    if (header.type == MESSAGE_ASK) {
+        listening_asked(l, &d, &header, payload);
+        return false;
+    }
+    if (header.type == MESSAGE_HELLO && keep_early(l, conn, &header, payload)) {
+        return true;
+    }
+    direct_send(&d, MESSAGE_ERROR, VMF_ERROR_REFUSED, busy, strlen(busy), NULL);
+    return false;
+}
+
+/* The next who connects; false when the transport's listener failed. */
+static bool serve_one(Listening *l, GCancellable *cancel)
+{
+    GPollFD cancel_fd = {.fd = -1};
+    VmfConn *conn = session_usable(l->ops->accept(l->transport, cancel, NULL), l->ops, NULL);
+
+    if (!conn) {
+        return g_cancellable_is_cancelled(cancel);
+    }
+    conn->ops = conn->ops ? conn->ops : l->ops;
+    conn->role = VMF_ROLE_DESTINATION;
+    conn->host = &session_host;
+    conn->timeout_ms = (uint32_t)vmf_uri_get_uint(l->uri, "timeout");
+    conn->heartbeat_ms = conn->timeout_ms;
+    conn->cancel = cancel;
+    g_cancellable_make_pollfd(cancel, &cancel_fd);
+    conn->cancel_fd = cancel_fd.fd;
+    if (!hear(l, conn, cancel, cancel_fd.fd)) {
+        conn->ops->close(conn);
+    }
+    if (cancel_fd.fd >= 0) {
+        g_cancellable_release_fd(cancel);
+    }
+    return true;
+}
+
+static void *answer_main(void *opaque)
+{
+    Listening *l = opaque;
+
+    g_mutex_lock(&l->lock);
+    while (thread_is_needed_locked(l)) {
+        bool ok;
+
+        if (l->claims) {
+            g_cond_wait(&l->changed, &l->lock);
+            continue;
+        }
+        l->pause = g_cancellable_new();
+        g_mutex_unlock(&l->lock);
+        ok = serve_one(l, l->pause);
+        g_mutex_lock(&l->lock);
+        g_clear_object(&l->pause);
+        g_cond_broadcast(&l->changed);
+        if (!ok) {
+            g_cond_wait_until(&l->changed, &l->lock, g_get_monotonic_time() + PAUSE_US);
+        }
+    }
+    l->running = false;
+    g_mutex_unlock(&l->lock);
+    return NULL;
+}
+
+/* Starts the thread, or has it look again at what is wanted of it. */
+static void update_locked(Listening *l)
+{
+    if (l->pause) {
+        g_cancellable_cancel(l->pause);
+    }
+    g_cond_broadcast(&l->changed);
+    if (l->running || !thread_is_needed_locked(l)) {
+        return;
+    }
+    if (l->thread) {
+        g_thread_join(l->thread); /* it is through with the lock */
+    }
+    l->running = true;
+    l->thread = g_thread_try_new("vmf-answer", answer_main, l, NULL);
+    l->running = l->thread != NULL; /* without it nobody can ask: the outcome may stay unknown */
+}
+
+/* Releases the lock. The thread has ended when this returns, if it is needed no more. */
+static void update_and_unlock(Listening *l)
+{
+    GThread *ended = NULL;
+
+    update_locked(l);
+    if (!thread_is_needed_locked(l)) {
+        ended = g_steal_pointer(&l->thread);
+    }
+    g_mutex_unlock(&l->lock);
+    if (ended) {
+        g_thread_join(ended);
+    }
+}
+
+/* --- who listens --- */
+
+void listening_disown(Listening *l)
+{
+    g_mutex_lock(&l->lock);
+    l->owned = false;
+    for (unsigned i = l->answers->len; i-- > 0;) {
+        if (!((Answer *)l->answers->pdata[i])->session) {
+            g_ptr_array_remove_index(l->answers, i);
+        }
+    }
+    update_and_unlock(l);
+}
+
+void listening_claim(Listening *l)
+{
+    g_mutex_lock(&l->lock);
+    l->claims++;
+    while (l->pause) {
+        g_cancellable_cancel(l->pause);
+        g_cond_wait(&l->changed, &l->lock);
+    }
+    g_mutex_unlock(&l->lock);
+}
+
+void listening_release(Listening *l)
+{
+    g_mutex_lock(&l->lock);
+    l->claims--;
+    update_and_unlock(l);
+}
+
+VmfConn *listening_accept(Listening *l, GCancellable *cancel, GBytes **first, GError **error)
+{
+    Early *early;
+    VmfConn *conn;
+
+    g_mutex_lock(&l->lock);
+    early = g_queue_pop_head(&l->early);
+    g_mutex_unlock(&l->lock);
+    *first = NULL;
+    if (!early) {
+        return session_usable(l->ops->accept(l->transport, cancel, error), l->ops, error);
+    }
+    *first = early->first;
+    conn = early->conn;
+    g_free(early);
+    return conn;
+}
+
+/* --- the sessions --- */
+
+void listening_add(VmfSession *s)
+{
+    Listening *l = s->listening;
+    Answer *answer = g_new0(Answer, 1);
+
+    memcpy(answer->uuid, s->conn->uuid, VMF_UUID_BYTES);
+    answer->session = s;
+    s->answer = answer;
+    g_mutex_lock(&l->lock);
+    g_ptr_array_add(l->answers, answer);
+    update_and_unlock(l);
+}
+
+void listening_answer(VmfSession *s)
+{
+    g_mutex_lock(&s->listening->lock);
+    s->answer->needed = true;
+    update_and_unlock(s->listening);
+}
+
+void listening_remove(VmfSession *s)
+{
+    Listening *l = s->listening;
+    Answer *answer = g_steal_pointer(&s->answer);
+
+    if (!answer) {
+        return;
+    }
+    g_mutex_lock(&l->lock);
+    g_mutex_lock(&s->lock);
+    answer->handover = s->handover;
+    g_mutex_unlock(&s->lock);
+    answer->session = NULL;
+    if (!l->owned || !answer->needed || answer->handover.known) {
+        g_ptr_array_remove(l->answers, answer);
+    } else if (l->answers->len > KEPT_MAX) {
+        for (unsigned i = 0; i < l->answers->len; i++) {
+            if (!((Answer *)l->answers->pdata[i])->session) {
+                g_ptr_array_remove_index(l->answers, i);
+                break;
+            }
+        }
+    }
+    update_and_unlock(l);
+}

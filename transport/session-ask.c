@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* session-ask.c -- a source whose connection was lost in the hand-over asks over another one */
+
+#include <string.h>
+
+#include "session.h"
+
+/* How long the destination may take to hang up. */
+#define BYE_US G_USEC_PER_SEC
+/* Between two attempts. */
+#define AGAIN_US (100 * G_TIME_SPAN_MILLISECOND)
+
+static bool wants_to_know_locked(const VmfSession *s)
+{
+    return s->handover.state == HANDOVER_ASKS;
+}
+
+/* The destination may have said LOADED, and wait for a GO that never comes. */
+static bool wants_to_tell_locked(const VmfSession *s)
+{
+    return s->handover.state == HANDOVER_KEPT && s->out_end_sent && s->lost_at &&
+           !s->error_from_peer;
+}
+
+static HandoverEvent told(HandoverAnswer answer)
+{
+    switch (answer) {
+    case HANDOVER_ANSWER_MINE:
+        return HANDOVER_TOLD_MINE;
+    case HANDOVER_ANSWER_DENIED:
+        return HANDOVER_TOLD_DENIED;
+    case HANDOVER_ANSWER_UNSURE:
+        break;
+    }
+    return HANDOVER_TOLD_UNSURE;
+}
+
+/* The destination hangs up when it has read that: closing first might drop it. */
+static void say_bye(Direct d)
+{
+    const uint8_t *payload;
+    MessageHeader header;
+
+    d.deadline = MIN(d.deadline, g_get_monotonic_time() + BYE_US);
+    direct_send(&d, MESSAGE_BYE, 0, NULL, 0, NULL);
+    while (direct_receive(&d, VMF_ROLE_DESTINATION, &header, &payload, NULL)) {
+    }
+}
+
+static bool converse(const Direct *d, VmfSession *s, GError **error)
+{
+    const uint8_t *payload;
+    MessageHeader header;
+    uint64_t say;
+
+    g_mutex_lock(&s->lock);
+    say = wants_to_know_locked(s) ? MESSAGE_ASK_GO_SENT : MESSAGE_ASK_GO_NEVER;
+    g_mutex_unlock(&s->lock);
+    if (!direct_send(d, MESSAGE_ASK, say, s->conn->uuid, VMF_UUID_BYTES, error) ||
+        !direct_receive(d, VMF_ROLE_DESTINATION, &header, &payload, error)) {
+        return false;
+    }
+    if (header.type != MESSAGE_ANSWER || header.argument < HANDOVER_ANSWER_MINE ||
+        header.argument > HANDOVER_ANSWER_UNSURE) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL, "%s instead of ANSWER from %s",
+                    message_name(header.type), d->conn->peer);
+        return false;
+    }
+    session_event(s, told((HandoverAnswer)header.argument)); /* ignored by who only tells */
+    say_bye(*d);
+    return true;
+}
+
+/* One attempt. */
+static bool ask_once(VmfSession *s, int cancel_fd, gint64 deadline, GError **error)
+{
+    VmfConn *conn = session_usable(s->connect_ops->connect(s->uri, s->conn->uuid, s->asking, error),
+                                   s->connect_ops, error);
+    Direct d = {.conn = conn,
+                .cancel = s->asking,
+                .cancel_fd = cancel_fd,
+                .deadline = deadline,
+                .what = "asking it who owns the VM"};
+    bool ok;
+
+    if (!conn) {
+        return false;
+    }
+    if (!conn->ops) {
+        conn->ops = s->connect_ops;
+    }
+    d.ops = conn->ops;
+    conn->role = VMF_ROLE_SOURCE;
+    conn->host = &session_host;
+    conn->session = s;
+    conn->cancel = s->asking;
+    conn->cancel_fd = cancel_fd;
+    conn->timeout_ms = s->conn->timeout_ms;
+    conn->heartbeat_ms = s->conn->heartbeat_ms;
+    memcpy(conn->uuid, s->conn->uuid, VMF_UUID_BYTES);
+    ok = !conn->foreign && converse(&d, s, error);
+    conn->ops->close(conn);
+    return ok;
+}
+
+/* Waits a little; false when the time is up or nobody wants the answer any more. */
+static bool try_again(VmfSession *s, gint64 deadline)
+{
+    const gint64 next = g_get_monotonic_time() + AGAIN_US;
+    bool again;
+
+    g_mutex_lock(&s->lock);
+    while (!s->hurry && g_get_monotonic_time() < next &&
+           g_cond_wait_until(&s->changed, &s->lock, next)) {
+    }
+    again = !s->hurry && g_get_monotonic_time() < deadline;
+    g_mutex_unlock(&s->lock);
+    return again;
+}
+
+void session_ask(VmfSession *s)
+{
+    GPollFD cancel_fd = {.fd = -1};
+    gint64 deadline;
+    bool needed;
+
+    g_mutex_lock(&s->lock);
+    needed = !s->hurry && (wants_to_know_locked(s) || wants_to_tell_locked(s));
+    deadline = g_get_monotonic_time() + (gint64)s->conn->timeout_ms * 1000;
+    g_mutex_unlock(&s->lock);
+    if (needed && g_cancellable_make_pollfd(s->asking, &cancel_fd)) {
+        bool done;
+
+        do {
+            g_autoptr(GError) failure = NULL;
+
+            done = ask_once(s, cancel_fd.fd, deadline, &failure);
+            if (!done) {
+                g_debug("no answer to the question: %s", failure ? failure->message : "no reason");
+            }
+        } while (!done && try_again(s, deadline));
+        g_cancellable_release_fd(s->asking);
+    }
+    session_event(s, HANDOVER_TIME_UP); /* ignored when it is answered */
+}
