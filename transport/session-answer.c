@@ -445,19 +445,26 @@ void listening_add(VmfSession *s)
 void listening_answer(VmfSession *s)
 {
     g_mutex_lock(&s->listening->lock);
-    s->answer->needed = true;
+    if (s->answer) {
+        s->answer->needed = true;
+    }
     update_and_unlock(s->listening);
 }
 
 void listening_remove(VmfSession *s)
 {
     Listening *l = s->listening;
-    Answer *answer = g_steal_pointer(&s->answer);
+    Answer *answer;
 
-    if (!answer) {
+    if (!l) {
         return;
     }
     g_mutex_lock(&l->lock);
+    answer = g_steal_pointer(&s->answer);
+    if (!answer) {
+        g_mutex_unlock(&l->lock);
+        return;
+    }
     g_mutex_lock(&s->lock);
     answer->handover = s->handover;
     g_mutex_unlock(&s->lock);

@@ -319,10 +319,10 @@ static gint64 linger_end_locked(const VmfSession *s, gint64 began)
 {
     const gint64 timeout_us = (gint64)s->conn->timeout_ms * 1000;
 
-    if (s->hurry) {
-        return began + LINGER_US;
-    }
-    return s->lost_at ? s->lost_at + 2 * timeout_us : began + MAX(LINGER_US, timeout_us);
+    const gint64 end =
+        s->lost_at ? s->lost_at + 2 * timeout_us : began + MAX(LINGER_US, timeout_us);
+
+    return s->hurry ? MIN(end, began + LINGER_US) : end;
 }
 
 static bool source_may_ask_locked(const VmfSession *s)

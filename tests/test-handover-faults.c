@@ -1,0 +1,426 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* test-handover-faults.c -- what once gave two owners, forgot an outcome, or waited for ever */
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "message.h"
+#include "pair.h"
+#include "stepper.h"
+
+#define RAM_BYTES (256u * 1024)
+#define S VMF_ROLE_SOURCE
+#define D VMF_ROLE_DESTINATION
+
+typedef struct Side {
+    VmfSession *session;
+    GThread *thread;
+    bool ok;
+    GError *error;
+} Side;
+
+typedef struct Sides {
+    Pair pair;
+    Side source, destination;
+} Sides;
+
+static void *complete_main(void *opaque)
+{
+    Side *side = opaque;
+
+    side->ok = vmf_session_complete(side->session, &side->error);
+    return NULL;
+}
+
+static void begin(Sides *sides, const char *options)
+{
+    stepper_reset();
+    memset(sides, 0, sizeof(*sides));
+    pair_init(&sides->pair, RAM_BYTES, true, options);
+    pair_connect(&sides->pair);
+    sides->source.session = sides->pair.source;
+    sides->destination.session = sides->pair.destination;
+}
+
+static void complete_both(Sides *sides)
+{
+    sides->destination.thread = g_thread_new("destination", complete_main, &sides->destination);
+    sides->source.thread = g_thread_new("source", complete_main, &sides->source);
+}
+
+static void join_both(Sides *sides)
+{
+    g_thread_join(sides->source.thread);
+    g_thread_join(sides->destination.thread);
+}
+
+static void end(Sides *sides)
+{
+    vmf_session_cancel(sides->pair.source);
+    vmf_session_cancel(sides->pair.destination);
+    pair_clear(&sides->pair);
+    g_clear_error(&sides->source.error);
+    g_clear_error(&sides->destination.error);
+}
+
+#define LONG ",channels=1,timeout=20s,connect-timeout=20s"
+
+/* --- two owners --- */
+
+/*
+ * The source's control thread has looked whether the session failed, and is
+ * about to send GO. A cancel now must not leave both sides with the VM.
+ */
+static void cancel__between_look_and_go_leaves_one_owner(void **state)
+{
+    const Step step = {S, STEP_NEXT_LOOK, MESSAGE_LOADED};
+    Sides sides;
+
+    (void)state;
+    begin(&sides, LONG);
+    stepper_stop_at(&step);
+    complete_both(&sides);
+    assert_true(stepper_await());
+    vmf_session_cancel(sides.source.session);
+    g_thread_join(sides.source.thread); /* it answers before GO could go */
+    assert_false(sides.source.ok);
+    assert_int_equal(sides.source.error->code, VMF_ERROR_CANCELLED);
+    stepper_go_on();
+    g_thread_join(sides.destination.thread);
+    assert_false(sides.destination.ok);
+    end(&sides);
+}
+
+/* --- unknown --- */
+
+static void outcome__that_is_unknown_stays_so(void **state)
+{
+    const Step step = {S, STEP_AFTER_SEND, MESSAGE_GO};
+    g_autoptr(GError) again = NULL;
+    g_autoptr(GError) check = NULL;
+    g_autoptr(GError) cancelled = NULL;
+    Sides sides;
+
+    (void)state;
+    begin(&sides, ",channels=1,timeout=1s,connect-timeout=20s");
+    stepper_stop_at(&step);
+    complete_both(&sides);
+    assert_true(stepper_await());
+    stepper_allow_connecting(false);
+    stepper_cut();
+    stepper_go_on();
+    join_both(&sides);
+    assert_false(sides.source.ok);
+    assert_int_equal(sides.source.error->code, VMF_ERROR_UNKNOWN_OUTCOME);
+    assert_false(vmf_session_complete(sides.source.session, &again));
+    assert_int_equal(again->code, VMF_ERROR_UNKNOWN_OUTCOME);
+    assert_false(vmf_session_check(sides.source.session, &check));
+    assert_int_equal(check->code, VMF_ERROR_UNKNOWN_OUTCOME);
+    vmf_session_cancel(sides.source.session);
+    assert_false(vmf_session_check(sides.source.session, &cancelled));
+    assert_int_equal(cancelled->code, VMF_ERROR_UNKNOWN_OUTCOME);
+    end(&sides);
+}
+
+/* --- a cancel behind GO --- */
+
+static void cancel_at(const Step *step, bool source)
+{
+    Sides sides;
+
+    begin(&sides, LONG);
+    stepper_stop_at(step);
+    complete_both(&sides);
+    assert_true(stepper_await());
+    vmf_session_cancel(source ? sides.source.session : sides.destination.session);
+    stepper_go_on();
+    join_both(&sides);
+    if (!sides.source.ok || !sides.destination.ok) {
+        fail_msg("the source says %s, the destination %s",
+                 sides.source.error ? sides.source.error->message : "true",
+                 sides.destination.error ? sides.destination.error->message : "true");
+    }
+    end(&sides);
+}
+
+static void cancel__of_the_source_behind_go_spoils_nothing(void **state)
+{
+    const Step before = {D, STEP_RECEIVED, MESSAGE_GO}, after = {S, STEP_RECEIVED, MESSAGE_GO_SEEN};
+
+    (void)state;
+    cancel_at(&before, true);
+    cancel_at(&after, true);
+}
+
+static void cancel__of_the_destination_behind_go_spoils_nothing(void **state)
+{
+    const Step step = {D, STEP_NEXT_LOOK, MESSAGE_GO};
+
+    (void)state;
+    cancel_at(&step, false);
+}
+
+/* --- after success --- */
+
+static void *read_back(void *opaque)
+{
+    vmf_get_byte(opaque);
+    return NULL;
+}
+
+/* Who reads the return path of a source that has given its VM away. */
+static void reader_wakes_by(void (*event)(Sides *sides))
+{
+    g_autoptr(VmfFile) back = NULL;
+    GThread *reader;
+    Sides sides;
+
+    begin(&sides, LONG);
+    back = vmf_file_get_return_path(vmf_session_get_file(sides.pair.source), NULL);
+    reader = g_thread_new("reader", read_back, back);
+    complete_both(&sides);
+    join_both(&sides);
+    assert_true(sides.source.ok && sides.destination.ok);
+    event(&sides);
+    g_thread_join(reader); /* the alarm ends a wait for ever */
+    assert_true(vmf_session_complete(sides.pair.source, NULL));
+    assert_true(vmf_session_check(sides.pair.source, NULL));
+    g_clear_pointer(&back, vmf_file_free);
+    end(&sides);
+}
+
+static void cancel_it(Sides *sides)
+{
+    vmf_session_cancel(sides->pair.source);
+}
+
+static void shut_it_down(Sides *sides)
+{
+    vmf_file_shut_down(vmf_session_get_file(sides->pair.source));
+}
+
+static void end_its_peer(Sides *sides)
+{
+    vmf_session_free(g_steal_pointer(&sides->pair.destination));
+}
+
+static void success__reader_of_the_return_path_wakes(void **state)
+{
+    (void)state;
+    reader_wakes_by(cancel_it);
+    reader_wakes_by(shut_it_down);
+    stepper_reset();
+}
+
+static void reader_wakes_by_the_peers_end(void)
+{
+    g_autoptr(VmfFile) back = NULL;
+    GThread *reader;
+    Sides sides;
+
+    begin(&sides, LONG);
+    back = vmf_file_get_return_path(vmf_session_get_file(sides.pair.source), NULL);
+    reader = g_thread_new("reader", read_back, back);
+    complete_both(&sides);
+    join_both(&sides);
+    end_its_peer(&sides);
+    g_thread_join(reader);
+    g_clear_pointer(&back, vmf_file_free);
+    vmf_session_free(g_steal_pointer(&sides.pair.source));
+    pair_clear(&sides.pair);
+}
+
+static void success__reader_wakes_by_the_peers_end(void **state)
+{
+    (void)state;
+    reader_wakes_by_the_peers_end();
+}
+
+static void success__complete_again_says_yes(void **state)
+{
+    Sides sides;
+
+    (void)state;
+    begin(&sides, LONG);
+    complete_both(&sides);
+    join_both(&sides);
+    assert_true(vmf_session_complete(sides.pair.source, NULL));
+    assert_true(vmf_session_complete(sides.pair.destination, NULL));
+    end(&sides);
+}
+
+/* --- failing without a reason --- */
+
+/* The session fails with an error all the same, and its other side hears of it. */
+static void fails_without_a_reason(StepCall call, bool source)
+{
+    g_autoptr(GError) error = NULL;
+    Sides sides;
+
+    begin(&sides, LONG);
+    stepper_fail_silently(call);
+    complete_both(&sides);
+    join_both(&sides);
+    assert_false(sides.source.ok);
+    assert_non_null(sides.source.error);
+    assert_false(vmf_session_check(source ? sides.pair.source : sides.pair.destination, &error));
+    assert_non_null(error);
+    end(&sides);
+}
+
+static void no_reason__of_the_control_connection(void **state)
+{
+    (void)state;
+    fails_without_a_reason(STEP_CONTROL_WAIT, true);
+}
+
+static void no_reason__of_revoke(void **state)
+{
+    (void)state;
+    fails_without_a_reason(STEP_REVOKE, false);
+}
+
+static void no_reason__of_the_caller(void **state)
+{
+    g_autoptr(GError) error = NULL;
+    Sides sides;
+
+    (void)state;
+    begin(&sides, LONG);
+    vmf_session_fail(sides.pair.source, NULL);
+    assert_false(vmf_session_check(sides.pair.source, &error));
+    assert_non_null(error);
+    end(&sides);
+}
+
+static void no_reason__of_a_channel(void **state)
+{
+    g_autoptr(GError) source = NULL;
+    g_autoptr(GError) destination = NULL;
+    Pair pair;
+
+    (void)state;
+    stepper_reset();
+    pair_init(&pair, RAM_BYTES, true, LONG);
+    stepper_fail_silently(STEP_SERVE);
+    if (pair_try_connect(&pair, &source, &destination)) {
+        while (vmf_session_check(pair.destination, &destination)) {
+            g_usleep(1000);
+        }
+    }
+    assert_non_null(destination);
+    pair_clear(&pair);
+}
+
+static void no_reason__of_accept(void **state)
+{
+    g_autoptr(GError) error = NULL;
+    Pair pair;
+
+    (void)state;
+    stepper_reset();
+    pair_init(&pair, RAM_BYTES, true, LONG);
+    stepper_fail_silently(STEP_ACCEPT);
+    assert_null(vmf_session_accept(pair.listener, pair.destination_blocks, NULL, &error));
+    assert_non_null(error);
+    pair_clear(&pair);
+}
+
+/* --- codes of other domains --- */
+
+static void code__of_another_domain_does_not_travel(void **state)
+{
+    g_autoptr(GError) error = NULL;
+    Sides sides;
+
+    (void)state;
+    begin(&sides, LONG);
+    /* The number is VMF_ERROR_MISMATCH's. */
+    vmf_session_fail(sides.pair.destination,
+                     g_error_new(G_IO_ERROR, (int)VMF_ERROR_MISMATCH, "a job's own trouble"));
+    while (vmf_session_check(sides.pair.source, &error)) {
+        g_usleep(1000);
+    }
+    assert_int_equal(error->code, VMF_ERROR_PEER);
+    assert_non_null(strstr(error->message, "a job's own trouble"));
+    end(&sides);
+}
+
+/* --- a peer that only lives --- */
+
+static void *connect_patiently(void *opaque)
+{
+    Pair *pair = opaque;
+    g_autofree char *text = g_strconcat(vmf_listener_address(pair->listener),
+                                        ",channels=1,timeout=20s,connect-timeout=60s", NULL);
+    g_autoptr(VmfUri) uri = vmf_uri_parse(text, NULL);
+
+    return vmf_session_connect(uri, pair->source_blocks, NULL, NULL);
+}
+
+static void set_up__of_a_peer_that_only_lives_ends(void **state)
+{
+    g_autoptr(GError) error = NULL;
+    GThread *source;
+    Pair pair;
+
+    (void)state;
+    stepper_reset();
+    pair_init(&pair, RAM_BYTES, true, ",channels=1,timeout=20s,connect-timeout=1s");
+    stepper_swallow(S, MESSAGE_BLOCKS);
+    source = g_thread_new("source", connect_patiently, &pair);
+    assert_null(vmf_session_accept(pair.listener, pair.destination_blocks, NULL, &error));
+    assert_int_equal(error->code, VMF_ERROR_TIMEOUT);
+    assert_null(g_thread_join(source));
+    pair_clear(&pair);
+}
+
+/* --- spinning --- */
+
+/* A heartbeat is overdue, and the transport takes none: that is no reason to be awake. */
+static void heartbeat__that_cannot_be_sent_does_not_spin(void **state)
+{
+    g_autoptr(GError) error = NULL;
+    Sides sides;
+
+    (void)state;
+    begin(&sides, ",channels=1,timeout=2s,connect-timeout=20s");
+    stepper_clog(S);
+    while (vmf_session_check(sides.pair.destination, &error)) {
+        g_usleep(1000);
+    }
+    assert_in_range(stepper_waits(S), 1, 1000); /* it was more than 100,000 */
+    end(&sides);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(cancel__between_look_and_go_leaves_one_owner),
+        cmocka_unit_test(outcome__that_is_unknown_stays_so),
+        cmocka_unit_test(cancel__of_the_source_behind_go_spoils_nothing),
+        cmocka_unit_test(cancel__of_the_destination_behind_go_spoils_nothing),
+        cmocka_unit_test(success__reader_of_the_return_path_wakes),
+        cmocka_unit_test(success__reader_wakes_by_the_peers_end),
+        cmocka_unit_test(success__complete_again_says_yes),
+        cmocka_unit_test(no_reason__of_the_control_connection),
+        cmocka_unit_test(no_reason__of_revoke),
+        cmocka_unit_test(no_reason__of_the_caller),
+        cmocka_unit_test(no_reason__of_a_channel),
+        cmocka_unit_test(no_reason__of_accept),
+        cmocka_unit_test(code__of_another_domain_does_not_travel),
+        cmocka_unit_test(set_up__of_a_peer_that_only_lives_ends),
+        cmocka_unit_test(heartbeat__that_cannot_be_sent_does_not_spin),
+    };
+
+    alarm(300); /* a wait that does not end is a fault */
+    g_setenv("VMFERRY_TEST_URI", "step:127.0.0.1:0", true);
+    stepper_reset();
+    cmocka_set_test_filter(g_getenv("VMFERRY_TEST_FILTER")); /* NULL: all */
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
