@@ -132,6 +132,22 @@ no_leaks() {
     done
 }
 
+# The link goes down for two seconds when GO is due, under way or sent: both sides say whose the VM is.
+cut_in_the_hand_over() {
+    local step=$1 source=$2 destination=$3 status=0
+    local options=timeout=4s,connect-timeout=20s,channels=2
+    PORT=$((PORT + 1))
+    rm -f "$LOGS/destination"
+    "$LAB" run -h 2 -t 100 -- "$BUILD/tests/handover-peer" listen "rdma:10.77.0.2:$PORT,$options" >"$LOGS/destination" 2>&1 &
+    LISTENER=$!
+    await_listening "$LOGS/destination" || return 1
+    "$LAB" run -h 1 -t 100 -- "$BUILD/tests/handover-peer" connect "rdma:10.77.0.2:$PORT,$options" "$step" \
+        'tc qdisc replace dev vec0 root netem loss 100%; (sleep 2; tc qdisc delete dev vec0 root) >/dev/null 2>&1 &' >"$LOGS/source" 2>&1 || status=$?
+    wait $LISTENER || status=$?
+    cat "$LOGS/source" "$LOGS/destination"
+    [ $status = 0 ] && grep -q "^owner: $source" "$LOGS/source" && grep -q "^owner: $destination" "$LOGS/destination"
+}
+
 shaped() {
     local shape=$1
     shift
@@ -160,6 +176,9 @@ check "the kernel logs are clean" "$LAB" check
 export VMFERRY_LAB_BENIGN='rxe_pool\.c:[0-9]+ __rxe_cleanup'
 check "the link cut and mended" link_cut ",channels=4"
 check "the kernel logs are clean but for that" "$LAB" check
+check "the link cut for two seconds as GO leaves: the destination owns the VM, and both say so" \
+    cut_in_the_hand_over go "the other side" "this side"
+check "the link cut for two seconds behind GO: the same" cut_in_the_hand_over go-out "the other side" "this side"
 check "the destination's host killed" host_killed ",channels=4"
 check "the survivor's kernel log is clean but for that" "$LAB" check
 finish

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* stepper.c -- a transport that wraps tcp: and lets a test stop and cut the control connection */
+/* stepper.c -- a transport that wraps another one, to stop and cut its control connection */
 
 #include "stepper.h"
 
 #include <string.h>
 
 static VmfTransport table;
-static const VmfTransport *tcp;
+static const VmfTransport *base;
 
 static struct {
     GMutex lock;
@@ -186,8 +186,8 @@ static VmfControlResult control_send(VmfConn *conn, const struct iovec *iov, uns
     if (clogged) {
         return VMF_CONTROL_AGAIN;
     }
-    result =
-        swallow || is_silent(conn) ? VMF_CONTROL_DONE : tcp->control_send(conn, iov, iovcnt, error);
+    result = swallow || is_silent(conn) ? VMF_CONTROL_DONE
+                                        : base->control_send(conn, iov, iovcnt, error);
     if (result == VMF_CONTROL_DONE) {
         come_to(conn, STEP_AFTER_SEND, type);
     }
@@ -207,7 +207,7 @@ static VmfControlResult control_receive(VmfConn *conn, const uint8_t **message, 
     if (is_cut(conn)) {
         return broken(error);
     }
-    result = tcp->control_receive(conn, message, size, error);
+    result = base->control_receive(conn, message, size, error);
     if (result == VMF_CONTROL_DONE) {
         come_to(conn, STEP_RECEIVED, type_of(*message));
         SET(steps.last_received[conn->role] = type_of(*message));
@@ -239,7 +239,16 @@ static bool control_wait(VmfConn *conn, int wake_fd, bool want_send, int timeout
         g_usleep(1000);
         return true;
     }
-    return tcp->control_wait(conn, wake_fd, want_send && !clogged, timeout_ms, error);
+    return base->control_wait(conn, wake_fd, want_send && !clogged, timeout_ms, error);
+}
+
+/* A connection that names its table would go around this one. */
+static VmfConn *wrapped(VmfConn *conn)
+{
+    if (conn && conn->ops == base) {
+        conn->ops = &table;
+    }
+    return conn;
 }
 
 static VmfConn *connect_step(const VmfUri *uri, const uint8_t uuid[VMF_UUID_BYTES],
@@ -252,47 +261,52 @@ static VmfConn *connect_step(const VmfUri *uri, const uint8_t uuid[VMF_UUID_BYTE
         g_set_error(error, VMF_ERROR, VMF_ERROR_CONNECT, "the test lets nobody connect");
         return NULL;
     }
-    return tcp->connect(uri, uuid, cancel, error);
+    return wrapped(base->connect(uri, uuid, cancel, error));
 }
 
 static VmfConn *accept_step(VmfTransportListener *listener, GCancellable *cancel, GError **error)
 {
-    return fails_now(STEP_ACCEPT) ? NULL : tcp->accept(listener, cancel, error);
+    return fails_now(STEP_ACCEPT) ? NULL : wrapped(base->accept(listener, cancel, error));
 }
 
 static bool serve_step(VmfConn *conn, unsigned channel, GError **error)
 {
-    return !fails_now(STEP_SERVE) && tcp->serve(conn, channel, error);
+    return !fails_now(STEP_SERVE) && base->serve(conn, channel, error);
 }
 
 static bool revoke_step(VmfConn *conn, GError **error)
 {
-    return !fails_now(STEP_REVOKE) && tcp->revoke(conn, error);
+    return !fails_now(STEP_REVOKE) && base->revoke(conn, error);
 }
 
 static char *listener_address(VmfTransportListener *listener)
 {
-    g_autofree char *address = tcp->listener_address(listener);
+    g_autofree char *address = base->listener_address(listener);
 
     return g_strconcat("step", strchr(address, ':'), NULL);
 }
 
+bool stepper_wrap(const char *scheme, GError **error)
+{
+    base = vmf_transport_find(scheme, error);
+    if (!base) {
+        return false;
+    }
+    table = *base;
+    table.scheme = "step";
+    table.connect = connect_step;
+    table.accept = accept_step;
+    table.listener_address = listener_address;
+    table.control_send = control_send;
+    table.control_receive = control_receive;
+    table.control_wait = control_wait;
+    table.serve = serve_step;
+    table.revoke = revoke_step;
+    return vmf_transport_register(&table, error);
+}
+
 void stepper_reset(void)
 {
-    if (!tcp) {
-        tcp = vmf_transport_find("tcp", NULL);
-        table = *tcp;
-        table.scheme = "step";
-        table.connect = connect_step;
-        table.accept = accept_step;
-        table.listener_address = listener_address;
-        table.control_send = control_send;
-        table.control_receive = control_receive;
-        table.control_wait = control_wait;
-        table.serve = serve_step;
-        table.revoke = revoke_step;
-        vmf_transport_register(&table, NULL);
-    }
     g_mutex_lock(&steps.lock);
     steps.armed = steps.there = steps.let_go = false;
     steps.cut = steps.silent = steps.no_connecting = false;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* stepper.h -- a transport that wraps tcp: and lets a test stop and cut the control connection */
+/* stepper.h -- a transport that wraps another one, to stop and cut its control connection */
 
 #ifndef VMF_TESTS_STEPPER_H
 #define VMF_TESTS_STEPPER_H
@@ -21,7 +21,9 @@ typedef struct Step {
     unsigned message; /* its type */
 } Step;
 
-/* The wrapping transport, scheme "step". Registers it the first time; forgets all that was set. */
+/* The wrapping transport, scheme "step", of the one with that scheme. Once, before all else. */
+bool stepper_wrap(const char *scheme, GError **error);
+/* Forgets all that was set; the next session is the one that is stopped and cut. */
 void stepper_reset(void);
 /* The thread that comes there stops. One at a time. */
 void stepper_stop_at(const Step *step);

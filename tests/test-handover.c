@@ -412,7 +412,7 @@ int main(void)
 
     alarm(600); /* a wait that does not end is a fault */
     g_setenv("VMFERRY_TEST_URI", "step:127.0.0.1:0", true);
-    stepper_reset();
+    assert_true(stepper_wrap("tcp", NULL));
     cmocka_set_test_filter(g_getenv("VMFERRY_TEST_FILTER")); /* NULL: all */
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

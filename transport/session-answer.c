@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "cancel-fd.h"
 #include "session.h"
 
 /* How long who connects may take to say why. It is served one after the other. */
@@ -294,8 +295,8 @@ static bool hear(Listening *l, VmfConn *conn, GCancellable *cancel, int cancel_f
 /* The next who connects; false when the transport's listener failed. */
 static bool serve_one(Listening *l, GCancellable *cancel)
 {
-    GPollFD cancel_fd = {.fd = -1};
     VmfConn *conn = session_usable(l->ops->accept(l->transport, cancel, NULL), l->ops, NULL);
+    int fd;
 
     if (!conn) {
         return g_cancellable_is_cancelled(cancel);
@@ -306,12 +307,12 @@ static bool serve_one(Listening *l, GCancellable *cancel)
     conn->timeout_ms = (uint32_t)vmf_uri_get_uint(l->uri, "timeout");
     conn->heartbeat_ms = conn->timeout_ms;
     conn->cancel = cancel;
-    g_cancellable_make_pollfd(cancel, &cancel_fd);
-    conn->cancel_fd = cancel_fd.fd;
-    if (!hear(l, conn, cancel, cancel_fd.fd)) {
+    conn->cancel_fd = cancel_fd_get(cancel);
+    fd = conn->cancel_fd;
+    if (fd < 0 || !hear(l, conn, cancel, fd)) {
         conn->ops->close(conn);
     }
-    if (cancel_fd.fd >= 0) {
+    if (fd >= 0) {
         g_cancellable_release_fd(cancel);
     }
     return true;

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "cancel-fd.h"
 #include "session.h"
 
 /* How long the destination may take to hang up. */
@@ -120,21 +121,21 @@ static bool try_again(VmfSession *s, gint64 deadline)
 
 void session_ask(VmfSession *s)
 {
-    GPollFD cancel_fd = {.fd = -1};
     gint64 deadline;
+    int cancel_fd = -1;
     bool needed;
 
     g_mutex_lock(&s->lock);
     needed = !s->hurry && (wants_to_know_locked(s) || wants_to_tell_locked(s));
     deadline = g_get_monotonic_time() + (gint64)s->conn->timeout_ms * 1000;
     g_mutex_unlock(&s->lock);
-    if (needed && g_cancellable_make_pollfd(s->asking, &cancel_fd)) {
+    if (needed && (cancel_fd = cancel_fd_get(s->asking)) >= 0) {
         bool done;
 
         do {
             g_autoptr(GError) failure = NULL;
 
-            done = ask_once(s, cancel_fd.fd, deadline, &failure);
+            done = ask_once(s, cancel_fd, deadline, &failure);
             if (!done) {
                 g_debug("no answer to the question: %s", failure ? failure->message : "no reason");
             }
