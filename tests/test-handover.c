@@ -325,7 +325,8 @@ static void shut_down__of_both_at_every_step(void **state)
 static void loss__at_every_step_leaves_both_sides_knowing(void **state)
 {
     (void)state;
-    at_every_step("the connection is lost", cut, true, LONG, succeeds_once_go_is_out);
+    at_every_step("the connection is lost", cut, true, ",channels=1,timeout=5s,connect-timeout=20s",
+                  succeeds_once_go_is_out);
 }
 
 /* Without a word of its end: only time tells. These steps take that long each. */

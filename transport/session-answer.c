@@ -3,7 +3,6 @@
 
 #include <string.h>
 
-#include "cancel-fd.h"
 #include "session.h"
 
 /* How long who connects may take to say why. It is served one after the other. */
@@ -42,7 +41,7 @@ struct Listening {
     GQueue early;       /* Early */
     GThread *thread;
     bool running;
-    GCancellable *pause; /* ends what the thread is at; NULL: it is at nothing */
+    GCancellable *pause; /* ends its accepting; NULL: it has let go of `transport' */
 };
 
 /* --- its life --- */
@@ -252,8 +251,6 @@ static bool keep_early(Listening *l, VmfConn *conn, const MessageHeader *header,
             g_byte_array_append(message, payload, header->length);
             early->first = g_byte_array_free_to_bytes(message);
         }
-        conn->cancel = NULL; /* the thread's */
-        conn->cancel_fd = -1;
         g_queue_push_tail(&l->early, early);
     }
     g_mutex_unlock(&l->lock);
@@ -261,13 +258,12 @@ static bool keep_early(Listening *l, VmfConn *conn, const MessageHeader *header,
 }
 
 /* Whether the connection was kept. */
-static bool hear(Listening *l, VmfConn *conn, GCancellable *cancel, int cancel_fd)
+static bool hear(Listening *l, VmfConn *conn)
 {
     static const char busy[] = "it has had its source, and accepts no other";
     const Direct d = {.ops = conn->ops,
                       .conn = conn,
-                      .cancel = cancel,
-                      .cancel_fd = cancel_fd,
+                      .cancel_fd = -1, /* short, and what was begun shall be told whole */
                       .deadline = g_get_monotonic_time() + SPEAK_US,
                       .what = "asking it what it wants"};
     g_autoptr(GError) error = NULL;
@@ -296,7 +292,6 @@ static bool hear(Listening *l, VmfConn *conn, GCancellable *cancel, int cancel_f
 static bool serve_one(Listening *l, GCancellable *cancel)
 {
     VmfConn *conn = session_usable(l->ops->accept(l->transport, cancel, NULL), l->ops, NULL);
-    int fd;
 
     if (!conn) {
         return g_cancellable_is_cancelled(cancel);
@@ -306,14 +301,9 @@ static bool serve_one(Listening *l, GCancellable *cancel)
     conn->host = &session_host;
     conn->timeout_ms = (uint32_t)vmf_uri_get_uint(l->uri, "timeout");
     conn->heartbeat_ms = conn->timeout_ms;
-    conn->cancel = cancel;
-    conn->cancel_fd = cancel_fd_get(cancel);
-    fd = conn->cancel_fd;
-    if (fd < 0 || !hear(l, conn, cancel, fd)) {
+    conn->cancel_fd = -1;
+    if (!hear(l, conn)) {
         conn->ops->close(conn);
-    }
-    if (fd >= 0) {
-        g_cancellable_release_fd(cancel);
     }
     return true;
 }
@@ -345,10 +335,10 @@ static void *answer_main(void *opaque)
     return NULL;
 }
 
-/* Starts the thread, or has it look again at what is wanted of it. */
+/* Starts the thread, or ends it. */
 static void update_locked(Listening *l)
 {
-    if (l->pause) {
+    if (l->pause && !thread_is_needed_locked(l)) {
         g_cancellable_cancel(l->pause);
     }
     g_cond_broadcast(&l->changed);

@@ -16,6 +16,13 @@ static bool wants_to_know_locked(const VmfSession *s)
     return s->handover.state == HANDOVER_ASKS;
 }
 
+/* The destination waits for BYE, which did not leave any more. */
+static bool wants_to_confirm_locked(const VmfSession *s)
+{
+    return s->handover.state == HANDOVER_GAVE && s->lost_at &&
+           (s->control_owed == MESSAGE_BYE || s->handover.owes);
+}
+
 /* The destination may have said LOADED, and wait for a GO that never comes. */
 static bool wants_to_tell_locked(const VmfSession *s)
 {
@@ -55,7 +62,7 @@ static bool converse(const Direct *d, VmfSession *s, GError **error)
     uint64_t say;
 
     g_mutex_lock(&s->lock);
-    say = wants_to_know_locked(s) ? MESSAGE_ASK_GO_SENT : MESSAGE_ASK_GO_NEVER;
+    say = wants_to_tell_locked(s) ? MESSAGE_ASK_GO_NEVER : MESSAGE_ASK_GO_SENT;
     g_mutex_unlock(&s->lock);
     if (!direct_send(d, MESSAGE_ASK, say, s->conn->uuid, VMF_UUID_BYTES, error) ||
         !direct_receive(d, VMF_ROLE_DESTINATION, &header, &payload, error)) {
@@ -126,7 +133,8 @@ void session_ask(VmfSession *s)
     bool needed;
 
     g_mutex_lock(&s->lock);
-    needed = !s->hurry && (wants_to_know_locked(s) || wants_to_tell_locked(s));
+    needed = !s->hurry &&
+             (wants_to_know_locked(s) || wants_to_confirm_locked(s) || wants_to_tell_locked(s));
     deadline = g_get_monotonic_time() + (gint64)s->conn->timeout_ms * 1000;
     g_mutex_unlock(&s->lock);
     if (needed && (cancel_fd = cancel_fd_get(s->asking)) >= 0) {

@@ -388,7 +388,7 @@ static void await_close(VmfSession *s)
 static void end_by(VmfSession *s, GError *error)
 {
     const bool from_peer = s->control_from_peer;
-    bool loaded;
+    bool answers;
 
     session_need_error(&error, "the control connection");
     if (!s->control_lost) {
@@ -398,10 +398,10 @@ static void end_by(VmfSession *s, GError *error)
     s->control_over = true;
     /* Who was told the end, or closed in good order, does not ask for it. */
     s->lost_at = s->control_lost && !s->control_ended ? g_get_monotonic_time() : 0;
-    loaded = s->role == VMF_ROLE_DESTINATION && s->in_ended;
+    answers = s->role == VMF_ROLE_DESTINATION && s->lost_at;
     g_mutex_unlock(&s->lock);
     session_lost(s, error);
-    if (loaded) {
+    if (answers) {
         listening_answer(s); /* the source may come to say that it keeps the VM */
     }
 }
