@@ -106,11 +106,11 @@ static void *filler_main(void *opaque)
 
 static void memory_that_is_filled_when_it_is_asked_for_is_sent(void **state)
 {
-    struct uffdio_api api = {.api = UFFD_API};
     struct uffdio_register range = {.mode = UFFDIO_REGISTER_MODE_MISSING};
 
     (void)state;
     for (unsigned i = 0; pair_is_rdma() && i < variants(); i++) {
+        struct uffdio_api api = {.api = UFFD_API}; /* the kernel writes all its features into it */
         Filler filler = {.fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK)};
         g_autofree uint8_t *content = g_malloc(RAM);
         GThread *thread;
