@@ -284,5 +284,6 @@ int main(void)
         cmocka_unit_test(forks_in_the_middle_change_nothing),
     };
 
+    cmocka_set_test_filter(g_getenv("VMFERRY_TEST_FILTER")); /* NULL: all */
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
