@@ -141,6 +141,10 @@ static bool load(VmfDeviceJob *job, void *opaque, GError **error)
         }
         i++;
     } while (data);
+    while (d->after && !g_atomic_int_get(&d->after->loaded_as) &&
+           vmf_device_job_check(job, error)) {
+        g_usleep(1000);
+    }
     if (i != d->buffers + 1) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_FAILED, "%u buffers came of %u", i - 1, d->buffers);
         return false;

@@ -27,8 +27,9 @@ typedef struct RigDevice {
     bool waits; /* puts without a release function */
     RigFault fault;
     unsigned fault_at;
-    int *order; /* counts configurations as they are loaded */
-    int *read;  /* atomic: not 0 once what its load job needs from the stream is loaded; or NULL */
+    int *order;                    /* counts configurations as they are loaded */
+    const struct RigDevice *after; /* its load job ends when this one's configuration is loaded */
+    int *read; /* atomic: not 0 once what its load job needs from the stream is loaded; or NULL */
 
     /* What happened. */
     int put, released, loaded_as; /* atomic */

@@ -126,7 +126,7 @@ static void configurations__are_loaded_as_devices_become_ready(void **state)
         devices[i].buffers = 2;
         devices[i].size = 1000;
         devices[i].order = &order;
-        devices[i].load_delay_us = (3 - i) * 60000;
+        devices[i].after = i < 2 ? &devices[i + 1] : NULL;
     }
     pair_init(&pair, 4096, true, ",channels=2");
     assert_true(rig_migrate(&rig));

@@ -184,7 +184,9 @@ static void allocate_channels(VmfSession *s)
 bool session_prepare_channels(VmfSession *s, GError **error)
 {
     allocate_channels(s);
-    session_bound_queue(s);
+    if (s->role == VMF_ROLE_SOURCE) { /* a destination has no queue, nor always a stripe yet */
+        session_bound_queue(s);
+    }
     for (unsigned i = 0; i < s->conn->channels; i++) {
         if (!mailbox_init(&s->channels[i].mailbox, error)) {
             mailbox_clear(&s->channels[i].mailbox);
