@@ -23,6 +23,7 @@ unit-thread  | thread       |  900 |         | unit tests, thread sanitizer
 unit-address | address      |  900 |         | unit tests, address and undefined-behaviour sanitizers
 faults       | faults kernel|  900 |         | faults at every point
 unit         | plain        |  600 |         | unit tests
+unit-waits   | plain        |  400 |         | unit tests that wait for time-outs
 command      | plain        |  300 |         | the command
 install      |              |  600 |         | without rdma-core, and as installed
 device       | plain kernel |  400 |         | RDMA devices and addresses that come and go
@@ -92,9 +93,9 @@ TSAN="suppressions=$TOP/tests/tsan.supp halt_on_error=1"
 
 # meson_tests BUILD SUITE OPTIONS...: each test is a line; then the closing line.
 meson_tests() {
-    local build=$WORK/$1 suite=$2 log=$WORK/logs/meson-$1.log ok failed
+    local build=$WORK/$1 suite=$2 log=$WORK/logs/meson-$1-$2.log ok failed
     shift 2
-    meson test -C "$build" --no-rebuild --suite "$suite" --print-errorlogs "$@" >"$log" 2>&1
+    meson test -C "$build" --no-rebuild --logbase="testlog-$suite" --suite "$suite" --print-errorlogs "$@" >"$log" 2>&1
     grep -E '^ *[0-9]+/[0-9]+ ' "$log"
     ok=$(awk '/^Ok:/ { print $2 }' "$log")
     failed=$(awk -F': *' '/^(Fail|Timeout|Unexpected Pass):/ { n += $2; seen = 1 } END { print seen ? n : 1 }' "$log")
@@ -139,6 +140,7 @@ run_part() {
     format) formatted ;;
     model) tests/model/check ;;
     unit) VMFERRY_TEST_RUNS=${VMFERRY_TEST_RUNS:-1000} meson_tests plain unit "$jobs" ;;
+    unit-waits) meson_tests plain waits "$jobs" ;;
     unit-address) meson_tests address unit "$jobs" ;;
     unit-thread) TSAN_OPTIONS=$TSAN meson_tests thread threads "$jobs" ;;
     command) tests/command.sh ;;
