@@ -20,13 +20,19 @@ G_BEGIN_DECLS
  *   source                                  destination
  *   vmf_devices_add ...                     vmf_devices_add ...
  *                                           vmf_devices_expect
- *   ... RAM while the VM runs ...           ... reads the stream ...
+ *   ... RAM, stream, while the VM runs ...  ... reads the stream ...
  *   the VM stops
- *   vmf_devices_start                       load jobs begin, each on a thread of its own
- *     save jobs, on worker threads   =====> take buffers in the order of their index
+ *   a marker of its own, into the stream
+ *   vmf_devices_start                       reads the marker: vmf_devices_begin
+ *     save jobs, on worker threads   =====> load jobs, each on a thread of its own,
+ *                                           take buffers in the order of their index
  *   last RAM, stream
  *   vmf_devices_finish                      vmf_devices_load: configurations, here, one at a time
  *   vmf_session_complete                    vmf_session_complete
+ *
+ * A load job finds everything loaded that the source put into the stream before
+ * vmf_devices_start(), such as what its device saved while the VM ran: jobs begin when the
+ * destination's reader has come that far and says so.
  *
  * The destination's vmf_session_complete() says LOADED only after all devices
  * are loaded. Buffers travel over the session's channels, beside RAM; a device's
@@ -72,27 +78,37 @@ VMF_API VmfDevices *vmf_session_get_devices(VmfSession *session);
 
 /*
  * Registers a device. idstr: 1 to 255 bytes. `ops' must live as long as the session.
- * Errors: VMF_ERROR_INVALID for a bad name, one that is there already, or a set
- * that has started.
+ * Errors: VMF_ERROR_INVALID for a bad name, one that is there already, more than 65536
+ * devices, or a set that has started.
  */
 VMF_API bool vmf_devices_add(VmfDevices *devices, const char *idstr, uint32_t instance_id,
                              const VmfDeviceOps *ops, void *opaque, GError **error);
 
 /*
- * Source: the VM has stopped. Tells the destination that the switchover begins,
- * and starts the save jobs, as many at a time as the option device-workers says.
- * Waits for nothing but the destination's vmf_devices_expect().
+ * Source: the VM has stopped. Hands out what is buffered in the stream, tells the
+ * destination that the switchover begins, and starts the save jobs: all, or as many at
+ * a time as the option device-workers says. Waits for room for those stream bytes, as any flush,
+ * and for the destination's vmf_devices_expect().
  */
 VMF_API bool vmf_devices_start(VmfDevices *devices, GError **error);
-/* Source: waits until every device is saved and sent. */
+/* Source: hands out what is buffered in the stream, waits until every device is saved and sent. */
 VMF_API bool vmf_devices_finish(VmfDevices *devices, GError **error);
 
 /*
  * Destination, once all devices are registered: allocates the memory in which
  * their buffers wait, and tells the source. Do it early: the memory is made
- * resident. From here on jobs may begin.
+ * resident.
  */
 VMF_API bool vmf_devices_expect(VmfDevices *devices, GError **error);
+/*
+ * Destination, once, behind vmf_devices_expect(): all that the source put into the stream
+ * before its vmf_devices_start() has been read, and loaded. Waits for nothing: load jobs
+ * begin now, or as soon as the source has started its devices. Where that is, the stream
+ * must say in the VMM's own way: a marker that it puts right before vmf_devices_start().
+ * VMF_ERROR_MISMATCH, on both sides: it was called before all of that had been read.
+ * Later is no error; vmf_devices_load() does it if it was not done.
+ */
+VMF_API bool vmf_devices_begin(VmfDevices *devices, GError **error);
 /*
  * Destination: loads configurations as devices become ready, until all are
  * loaded. VMF_ERROR_PROTOCOL names a device that lacks buffers when the source
@@ -110,6 +126,16 @@ VMF_API bool vmf_devices_load(VmfDevices *devices, GError **error);
  * whatever happens (also if this fails). With release NULL it waits until the
  * memory is not needed any more. Waits while the destination's load job does not
  * keep up; longer than the option device-timeout is an error.
+ *
+ * A buffer larger than its device's window (the option device-queue, or the device's equal
+ * part of devices-queue, if that is less) waits at the destination in memory of its own,
+ * and has none beside it of the same device. Those of all devices together may have
+ * devices-queue bytes again; one that is larger than that goes when there is no other.
+ * So the destination never holds more than twice devices-queue (or, if that is more,
+ * devices-queue and 1 GiB), and 1 MiB for each device's configuration. Such a buffer may
+ * have to wait until another device's load job has given its own back.
+ *
+ * VMF_ERROR_INVALID: no byte, more than 1 GiB, or more than 2^32 - 1 buffers.
  */
 VMF_API bool vmf_device_put(VmfDeviceJob *job, const void *data, size_t size,
                             GDestroyNotify release, void *release_data, GError **error);

@@ -80,7 +80,8 @@ typedef struct VmfFileOps {
     /*
      * Queues a range of guest RAM, asynchronously: the memory is read at some
      * time between this call and the end of the next flush_ram_pages. Sets
-     * *accounted to the bytes to add to the file's position. NULL: this
+     * *accounted to the bytes to add to the file's position and to what the rate limit counts:
+     * less than `length', down to 0, for what need not be sent, now or earlier. NULL: this
      * transport has no RAM path and the caller puts the page into the stream.
      */
     bool (*save_ram_page)(void *opaque, const VmfRamBlock *block, uint64_t offset, uint64_t length,
@@ -132,7 +133,12 @@ VMF_API void vmf_file_free(VmfFile *file);
 VMF_API bool vmf_file_check(VmfFile *file, GError **error);
 /* Makes `error' (owned by the file from now on) the file's error, if it is the first. */
 VMF_API void vmf_file_fail(VmfFile *file, GError *error);
-/* Bytes put or got since the start, RAM that went around the buffer included. Thread safe. */
+/*
+ * Bytes put or got since the start, RAM that went around the buffer included, as far as it is
+ * sent: pages are counted when they are saved, and those found zero behind that are set against
+ * pages saved later, and at the end of a flush that drains they are taken off: then it may go back.
+ * Thread safe.
+ */
 VMF_API uint64_t vmf_file_tell(VmfFile *file);
 /* Whether the file runs over this very table (compares the callbacks); rarely needed. */
 VMF_API bool vmf_file_ops_are(VmfFile *file, const VmfFileOps *ops);
@@ -157,8 +163,9 @@ VMF_API size_t vmf_file_buffered(VmfFile *file); /* bytes that a get can take at
 
 /*
  * Rate limit, for whoever feeds the file: bytes per second (RAM included), 0 =
- * none. vmf_file_rate_exceeded() is cheap: call it between pages, and when it
- * is true wait vmf_file_rate_delay() microseconds, at most 100 ms at a time.
+ * none. Zero pages do not count, see vmf_file_tell(); being found late, they let at most
+ * queue_max of VmfStats pass in a burst. vmf_file_rate_exceeded() is cheap: call it between pages,
+ * and when it is true wait vmf_file_rate_delay() microseconds, at most 100 ms at a time.
  */
 VMF_API void vmf_file_set_rate_limit(VmfFile *file, uint64_t bytes_per_second);
 VMF_API uint64_t vmf_file_get_rate_limit(VmfFile *file);

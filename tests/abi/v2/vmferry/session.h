@@ -27,13 +27,19 @@ G_BEGIN_DECLS
  *
  * One owner: the source may run the VM until its vmf_session_complete() has
  * sent GO; the destination only once its own has returned true. Before GO any
- * failure leaves the source the owner. If GO was sent but not confirmed, the
- * source gets VMF_ERROR_UNKNOWN_OUTCOME: it must not run the VM until someone
- * has made sure that the destination does not.
+ * failure or cancel leaves the source the owner. Behind GO a cancel changes nothing: the
+ * answer is on its way.
+ *
+ * If the connection is lost between LOADED and the answer to GO, the sides ask each other over
+ * another one: the source connects again to the same URI and names the session, the destination
+ * waits for that, each for `timeout' from the loss on. The destination's listener is kept for
+ * that, also when vmf_listener_free() was called. Only when that fails too the outcome is unknown
+ * (VMF_ERROR_UNKNOWN_OUTCOME, now and in every later call): then neither side may run the VM until
+ * someone has made sure that the other does not. docs/handover.md has every case.
  *
  * Threads: connect/accept, the file, complete and free belong to one thread at
- * a time (the session's own). vmf_session_cancel(), vmf_session_get_stats() and
- * vmf_session_check() may be called from any.
+ * a time (the session's own). vmf_session_cancel(), vmf_session_get_stats(),
+ * vmf_session_get_owner() and vmf_session_check() may be called from any.
  * Every wait ends within the `timeout' option of a peer's death and at once on
  * vmf_session_cancel(). A session that failed or was cancelled is freed, and a
  * new one can be made in the same process.
@@ -49,6 +55,11 @@ VMF_API VmfListener *vmf_listener_new(const VmfUri *uri, GError **error);
 /* The URI to connect to, with the port that was bound (the listening host as given). Owned by it.
  */
 VMF_API const char *vmf_listener_address(const VmfListener *listener);
+/*
+ * Ends listening. Sessions that came by it go on; until the last of them is freed the address
+ * stays taken, for their sources may have to ask for the outcome, and other sources are told that
+ * nobody is accepted any more. NULL is allowed.
+ */
 VMF_API void vmf_listener_free(VmfListener *listener);
 
 /*
@@ -67,7 +78,13 @@ VMF_API VmfSession *vmf_session_accept(VmfListener *listener, VmfRamBlocks *bloc
 VMF_API VmfSession *vmf_session_connect(const VmfUri *uri, VmfRamBlocks *blocks,
                                         GCancellable *cancellable, GError **error);
 
-/* Ends whatever still runs (telling the peer), joins every thread, frees. NULL is allowed. */
+/*
+ * Ends whatever still runs (telling the peer), joins every thread, frees. NULL is allowed.
+ * Returns within two seconds, unless the connection was lost in the middle of the hand-over: then
+ * the peer still has to learn the outcome, which is tried for `timeout' (source) or twice as long
+ * (destination, which does not know when the source noticed). vmf_session_cancel() before, or from
+ * another thread, ends that.
+ */
 VMF_API void vmf_session_free(VmfSession *session);
 
 /*
@@ -96,11 +113,20 @@ VMF_API bool vmf_session_peer_is_qemu(const VmfSession *session);
  */
 VMF_API bool vmf_session_open_return_path(VmfSession *session, GError **error);
 
-/* true while nothing has failed, else a copy of the first error. Any thread. */
+/*
+ * true while nothing has failed, else a copy of the first error. When the hand-over is over it says
+ * what vmf_session_complete() said, whatever happens to the connection. Any thread.
+ */
 VMF_API bool vmf_session_check(VmfSession *session, GError **error);
-/* Any thread: everything that waits on either side fails with VMF_ERROR_CANCELLED. */
+/*
+ * Any thread: everything that waits on either side fails with VMF_ERROR_CANCELLED, also when the
+ * VM was handed over already. A hand-over whose GO has left is not called back: the answer, which
+ * takes a round trip, is waited for; asking over another connection ends at once.
+ */
 VMF_API void vmf_session_cancel(VmfSession *session);
-/* Makes `error' (owned by the session from now on) the session's error, tells the peer. Any thread.
+/*
+ * Makes `error' (owned by the session from now on; NULL: one that says that no reason was given)
+ * the session's error, tells the peer. Any thread.
  */
 VMF_API void vmf_session_fail(VmfSession *session, GError *error);
 
@@ -108,9 +134,28 @@ VMF_API void vmf_session_fail(VmfSession *session, GError *error);
  * Hands the VM over, see above. On the source the stream and RAM are flushed
  * for good first. On the destination call it when everything was read and
  * loaded. true: on the source, the destination has confirmed GO; on the
- * destination, it owns the VM.
+ * destination, it owns the VM. Asked again, it says the same.
  */
 VMF_API bool vmf_session_complete(VmfSession *session, GError **error);
+
+typedef enum VmfOwner {
+    VMF_OWNER_THIS_SIDE = 1,  /* this side may run the VM */
+    VMF_OWNER_OTHER_SIDE = 2, /* this side must not, and never may by this session */
+    VMF_OWNER_UNKNOWN = 3     /* this side must not: GO is on its way, or nobody could be asked */
+} VmfOwner;
+
+/*
+ * Whose the VM is, as far as this side knows. Any thread, at any time.
+ *
+ * The source says "this side" until GO is sent, "unknown" until that is answered, and then "the
+ * other side" or, if the destination said that it will never run the VM, "this side". The
+ * destination says "the other side" until it has said LOADED, "unknown" until it hears GO, and then
+ * "this side". A failed session answers at once: "this side" on a source that sent no GO, "the
+ * other side" on a destination that did not hear it and has refused it since. What was said when
+ * vmf_session_complete() has returned never changes, but that "unknown" may become known when the
+ * other side asks later. A VMM with a hand-over of its own (vmf_session_revoke()) decides itself.
+ */
+VMF_API VmfOwner vmf_session_get_owner(VmfSession *session);
 
 /*
  * Source: flushes the stream, and waits until all of it has arrived in the
@@ -166,6 +211,8 @@ typedef struct VmfStats {
     uint64_t chunk_size;       /* as negotiated; 0 where there are no chunks */
     uint64_t max_inflight;     /* as in force */
     uint64_t populated_bytes;  /* destination: RAM made resident while it waited */
+    uint64_t queue_max;        /* source: most RAM that waits for the channels; what a flush has to
+                                  carry is at most that and max_inflight */
 } VmfStats;
 
 /* Fills *stats (up to stats->size bytes). Any thread; the figures are a moment's. */

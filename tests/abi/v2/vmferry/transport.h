@@ -224,8 +224,10 @@ struct VmfConn {
     int channels_done;
     /* Set by the engine before close: the migration was completed. */
     bool completed;
+    /* Filled by the engine right after connect/accept: the set that `blocks' come from. */
+    VmfRamBlocks *ram;
 
-    uint64_t reserved[32];
+    uint64_t reserved[31];
 };
 
 typedef struct VmfTransportListener VmfTransportListener; /* the transport's own */
@@ -392,6 +394,18 @@ typedef struct VmfTransport {
  */
 #define VMF_TRANSPORT_ENTRY "vmf_transport_entry"
 typedef const VmfTransport *(*VmfTransportEntry)(void);
+
+/*
+ * Calls `discarded' for each vmf_ram_discarded() of the set, in its caller's thread: it must not
+ * wait for a thread that may discard. A range lies inside its block. The watch holds a reference
+ * to the set. Unwatch returns when no call is under way; NULL is allowed.
+ */
+typedef struct VmfRamWatch VmfRamWatch;
+typedef void (*VmfRamDiscarded)(void *opaque, const VmfRamBlock *block, uint64_t offset,
+                                uint64_t length);
+VMF_API VmfRamWatch *vmf_ram_blocks_watch(VmfRamBlocks *blocks, VmfRamDiscarded discarded,
+                                          void *opaque);
+VMF_API void vmf_ram_blocks_unwatch(VmfRamWatch *watch);
 
 /*
  * The transport of a scheme: built in, or loaded from VMFERRY_PLUGIN_PATH (a
