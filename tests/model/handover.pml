@@ -19,7 +19,7 @@
 #define LOSSES 1 /* the connection may be lost */
 #endif
 #ifndef TIMEOUTS
-#define TIMEOUTS 1 /* a wait may end by itself */
+#define TIMEOUTS 1 /* a wait may end by itself; without, questions are answered */
 #endif
 
 mtype = { LOADED, GO, GO_SEEN, BYE, ERROR, SENT, NEVER, MINE, DENIED_IT, UNSURE_IT };
@@ -147,10 +147,14 @@ active proctype source_control()
                     :: source == asks && m == UNSURE_IT -> source = left_open
                     fi
                 }
+#if TIMEOUTS
             :: true -> /* the answer is lost */
                 answer ? m
+#endif
             fi
+#if TIMEOUTS
         :: true -> skip /* nobody was reached */
+#endif
         fi
     :: source == kept && (lost || destination_left) && tries < ASKS ->
         tries++;
@@ -158,7 +162,9 @@ active proctype source_control()
         :: question ! NEVER ->
             answer ? m;
             break
+#if TIMEOUTS
         :: true -> skip
+#endif
         fi
 #ifdef TAKES_BACK
     :: atomic { source == asks && tries == ASKS -> source = kept }
