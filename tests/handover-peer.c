@@ -1,8 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* handover-peer.c -- one side of a hand-over between two hosts, with a command in its middle */
+/* handover-peer.c -- one side of a hand-over between two hosts, with the link cut in its middle */
 
+#include <errno.h>
+#include <net/if.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
 #include <vmferry/vmferry.h>
 
 #include "message.h"
@@ -64,22 +69,43 @@ static bool step_of(const char *name, Step *step)
     return false;
 }
 
-/* At the step the command runs, then the session goes on. */
-static bool run_in_the_middle(const Step *step, VmfSession *session, const char *command,
-                              GError **error)
+/* Starting a program for that may take a busy host longer than the link is to be down. */
+static bool set_link(const char *device, bool up)
+{
+    struct ifreq request = {0};
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    bool ok;
+
+    g_strlcpy(request.ifr_name, device, sizeof(request.ifr_name));
+    ok = fd >= 0 && ioctl(fd, SIOCGIFFLAGS, &request) == 0;
+    request.ifr_flags = (short)(up ? request.ifr_flags | IFF_UP : request.ifr_flags & ~(int)IFF_UP);
+    ok = ok && ioctl(fd, SIOCSIFFLAGS, &request) == 0;
+    if (!ok) {
+        g_printerr("cannot take %s %s: %s\n", device, up ? "up" : "down", g_strerror(errno));
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+    return ok;
+}
+
+/* At the step the link goes down, then the session goes on, and later the link is back. */
+static bool cut_in_the_middle(const Step *step, VmfSession *session, const char *device,
+                              unsigned seconds, GError **error)
 {
     GThread *thread;
+    bool there;
 
     stepper_stop_at(step);
     thread = g_thread_new("complete", complete_main, session);
-    if (!stepper_await()) {
-        g_printerr("the step was not reached\n");
-    } else if (system(command) != 0) {
-        g_printerr("%s failed\n", command);
-    }
+    there = stepper_await() && set_link(device, false);
     stepper_go_on();
+    if (there) {
+        g_usleep(seconds * G_USEC_PER_SEC);
+        there = set_link(device, true);
+    }
     *error = g_thread_join(thread);
-    return !*error;
+    return there;
 }
 
 static int report(VmfSession *session, const GError *error)
@@ -105,8 +131,8 @@ int main(int argc, char **argv)
     VmfSession *session = NULL;
     Step step;
 
-    if (argc < 3 || (argc > 3 && (argc != 5 || !step_of(argv[3], &step)))) {
-        g_printerr("handover-peer listen URI | connect URI before-go|go|go-out COMMAND\n");
+    if (argc < 3 || (argc > 3 && (argc != 6 || !step_of(argv[3], &step)))) {
+        g_printerr("handover-peer listen URI | connect URI before-go|go|go-out DEVICE SECONDS\n");
         return 2;
     }
     uri = step_uri(argv[2], &error);
@@ -116,8 +142,10 @@ int main(int argc, char **argv)
         session = g_str_equal(argv[1], "listen") ? listen_at(uri, blocks, &error)
                                                  : vmf_session_connect(uri, blocks, NULL, &error);
     }
-    if (session && argc == 5) {
-        run_in_the_middle(&step, session, argv[4], &error);
+    if (session && argc == 6) {
+        if (!cut_in_the_middle(&step, session, argv[4], (unsigned)atoi(argv[5]), &error)) {
+            g_print("the link was not cut there\n");
+        }
     } else if (session) {
         vmf_session_complete(session, &error);
     }

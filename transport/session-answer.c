@@ -291,9 +291,11 @@ static bool hear(Listening *l, VmfConn *conn)
 /* The next who connects; false when the transport's listener failed. */
 static bool serve_one(Listening *l, GCancellable *cancel)
 {
-    VmfConn *conn = session_usable(l->ops->accept(l->transport, cancel, NULL), l->ops, NULL);
+    g_autoptr(GError) error = NULL;
+    VmfConn *conn = session_usable(l->ops->accept(l->transport, cancel, &error), l->ops, &error);
 
     if (!conn) {
+        g_debug("listening for questions: %s", error ? error->message : "no reason");
         return g_cancellable_is_cancelled(cancel);
     }
     conn->ops = conn->ops ? conn->ops : l->ops;
@@ -302,6 +304,7 @@ static bool serve_one(Listening *l, GCancellable *cancel)
     conn->timeout_ms = (uint32_t)vmf_uri_get_uint(l->uri, "timeout");
     conn->heartbeat_ms = conn->timeout_ms;
     conn->cancel_fd = -1;
+    g_debug("%s connected while nobody accepts", conn->peer);
     if (!hear(l, conn)) {
         conn->ops->close(conn);
     }

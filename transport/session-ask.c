@@ -8,6 +8,9 @@
 
 /* How long the destination may take to hang up. */
 #define BYE_US G_USEC_PER_SEC
+/* So many attempts at least, if they all hang; but none is shorter than that. */
+#define ATTEMPTS 6
+#define ATTEMPT_MIN_MS 500
 /* Between two attempts. */
 #define AGAIN_US (100 * G_TIME_SPAN_MILLISECOND)
 
@@ -79,10 +82,26 @@ static bool converse(const Direct *d, VmfSession *s, GError **error)
     return true;
 }
 
-/* One attempt. */
-static bool ask_once(VmfSession *s, int cancel_fd, gint64 deadline, GError **error)
+/*
+ * An attempt that begins while the link is down may hang on something that is looked up or sent
+ * only once, so that each gets a part of the time.
+ */
+static VmfUri *hasty_uri(const VmfSession *s)
 {
-    VmfConn *conn = session_usable(s->connect_ops->connect(s->uri, s->conn->uuid, s->asking, error),
+    const uint64_t part_ms = MIN(MAX(s->conn->timeout_ms / ATTEMPTS, ATTEMPT_MIN_MS),
+                                 vmf_uri_get_uint(s->uri, "connect-timeout"));
+    g_autofree char *value = g_strdup_printf("%" G_GUINT64_FORMAT "ms", part_ms);
+    g_autoptr(VmfUri) uri = vmf_uri_parse(vmf_uri_text(s->uri), NULL);
+
+    return uri && vmf_uri_set(uri, "connect-timeout", value, NULL) ? g_steal_pointer(&uri)
+                                                                   : vmf_uri_ref(s->uri);
+}
+
+/* One attempt. */
+static bool ask_once(VmfSession *s, const VmfUri *uri, int cancel_fd, gint64 deadline,
+                     GError **error)
+{
+    VmfConn *conn = session_usable(s->connect_ops->connect(uri, s->conn->uuid, s->asking, error),
                                    s->connect_ops, error);
     Direct d = {.conn = conn,
                 .cancel = s->asking,
@@ -138,12 +157,13 @@ void session_ask(VmfSession *s)
     deadline = g_get_monotonic_time() + (gint64)s->conn->timeout_ms * 1000;
     g_mutex_unlock(&s->lock);
     if (needed && (cancel_fd = cancel_fd_get(s->asking)) >= 0) {
+        g_autoptr(VmfUri) uri = hasty_uri(s);
         bool done;
 
         do {
             g_autoptr(GError) failure = NULL;
 
-            done = ask_once(s, cancel_fd, deadline, &failure);
+            done = ask_once(s, uri, cancel_fd, deadline, &failure);
             if (!done) {
                 g_debug("no answer to the question: %s", failure ? failure->message : "no reason");
             }
