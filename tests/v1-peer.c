@@ -47,7 +47,7 @@ enum { EXIT_ERROR = 2, EXIT_LEFT = 3 };
 #define FOOTER "\176\0\0\0\2"
 static const char first_bytes[] = "QEVM\0\0\0\3\7\0\0\0\2pc" RAM_START BLOCKS HOOK;
 static const char middle_bytes[] = EOS FOOTER "\3\0\0\0\2" HOOK;
-static const char last_bytes[] = EOS FOOTER "\4 the state of devices\0";
+static const char last_bytes[] = EOS FOOTER "\4 the state of devices" FOOTER "\0";
 
 static struct {
     struct rdma_cm_id *id;
