@@ -187,9 +187,9 @@ check "the control connection cannot write guest RAM, nor when the guest may run
 check "a shared ROM, and memory that is filled when it is asked for" \
     env VMFERRY_TEST_URI="rdma:$LAB_ADDR:0" timeout 60 "$BUILD/tests/test-odd-memory"
 check "memory that is discarded, and forks, in a migration" \
-    env VMFERRY_TEST_URI="rdma:$LAB_ADDR:0" timeout 120 "$BUILD/tests/test-discards"
+    env VMFERRY_TEST_URI="rdma:$LAB_ADDR:0" timeout 400 "$BUILD/tests/test-discards"
 check "forks in a migration, where children do not have guest RAM" \
-    env RDMAV_FORK_SAFE=1 VMFERRY_TEST_FILTER='forks*' VMFERRY_TEST_URI="rdma:$LAB_ADDR:0" timeout 120 "$BUILD/tests/test-discards"
+    env RDMAV_FORK_SAFE=1 VMFERRY_TEST_FILTER='forks*' VMFERRY_TEST_URI="rdma:$LAB_ADDR:0" timeout 400 "$BUILD/tests/test-discards"
 check "whole sessions over rdma:, IPv6" session_suite "rdma:[$LAB_ADDR6]:0"
 sweep
 check "sizes that are no multiple of chunk or page" \

@@ -8,7 +8,7 @@
 PARTS='
 format       |              |  120 |         | formatting
 model        |              |  900 |         | models: every state visited
-one          | plain kernel |  900 |         | real soft-RoCE, one host
+one          | plain kernel | 1300 |         | real soft-RoCE, one host
 qemu-works   | qemu kernel  | 1500 |         | QEMU, one host: what works
 vm-thread    | thread       | 1200 | machine | two CPUs, thread sanitizer
 vm-address   | address      | 1200 | machine | two CPUs, address and undefined-behaviour sanitizers
@@ -18,16 +18,16 @@ qemu-fails   | qemu kernel  | 1500 |         | QEMU, one host: what must fail we
 qemu-stock   | qemu kernel  | 1500 |         | QEMU and stock QEMU, one host
 qemu-versions| qemu kernel  |  300 |         | QEMU: versions that the build refuses
 qemu-saved   | qemu kernel  | 1500 |         | QEMU and files
-v1           | plain kernel |  600 |         | a peer that errs in stock QEMU'\''s protocol
+v1           | plain kernel |  900 |         | a peer that errs in stock QEMU'\''s protocol
 unit-thread  | thread       |  900 |         | unit tests, thread sanitizer
 unit-address | address      |  900 |         | unit tests, address and undefined-behaviour sanitizers
 faults       | faults kernel|  900 |         | faults at every point
 unit         | plain        |  600 |         | unit tests
 unit-waits   | plain        |  400 |         | unit tests that wait for time-outs
-command      | plain        |  300 |         | the command
+command      | plain        |  700 |         | the command
 install      |              |  600 |         | without rdma-core, and as installed
-device       | plain kernel |  400 |         | RDMA devices and addresses that come and go
-siw          | plain kernel |  300 |         | soft-iWARP
+device       | plain kernel |  700 |         | RDMA devices and addresses that come and go
+siw          | plain kernel |  900 |         | soft-iWARP
 long-chance  | address      | 3000 |         | long: device state by chance, ten thousand runs
 long-fuzz    | address      | 3000 |         | long: a million mutated messages for each parser
 long-thread  | thread       | 3000 |         | long: the threads'\'' tests twenty times, thread sanitizer
@@ -145,10 +145,10 @@ run_part() {
     unit-thread) TSAN_OPTIONS=$TSAN meson_tests thread threads "$jobs" ;;
     command) tests/command.sh ;;
     install) tests/without-rdma.sh "$WORK" ;;
-    one) in_lab --mem 3G --timeout 800 -- tests/lab-one.sh ;;
-    siw) in_lab --mem 3G --device siw --timeout 240 -- tests/lab-one.sh ;;
-    device) in_lab --mem 2G --timeout 350 -- tests/lab-device.sh ;;
-    v1) in_lab --mem 2G --timeout 500 -- tests/lab-v1.sh ;;
+    one) in_lab --mem 3G --timeout 1200 -- tests/lab-one.sh ;;
+    siw) in_lab --mem 3G --device siw --timeout 800 -- tests/lab-one.sh ;;
+    device) in_lab --mem 2G --timeout 600 -- tests/lab-device.sh ;;
+    v1) in_lab --mem 2G --timeout 800 -- tests/lab-v1.sh ;;
     two) tests/lab-two.sh ;;
     faults) VMFERRY_BUILD=$WORK/faults tests/fault-sweep.sh ;;
     vm-address | vm-thread) tests/lab-vm.sh "$WORK" "${1#vm-}" ;;
