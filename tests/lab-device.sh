@@ -82,9 +82,9 @@ transfer() { # LISTEN-HOST
 
 another_address() {
     local status=0
-    listen "$LAB_ADDR" ",$LONG" && long_run ",$LONG,channels=2" 100 || return 1
+    listen "$LAB_ADDR" ",$LONG" && long_run ",$LONG,channels=2" 400 || return 1
     ip address add 10.9.9.9/32 dev "$LAB_NETDEV"
-    ends 60 $SOURCE # both control threads are needed for that
+    ends 90 $SOURCE # both control threads are needed for that
     [ $? = 0 ] || { echo "the run does not end well" && status=1 && stop $SOURCE; }
     ip address delete 10.9.9.9/32 dev "$LAB_NETDEV"
     cat $WORK/source $WORK/destination
