@@ -5,6 +5,7 @@
 #include <netdb.h>
 #include <string.h>
 
+#include "nic.h"
 #include "rdma.h"
 #include "resolve.h"
 #include "v1.h"
@@ -377,25 +378,13 @@ static bool channel_request(RdmaListener *listener, struct rdma_cm_id *id, const
     return true;
 }
 
-static bool same_host(const struct sockaddr *a, const struct sockaddr *b)
-{
-    if (a->sa_family != b->sa_family) {
-        return false;
-    }
-    return a->sa_family == AF_INET6
-               ? memcmp(&((const struct sockaddr_in6 *)a)->sin6_addr,
-                        &((const struct sockaddr_in6 *)b)->sin6_addr, sizeof(struct in6_addr)) == 0
-               : memcmp(&((const struct sockaddr_in *)a)->sin_addr,
-                        &((const struct sockaddr_in *)b)->sin_addr, sizeof(struct in_addr)) == 0;
-}
-
 /* A stock QEMU's second connection, from where the first came, before its stream begins. */
 static bool is_return_path(const RdmaListener *listener, struct rdma_cm_id *id)
 {
     const RdmaConn *opening = listener->opening;
 
     return opening && opening->v1 && !opening->channels[VMF_CHANNEL_BACK] &&
-           same_host(rdma_get_peer_addr(opening->id), rdma_get_peer_addr(id));
+           nic_same_address(rdma_get_peer_addr(opening->id), rdma_get_peer_addr(id));
 }
 
 static bool return_path_request(RdmaListener *listener, struct rdma_cm_id *id,

@@ -209,7 +209,7 @@ bool nic_check(Nic *nic, GError **error)
 
 /* --- explaining --- */
 
-static bool same_address(const struct sockaddr *a, const struct sockaddr *b)
+bool nic_same_address(const struct sockaddr *a, const struct sockaddr *b)
 {
     if (!a || a->sa_family != b->sa_family) {
         return false;
@@ -231,7 +231,7 @@ static bool address_gone(const struct sockaddr *address)
         return false;
     }
     for (struct ifaddrs *at = list; at && !found; at = at->ifa_next) {
-        found = same_address(at->ifa_addr, address);
+        found = nic_same_address(at->ifa_addr, address);
     }
     freeifaddrs(list);
     return !found;

@@ -42,4 +42,7 @@ void nic_explain(struct rdma_cm_id *id, GError **error);
  */
 char *nic_list(void);
 
+/* Whether both are the same IPv4 or IPv6 address, whatever the port; `a' may be NULL: then not. */
+bool nic_same_address(const struct sockaddr *a, const struct sockaddr *b);
+
 #endif
