@@ -15,7 +15,9 @@ static bool outcome(Fake *fake, const char *call, GError **error)
     if (g_strcmp0(fake->fails, call) != 0) {
         return true;
     }
-    g_set_error(error, VMF_ERROR, VMF_ERROR_DEVICE, "the fake's %s failed", call);
+    if (!fake->mute) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_DEVICE, "the fake's %s failed", call);
+    }
     return false;
 }
 
@@ -75,7 +77,9 @@ static ssize_t fake_get(void *opaque, void *buffer, size_t size, uint64_t positi
         fake->script++;
     }
     if (answer == FAKE_FAILS) {
-        g_set_error(error, VMF_ERROR, VMF_ERROR_DEVICE, "the fake's get failed");
+        if (!fake->mute) {
+            g_set_error(error, VMF_ERROR, VMF_ERROR_DEVICE, "the fake's get failed");
+        }
         return VMF_IO_ERROR;
     }
     if (answer == FAKE_BLOCKS) {

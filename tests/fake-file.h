@@ -19,6 +19,7 @@ typedef struct Fake {
     unsigned pieces;        /* in the last put */
     uint64_t account;       /* what a saved range accounts */
     const char *fails;      /* the call that fails: "put", "ram", "flush" or "close" */
+    bool mute;              /* ... and sets no error */
 
     const uint8_t *in; /* what there is to read */
     size_t in_size, in_taken;

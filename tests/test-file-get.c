@@ -291,6 +291,17 @@ static void nonblocking__end_of_the_stream_is_an_error_and_not_a_wait(void **sta
 
 /* --- errors --- */
 
+static void no_reason__is_an_error_too(void **state)
+{
+    static const int pieces[] = {FAKE_FAILS, FAKE_END};
+    Fixture *f = *state;
+
+    f->fake.script = pieces;
+    f->fake.mute = true;
+    assert_int_equal(vmf_get_byte(f->file), 0);
+    assert_failed(f->file, VMF_ERROR_FAILED, "gave no reason");
+}
+
 static void failed_get__is_the_files_error(void **state)
 {
     static const int pieces[] = {2, FAKE_FAILS, 100, FAKE_END};
@@ -360,6 +371,7 @@ int main(void)
         TEST(nonblocking__counted_string_takes_all_or_nothing),
         TEST(nonblocking__large_get_returns_what_there_is),
         TEST(nonblocking__end_of_the_stream_is_an_error_and_not_a_wait),
+        TEST(no_reason__is_an_error_too),
         TEST(failed_get__is_the_files_error),
         TEST(get__does_not_believe_a_transport_that_returns_more_than_it_may),
         TEST(get__does_not_spin_when_a_blocking_read_would_block),

@@ -313,6 +313,56 @@ static void failed_drain__is_the_files_error(void **state)
     assert_failed(f->file, VMF_ERROR_DEVICE, "flush failed");
 }
 
+/* Whoever makes a stream may forget to set an error: that is no reason to abort. */
+static void no_reason__is_an_error_too(void **state)
+{
+    static const char *const calls[] = {"put", "ram", "flush"};
+    g_autoptr(GError) error = NULL;
+    Fixture *f = *state;
+    VmfFile *file;
+
+    f->fake.mute = true;
+    for (unsigned i = 0; i < G_N_ELEMENTS(calls); i++) {
+        file = vmf_file_new(&fake_writer_ops, &f->fake, VMF_FILE_WRITE, NULL);
+        f->fake.closed = false;
+        f->fake.fails = calls[i];
+        vmf_put_byte(file, 1);
+        vmf_save_ram_page(file, &f->block, 0, 4096);
+        vmf_flush_ram_pages(file, VMF_FLUSH_ROUND);
+        assert_failed(file, VMF_ERROR_FAILED, "gave no reason");
+        vmf_file_free(file);
+    }
+    file = vmf_file_new(&fake_writer_ops, &f->fake, VMF_FILE_WRITE, NULL);
+    f->fake.closed = false;
+    f->fake.fails = "close";
+    assert_false(vmf_file_close(file, &error));
+    assert_non_null(strstr(error->message, "gave no reason"));
+    f->fake.closed = false;
+    f->fake.fails = NULL;
+}
+
+static VmfFile *no_way_back(void *opaque, GError **error)
+{
+    (void)opaque;
+    (void)error;
+    return NULL;
+}
+
+static void no_reason__for_no_return_path(void **state)
+{
+    VmfFileOps ops = fake_writer_ops;
+    g_autoptr(GError) error = NULL;
+    Fixture *f = *state;
+    VmfFile *file;
+
+    ops.get_return_path = no_way_back;
+    file = vmf_file_new(&ops, &f->fake, VMF_FILE_WRITE, NULL);
+    assert_null(vmf_file_get_return_path(file, &error));
+    assert_non_null(strstr(error->message, "gave no reason"));
+    vmf_file_free(file);
+    f->fake.closed = false;
+}
+
 static void first_error__wins_and_ends_all_traffic(void **state)
 {
     Fixture *f = *state;
@@ -525,6 +575,8 @@ int main(void)
         TEST(tell__counts_ram_as_the_transport_accounts_it),
         TEST(save_ram_page__checks_the_range),
         TEST(failed_drain__is_the_files_error),
+        TEST(no_reason__is_an_error_too),
+        TEST(no_reason__for_no_return_path),
         TEST(first_error__wins_and_ends_all_traffic),
         TEST(failed_put__is_reported_by_check_and_by_close),
         TEST(close__flushes_and_reports_its_own_failure),

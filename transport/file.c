@@ -82,9 +82,18 @@ void vmf_file_free(VmfFile *file)
 
 /* --- errors --- */
 
+/* What the maker of a stream owes when one of its operations fails. */
+static GError *no_reason(void)
+{
+    return g_error_new(VMF_ERROR, VMF_ERROR_FAILED,
+                       "an operation of the stream failed, and its maker gave no reason");
+}
+
 void file_set_error(VmfFile *file, GError *error)
 {
-    g_assert(error);
+    if (!error) {
+        error = no_reason();
+    }
     g_mutex_lock(&file->lock);
     if (file->error) {
         g_error_free(error);
@@ -166,6 +175,9 @@ bool vmf_file_ops_are(VmfFile *file, const VmfFileOps *ops)
 
 VmfFile *vmf_file_get_return_path(VmfFile *file, GError **error)
 {
+    GError *failure = NULL;
+    VmfFile *back;
+
     if (!vmf_file_check(file, error)) {
         return NULL;
     }
@@ -173,7 +185,11 @@ VmfFile *vmf_file_get_return_path(VmfFile *file, GError **error)
         g_set_error(error, VMF_ERROR, VMF_ERROR_UNSUPPORTED, "this stream has no return path");
         return NULL;
     }
-    return file->ops.get_return_path(file->opaque, error);
+    back = file->ops.get_return_path(file->opaque, &failure);
+    if (!back) {
+        g_propagate_error(error, failure ? failure : no_reason());
+    }
+    return back;
 }
 
 int vmf_file_get_fd(VmfFile *file)
