@@ -317,11 +317,12 @@ bool vmf_devices_expect(VmfDevices *devices, GError **error)
     uint8_t payload[12];
     VmfWriter w = vmf_writer(payload, sizeof(payload));
 
-    if (s->role != VMF_ROLE_DESTINATION || devices->started) {
+    if (s->role != VMF_ROLE_DESTINATION || devices->expected) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID,
                     "devices are expected once, and by the destination");
         return false;
     }
+    devices->expected = true;
     /* Every device gets an equal part of what all may have: none can use up another's. */
     devices->window_bytes =
         MIN(s->device_options.bytes, MAX(s->device_options.all_bytes / count, 1));

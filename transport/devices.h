@@ -132,6 +132,7 @@ struct VmfDevices {
     unsigned turn; /* atomic: the next device */
 
     /* Destination. */
+    bool expected; /* vmf_devices_expect() was called, whatever came of it */
     uint64_t window_bytes;
     uint32_t window_buffers;
     uint8_t *memory;
