@@ -11,6 +11,7 @@
 
 #include "message.h"
 #include "pair.h"
+#include "session.h"
 #include "stepper.h"
 
 #define RAM_BYTES (256u * 1024)
@@ -350,6 +351,24 @@ static void code__of_another_domain_does_not_travel(void **state)
     end(&sides);
 }
 
+/* --- who speaks for a session --- */
+
+/* Who knows a session's UUID can say GO for it: a generator with a seed gives it away. */
+static void uuid__cannot_be_computed(void **state)
+{
+    uint8_t uuids[2][VMF_UUID_BYTES];
+    Sides sides;
+
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        g_random_set_seed(1);
+        begin(&sides, LONG);
+        memcpy(uuids[i], sides.pair.source->conn->uuid, VMF_UUID_BYTES);
+        end(&sides);
+    }
+    assert_memory_not_equal(uuids[0], uuids[1], VMF_UUID_BYTES);
+}
+
 /* --- a peer that only lives --- */
 
 static void *connect_patiently(void *opaque)
@@ -397,6 +416,41 @@ static void heartbeat__that_cannot_be_sent_does_not_spin(void **state)
     end(&sides);
 }
 
+/* --- a peer that asks and does not read --- */
+
+static unsigned waiting(VmfSession *s)
+{
+    unsigned count;
+
+    g_mutex_lock(&s->lock);
+    count = s->out.length;
+    g_mutex_unlock(&s->lock);
+    return count;
+}
+
+static void questions__without_end_cost_no_memory_without_end(void **state)
+{
+    g_autoptr(GError) error = NULL;
+    unsigned asked = 0;
+    Sides sides;
+
+    (void)state;
+    begin(&sides, LONG);
+    stepper_clog(D);
+    /* Each is answered, and no answer leaves. */
+    while (vmf_session_check(sides.pair.destination, &error) && asked < 1000000) {
+        if (waiting(sides.pair.source) < 1000) {
+            session_post(sides.pair.source, MESSAGE_SETTLE, 0, 0, NULL, 0);
+            asked++;
+        }
+    }
+    assert_non_null(error);
+    assert_int_equal(error->code, VMF_ERROR_PROTOCOL);
+    assert_non_null(strstr(error->message, "reads none"));
+    assert_in_range(waiting(sides.pair.destination), 1, 100000);
+    end(&sides);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -413,8 +467,10 @@ int main(void)
         cmocka_unit_test(no_reason__of_a_channel),
         cmocka_unit_test(no_reason__of_accept),
         cmocka_unit_test(code__of_another_domain_does_not_travel),
+        cmocka_unit_test(uuid__cannot_be_computed),
         cmocka_unit_test(set_up__of_a_peer_that_only_lives_ends),
         cmocka_unit_test(heartbeat__that_cannot_be_sent_does_not_spin),
+        cmocka_unit_test(questions__without_end_cost_no_memory_without_end),
     };
 
     alarm(300); /* a wait that does not end is a fault */

@@ -9,6 +9,8 @@
 
 /* How long a failing session tries to tell its peer why. */
 #define LAST_WORDS_US (500 * G_TIME_SPAN_MILLISECOND)
+/* Many times what a session of the largest VM has to say at once. */
+#define OUT_MAX 65536
 
 /* --- queueing --- */
 
@@ -25,15 +27,28 @@ void session_wake_control_locked(VmfSession *s)
 void session_post(VmfSession *s, unsigned type, unsigned flags, uint64_t argument,
                   const void *payload, size_t size)
 {
-    OutMessage *message = g_new(OutMessage, 1);
+    OutMessage *message;
+    bool full;
 
-    message->header = (MessageHeader){
-        .length = (uint32_t)size, .type = type, .flags = flags, .argument = argument};
-    message->payload = size ? g_memdup2(payload, size) : NULL;
     g_mutex_lock(&s->lock);
-    g_queue_push_tail(&s->out, message);
-    session_wake_control_locked(s);
+    full = s->out.length >= OUT_MAX;
+    if (!full) {
+        message = g_new(OutMessage, 1);
+        message->header = (MessageHeader){
+            .length = (uint32_t)size, .type = type, .flags = flags, .argument = argument};
+        message->payload = size ? g_memdup2(payload, size) : NULL;
+        g_queue_push_tail(&s->out, message);
+        session_wake_control_locked(s);
+    }
     g_mutex_unlock(&s->lock);
+    /* Most messages answer the peer's: one that asks and never reads must not cost memory. */
+    if (full) {
+        session_fail(s,
+                     g_error_new(VMF_ERROR, VMF_ERROR_PROTOCOL,
+                                 "%u control messages wait for %s, which reads none of them",
+                                 OUT_MAX, s->conn->peer),
+                     false);
+    }
 }
 
 /* --- sending: the control thread --- */

@@ -31,7 +31,10 @@ void stream_put(StreamRing *ring, const void *data, size_t size, uint64_t sync)
     if (!ring->data) {
         ring->data = g_malloc(STREAM_RING);
     }
-    if (sync > stream_newest_sync(ring)) {
+    if (sync > stream_newest_sync(ring) && ring->marks.length == STREAM_MARKS_MAX) {
+        /* Some earlier bytes wait longer than they need: the sync is on its way with these. */
+        ((StreamMark *)g_queue_peek_tail(&ring->marks))->sync = sync;
+    } else if (sync > stream_newest_sync(ring)) {
         StreamMark *mark = g_new(StreamMark, 1);
 
         *mark = (StreamMark){.position = ring->head, .sync = sync};

@@ -11,6 +11,8 @@
 
 /* Bytes that may be on the way or wait to be read; both sides use the same number. */
 #define STREAM_RING (1024u * 1024)
+/* A peer may give each byte a sync of its own, which would cost many times the ring's memory. */
+#define STREAM_MARKS_MAX 16384
 
 /*
  * Positions count the stream's bytes from 0. A mark says that the bytes from
