@@ -346,10 +346,10 @@ static bool save(Receiver *r, VmfSession *session, GError **error)
         output_file_settle(r->file);
         return true;
     }
-    if (stock || g_error_matches(failure, VMF_ERROR, VMF_ERROR_UNKNOWN_OUTCOME)) {
-        keep_both(r, failure, error);
-    } else {
+    if (!stock && vmf_session_get_owner(session) == VMF_OWNER_OTHER_SIDE) {
         take_back(r, failure, error);
+    } else {
+        keep_both(r, failure, error);
     }
     return false;
 }
