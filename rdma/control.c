@@ -8,6 +8,9 @@
 
 #include "rdma.h"
 
+/* How long the reason for a closed channel may be on its way. */
+#define REASON_MS 300
+
 /* A dead control queue pair means that the peer is gone, however it went. */
 static VmfControlResult lost(RdmaConn *conn, GError **error)
 {
@@ -99,9 +102,10 @@ static bool connection_event(RdmaConn *conn, const struct rdma_cm_event *event, 
             rdma_disconnect(conn->id);
             return true;
         }
-        g_set_error(error, VMF_ERROR, VMF_ERROR_PEER_LOST, "%s closed a channel", conn->base.peer);
-        nic_explain(conn->id, error);
-        return false;
+        if (!conn->channel_closed_at) {
+            conn->channel_closed_at = g_get_monotonic_time();
+        }
+        return true;
     case RDMA_CM_EVENT_DEVICE_REMOVAL:
         g_set_error(error, VMF_ERROR, VMF_ERROR_DEVICE,
                     "the RDMA device %s was removed while the connection to %s was up",
@@ -131,6 +135,20 @@ static bool take_connection_events(RdmaConn *conn, GError **error)
     return true;
 }
 
+/* Why the peer closed a channel comes by the control connection, and may come behind the event. */
+static bool check_closed_channel(RdmaConn *conn, GError **error)
+{
+    const gint64 now = g_get_monotonic_time();
+
+    if (!conn->channel_closed_at || channels_over(conn) ||
+        now - conn->channel_closed_at < REASON_MS * G_TIME_SPAN_MILLISECOND) {
+        return true;
+    }
+    g_set_error(error, VMF_ERROR, VMF_ERROR_PEER_LOST, "%s closed a channel", conn->base.peer);
+    nic_explain(conn->id, error);
+    return false;
+}
+
 bool rdma_control_wait(VmfConn *base, int wake_fd, bool want_send, int timeout_ms, GError **error)
 {
     RdmaConn *conn = rdma_conn(base);
@@ -148,9 +166,13 @@ bool rdma_control_wait(VmfConn *base, int wake_fd, bool want_send, int timeout_m
     } else if (timeout_ms < 0 || timeout_ms > NIC_CHECK_MS) {
         timeout_ms = NIC_CHECK_MS;
     }
+    if (conn->channel_closed_at && !channels_over(conn)) {
+        timeout_ms = MIN(timeout_ms, REASON_MS);
+    }
     if (!endpoint_sleep(conn->control, extra, G_N_ELEMENTS(extra), timeout_ms, 0, &readable,
                         error)) {
         return false;
     }
-    return (!(readable & 2) || take_connection_events(conn, error)) && nic_check(conn->nic, error);
+    return (!(readable & 2) || take_connection_events(conn, error)) &&
+           check_closed_channel(conn, error) && nic_check(conn->nic, error);
 }

@@ -27,6 +27,10 @@ void rdma_set_error(GError **error, int code, int err, const char *format, ...)
     va_start(args, format);
     text = g_strdup_vprintf(format, args);
     va_end(args);
+    /* That is a limit of this process: the device works. */
+    if (err == EMFILE || err == ENFILE) {
+        code = VMF_ERROR_IO;
+    }
     g_set_error(error, VMF_ERROR, code, "%s: %s", text, g_strerror(err));
 }
 

@@ -164,7 +164,9 @@ unsigned endpoint_write_room(const Endpoint *ep);
 bool endpoint_post_writes(Endpoint *ep, struct ibv_send_wr *first, struct ibv_send_wr *last,
                           unsigned count, uint64_t bytes, bool signal, GError **error);
 
-/* An error of a verbs call: "WHAT: NAME: STRERROR", VMF_ERROR_DEVICE (or MEMLOCK for ENOMEM hints).
+/*
+ * An error of a verbs call: "WHAT: NAME: STRERROR", VMF_ERROR_DEVICE (or MEMLOCK for ENOMEM
+ * hints). Out of descriptors it is VMF_ERROR_IO, whatever `code' says.
  */
 void rdma_set_error(GError **error, int code, int err, const char *format, ...) G_GNUC_PRINTF(4, 5);
 

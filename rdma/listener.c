@@ -473,7 +473,7 @@ static bool handle_event(RdmaListener *listener, struct rdma_cm_event *event, GE
         taken = connect_request(listener, event, &why, &failure);
         rdma_ack_cm_event(event);
         if (!taken) {
-            reject(id, why);
+            reject(id, failure ? failure->message : why);
             rdma_destroy_id(id);
         }
         if (failure) {

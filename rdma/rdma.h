@@ -85,6 +85,7 @@ struct RdmaConn {
     EndpointMessage control_message; /* handed out by control_receive, not yet given back */
     bool control_message_out;
     gint64 heard_at; /* atomic: when the peer last said something on the control connection */
+    gint64 channel_closed_at; /* control thread: when the peer closed a channel in use; 0: not */
 
     struct RdmaListener
         *listener; /* destination: where the channels arrive; valid in accept only */

@@ -97,6 +97,45 @@ several_addresses() {
     return $status
 }
 
+# Each is served, some only after they were told that the listener is busy.
+sixteen_sources() {
+    local pids=() status=0 listener i
+    timeout 300 "$VMFERRY" bench --listen "rdma:$LAB_ADDR:4996" >/tmp/sixteen 2>&1 &
+    listener=$!
+    await_listening /tmp/sixteen
+    for i in $(seq 16); do
+        timeout 280 "$VMFERRY" bench "rdma:$LAB_ADDR:4996,channels=2" --progress none --ram $((i % 3 + 1))M --verify \
+            >"/tmp/sixteen.$i" 2>&1 &
+        pids+=($!)
+    done
+    for i in "${!pids[@]}"; do
+        wait "${pids[i]}" || { status=1 && cat "/tmp/sixteen.$((i + 1))"; }
+    done
+    kill $listener
+    wait $listener
+    if grep 'RAM block' /tmp/sixteen /tmp/sixteen.*; then
+        status=1
+    fi
+    [ $status = 0 ] || cat /tmp/sixteen
+    return $status
+}
+
+# A destination that runs out of descriptors: that is said, and the next source is served.
+few_descriptors() {
+    local listener status=0
+    (ulimit -n 40 && exec timeout 100 "$VMFERRY" bench --listen "rdma:$LAB_ADDR:4995") >/tmp/few 2>&1 &
+    listener=$!
+    await_listening /tmp/few
+    timeout 60 "$VMFERRY" bench "rdma:$LAB_ADDR:4995,channels=32" --ram 4M --progress none >/tmp/few.source 2>&1 && status=1
+    grep -q 'Too many open files' /tmp/few || status=1
+    grep -q 'Too many open files' /tmp/few.source || status=1
+    timeout 60 "$VMFERRY" bench "rdma:$LAB_ADDR:4995,channels=1" --ram 4M --verify --progress none || status=1
+    kill $listener
+    wait $listener
+    cat /tmp/few.source /tmp/few
+    return $status
+}
+
 link_local() {
     local scoped
     scoped=[$(ip -6 -o address show dev "$LAB_NETDEV" scope link | sed 's/.*inet6 \(fe80[^/]*\).*/\1/')%$LAB_NETDEV]
@@ -215,6 +254,8 @@ check "in a user namespace the memory-lock limit holds, slows, does not break" c
 check "in a user namespace pin-all under a limit says what to do" container_pin_all
 check "a listener survives strangers, half-open and noisy clients" strangers
 check "a name with several addresses: each is tried" several_addresses
+check "sixteen sources at one destination are served in turn" sixteen_sources
+check "a destination without descriptors for all channels says so, and goes on" few_descriptors
 check "a link-local IPv6 address with its scope" link_local
 check "connecting to nobody says so" \
     fails_saying 'listen on that port' timeout 30 "$VMFERRY" bench "rdma:$LAB_ADDR:4998" --ram 4M
