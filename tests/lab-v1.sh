@@ -68,6 +68,12 @@ chunk_sizes() {
         OPTIONS=,accept-chunk-size=1M receive 1 far && OPTIONS=,accept-chunk-size=4M receive 0 far
 }
 
+# What is registered for the guest's RAM cannot be written by the return path's queue pair.
+return_path_writes() {
+    receive "$1" back || return 1
+    ! grep . /tmp/peer.log
+}
+
 # The source's messages: 0 stream, 1 RAM_BLOCKS_REQUEST, 2 REGISTER_REQUEST, 3 COMPRESS,
 # 4 REGISTER_FINISHED, 5 stream, 6 REGISTER_FINISHED, 7 stream. Words: 0 length, 1 type, 2 repeat,
 # 3 unused, then the body. Not looked at are the unused ones, and repeat where nothing is counted.
@@ -187,6 +193,7 @@ check "version 1: a small guest into a file, and out of it" a_migration
 check "version 1: a source whose chunks are larger, and one whose are seen to be small" chunk_sizes
 check "version 1: a listener survives what is no migration" strangers
 check "version 1: a peer that is slow is left in peace" slow_peers
+check "version 1: a return path cannot write guest RAM" return_path_writes 0
 check "version 1: a source's messages with each field broken" source_words
 check "version 1: a source's messages left out, doubled, given up" source_order
 check "version 1: a destination's messages with each field broken" destination_words

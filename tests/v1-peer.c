@@ -13,6 +13,7 @@
  *         version V  private data of that version
  *         far        no error: it writes far from what it asked for, within a chunk of 4 MiB
  *         apart      no error: it asks for and writes the first and the third MiB
+ *         back       opens a return path, and tries to write by it what it may write by the first
  *
  * Messages are counted from 0. The destination's are READYs and answers.
  * Exit 0: it came to its end; 2: the peer said ERROR; 3: the peer hung up, or
@@ -49,10 +50,24 @@ static const char first_bytes[] = "QEVM\0\0\0\3\7\0\0\0\2pc" RAM_START BLOCKS HO
 static const char middle_bytes[] = EOS FOOTER "\3\0\0\0\2" HOOK;
 static const char last_bytes[] = EOS FOOTER "\4 the state of devices" FOOTER "\0";
 
+static const struct ibv_qp_init_attr queue_pair = {
+    .cap = {.max_send_wr = 4, .max_recv_wr = RECEIVES, .max_send_sge = 1, .max_recv_sge = 1},
+    .sq_sig_all = 0,
+};
+static uint8_t greeting[V1_CAPABILITIES_BYTES];
+static const struct rdma_conn_param parameters = {.retry_count = 5,
+                                                  .rnr_retry_count = 7,
+                                                  .private_data = greeting,
+                                                  .private_data_len = sizeof(greeting)};
+
 static struct {
+    struct rdma_addrinfo *address;
     struct rdma_cm_id *id;
     struct ibv_mr *mr; /* of the buffers: one to send, the others to receive */
     uint8_t *buffers;
+    struct rdma_cm_id *back; /* the return path, or NULL */
+    struct ibv_mr *back_mr;
+    uint8_t back_page[QEMU_PAGE_BYTES];
     unsigned next_receive;
     const char *how;
     int message, word; /* what is to go wrong */
@@ -209,6 +224,39 @@ static void ask(uint64_t offset, V1Registered *registered)
     v1_registered_decode(expect(V1_REGISTER_RESULT), 0, registered);
 }
 
+/* As stock QEMU does, before its stream begins. */
+static void open_return_path(void)
+{
+    struct ibv_qp_init_attr attr = queue_pair;
+    struct rdma_conn_param param = parameters;
+
+    if (rdma_create_ep(&peer.back, peer.address, NULL, &attr)) {
+        fail("rdma_create_ep");
+    }
+    peer.back_mr = rdma_reg_msgs(peer.back, peer.back_page, sizeof(peer.back_page));
+    if (!peer.back_mr || rdma_connect(peer.back, &param)) {
+        left("opening the return path", 0);
+    }
+}
+
+/* The device must refuse that. */
+static void write_by_return_path(const V1Registered *registered)
+{
+    struct ibv_wc wc;
+
+    memset(peer.back_page, 0x5a, sizeof(peer.back_page));
+    if (rdma_post_write(peer.back, NULL, peer.back_page, sizeof(peer.back_page), peer.back_mr,
+                        IBV_SEND_SIGNALED, registered->host + 7 * QEMU_PAGE_BYTES,
+                        registered->rkey) ||
+        rdma_get_send_comp(peer.back, &wc) < 1) {
+        fail("writing by the return path");
+    }
+    if (wc.status != IBV_WC_REM_ACCESS_ERR) {
+        fprintf(stderr, "a write by the return path: %s\n", ibv_wc_status_str(wc.status));
+        exit(1);
+    }
+}
+
 static void write_memory(void)
 {
     V1Registered registered;
@@ -220,6 +268,8 @@ static void write_memory(void)
     } else if (peer.how && g_str_equal(peer.how, "apart")) {
         ask(2 * V1_CHUNK_BYTES, &registered);
         write_page(&registered, 2 * V1_CHUNK_BYTES);
+    } else if (peer.back) {
+        write_by_return_path(&registered);
     }
 }
 
@@ -229,6 +279,9 @@ static void be_source(void)
     V1Block block;
     V1Zero zero = {.block = 1, .length = BLOCK_BYTES};
 
+    if (peer.how && g_str_equal(peer.how, "back")) {
+        open_return_path();
+    }
     say(V1_QEMU_FILE, first_bytes, sizeof(first_bytes) - 1);
     say(V1_RAM_BLOCKS_REQUEST, NULL, 0);
     v1_block_decode(expect(V1_RAM_BLOCKS_RESULT), 1, &block);
@@ -332,14 +385,9 @@ int main(int argc, char **argv)
     const bool source = argc >= 4 && g_str_equal(argv[1], "source");
     struct rdma_addrinfo hints = {.ai_port_space = RDMA_PS_TCP,
                                   .ai_flags = source ? 0 : RAI_PASSIVE};
-    struct ibv_qp_init_attr attr = {
-        .cap = {.max_send_wr = 4, .max_recv_wr = RECEIVES, .max_send_sge = 1, .max_recv_sge = 1},
-        .sq_sig_all = 0,
-    };
-    struct rdma_conn_param param = {.retry_count = 5, .rnr_retry_count = 7};
+    struct ibv_qp_init_attr attr = queue_pair;
+    struct rdma_conn_param param = parameters;
     V1Capabilities capabilities = {.version = V1_VERSION};
-    uint8_t data[V1_CAPABILITIES_BYTES];
-    struct rdma_addrinfo *address;
 
     if (argc < 4) {
         fail("usage: v1-peer source|destination HOST PORT [HOW]");
@@ -352,11 +400,9 @@ int main(int argc, char **argv)
             g_str_equal(peer.how, "version") ? (uint32_t)peer.message : V1_VERSION;
     }
     alarm(HANG_SECONDS);
-    v1_capabilities_encode(&capabilities, data);
-    param.private_data = data;
-    param.private_data_len = sizeof(data);
-    if (rdma_getaddrinfo(argv[2], argv[3], &hints, &address) ||
-        rdma_create_ep(&peer.id, address, NULL, &attr)) {
+    v1_capabilities_encode(&capabilities, greeting);
+    if (rdma_getaddrinfo(argv[2], argv[3], &hints, &peer.address) ||
+        rdma_create_ep(&peer.id, peer.address, NULL, &attr)) {
         fail("rdma_create_ep");
     }
     if (!source) {
