@@ -149,6 +149,7 @@ static int migrate(const char *text)
     listen_uri = vmf_uri_parse(text, &error);
     to.listener = listen_uri ? vmf_listener_new(listen_uri, &error) : NULL;
     if (!to.listener) {
+        fprintf(stderr, "no listener: %s\n", error ? error->message : "-");
         return error ? FAILED_WELL : BAD;
     }
     address = g_strconcat(vmf_listener_address(to.listener),
@@ -173,6 +174,10 @@ static int migrate(const char *text)
                 to.error ? to.error->message : "-");
         return BAD;
     }
+    if (from.error || to.error) {
+        fprintf(stderr, "source: %s; destination: %s\n", from.error ? from.error->message : "-",
+                to.error ? to.error->message : "-");
+    }
     g_clear_error(&from.error);
     g_clear_error(&to.error);
     vmf_ram_blocks_unref(from.blocks);
@@ -192,6 +197,7 @@ static int child(const char *text, unsigned n)
 
     /* Once without a fault, so that libraries have opened what they keep. */
     if (migrate(text) != CLEAN) {
+        fputs("that was without a fault\n", stderr);
         return BAD;
     }
     before = open_descriptors();
