@@ -24,7 +24,6 @@ in_a_host() { # SCRIPT ARGUMENTS...
 
 start_agent() {
     "$LAB" run -h 2 -t 1500 -- python3 "$HERE/../tools/qemu/agent.py" 10.77.0.2 4000 &
-    sleep 1
 }
 
 # A tree of a QEMU that the glue does not know is refused by its version, before anything is built.

@@ -477,7 +477,7 @@ def works():
     run("RAM pinned ahead: -incoming defer, pin-all on both sides", pinned_ahead)
     for options in ("", ",channels=4"):
         run(f"untouched memory is given back: {options[1:] or 'one channel'}", untouched_given_back, options)
-    run("an odd size, a disk, a network card, a balloon", with_devices, 143)
+    run("an odd size, a disk, a network card, a balloon", with_devices, 203)
     run("fifty migrations of one guest", back_and_forth, 50)
 
 

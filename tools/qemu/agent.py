@@ -6,6 +6,7 @@ import json
 import socket
 import socketserver
 import sys
+import time
 
 from vm import LOCAL, Failure
 
@@ -20,9 +21,20 @@ class Remote:
     def __init__(self, address, port):
         self.address = (address, port)
 
+    def _connect(self):
+        """Waits for the agent of a host that has just come up to listen."""
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                return socket.create_connection(self.address, timeout=60)
+            except ConnectionRefusedError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+
     def _call(self, method, *arguments):
         try:
-            with socket.create_connection(self.address, timeout=60) as connection:
+            with self._connect() as connection:
                 stream = connection.makefile("rw")
                 stream.write(json.dumps([method, *arguments]) + "\n")
                 stream.flush()
