@@ -31,6 +31,7 @@ siw          | plain kernel |  900 |         | soft-iWARP
 long-chance  | address      | 3000 |         | long: device state by chance, ten thousand runs
 long-fuzz    | address      | 3000 |         | long: a million mutated messages for each parser
 long-thread  | thread       | 3000 |         | long: the threads'\'' tests twenty times, thread sanitizer
+long-qemu    | qemu kernel  | 1500 |         | long: fifty migrations of one guest
 '
 
 # parts: the table's lines without blanks at the fields' ends.
@@ -139,7 +140,7 @@ run_part() {
     case $1 in
     format) formatted ;;
     model) tests/model/check ;;
-    unit) VMFERRY_TEST_RUNS=${VMFERRY_TEST_RUNS:-1000} meson_tests plain unit "$jobs" ;;
+    unit) VMFERRY_TEST_RUNS=${VMFERRY_TEST_RUNS:-300} meson_tests plain unit "$jobs" ;;
     unit-waits) meson_tests plain waits "$jobs" ;;
     unit-address) meson_tests address unit "$jobs" ;;
     unit-thread) TSAN_OPTIONS=$TSAN meson_tests thread threads "$jobs" ;;
@@ -155,6 +156,7 @@ run_part() {
     qemu-*) tests/lab-qemu.sh "${1#qemu-}" ;;
     long-chance) VMFERRY_TEST_RUNS=10000 meson_tests address unit --timeout-multiplier=20 devices ;;
     long-fuzz) fuzzed ;;
+    long-qemu) VMFERRY_TEST_MIGRATIONS=50 VMFERRY_TEST_ONLY="migrations of one guest" tests/lab-qemu.sh works ;;
     long-thread) TSAN_OPTIONS=$TSAN meson_tests thread threads --num-processes=1 --repeat=20 ;;
     *) echo "no part $1" && return 1 ;;
     esac
