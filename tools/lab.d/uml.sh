@@ -165,6 +165,12 @@ say_died() {
     [ ! -d "$RUN" ] || [ -e "$RUN/going-down" ] || say "host $1 died"
 }
 
+# User-Mode Linux kills a process whose pages lie so scattered that this machine allows no more mappings.
+say_short_of_mappings() {
+    ! grep -q 'ran out of memory on the host side' "$(host_dir "$1")/console" ||
+        say "host $1 killed processes: vm.max_map_count of this machine ($(cat /proc/sys/vm/max_map_count)) is too small for what they map"
+}
+
 # What a host's kernel was doing, by its management console, which answers while it takes interrupts.
 explain_hang() {
     local dir pid state
@@ -199,7 +205,7 @@ took_too_long() {
 
 # Runs a command on a host; returns its exit status, 124 when it takes too long, 123 when the host hangs.
 run_on() {
-    local number=$1 seconds=$2 dir id
+    local number=$1 seconds=$2 dir id status
     shift 2
     dir=$(host_dir "$number")
     id=$(mktemp -u "XXXXXXXX")
@@ -228,7 +234,9 @@ run_on() {
         fi
     done
     show_output "$dir/cmd/$id.out"
-    return "$(cat "$dir/cmd/$id.rc")"
+    status=$(cat "$dir/cmd/$id.rc")
+    [ "$status" = 0 ] || say_short_of_mappings "$number"
+    return "$status"
 }
 
 lab_run() {
