@@ -91,10 +91,15 @@ def goes_on(options, **capabilities):
     guest.move(options, **capabilities)
 
 
-def same_memory(options, **capabilities):
+def backed_by(backend):
+    """QEMU's arguments for guest RAM of that kind."""
+    return ["-object", f"{backend},id=pc.ram,size=256M", "-machine", "memory-backend=pc.ram"] if backend else []
+
+
+def same_memory(options, backend=None, **capabilities):
     """A running guest is moved to a destination that is not to start it; the pages are compared."""
     uri = next_uri()
-    target = incoming(uri, arguments=["-S"])
+    target = incoming(uri, arguments=["-S", *backed_by(backend)])
     guest.vm.capability(**{**MODES, **capabilities})
     guest.vm.must_migrate(uri + options)
     must_have_arrived(target, guest.vm.ram())
@@ -246,6 +251,20 @@ def bad_uri(uri, pattern):
     guest.vm.capability(**MODES)
     guest.vm.must_fail(uri, pattern)
     guest.runs_on()
+
+
+def virtio_mem_refused():
+    """A device that gives guest RAM back while it is registered: the VM is not migrated, and runs on."""
+    device = ["-m", "256M,slots=2,maxmem=1G", "-object", "memory-backend-ram,id=vmem,size=256M",
+              "-device", "virtio-mem-pci,memdev=vmem,requested-size=0"]
+    vm = boot(append="noise=30", arguments=device)
+    try:
+        vm.capability(**MODES)
+        vm.must_fail(next_uri(), "vmferry.*virtio-mem")
+        vm.must_tick()
+        vm.sums_stay_right()
+    finally:
+        vm.end()
 
 
 def must_refuse(pattern, vm, command, **arguments):
@@ -471,6 +490,10 @@ def works():
           rdma_pin_all=True)
     run("the memory is the same, page by page: return path", same_memory, ",channels=2",
           return_path=True)
+    # From private to shared memory, and on to memory of a file that others do not see.
+    run("RAM in a memfd: the memory is the same", same_memory, "", "memory-backend-memfd,share=on", rdma_pin_all=True)
+    run("RAM in a private file: the memory is the same", same_memory, "",
+        "memory-backend-file,mem-path=/dev/shm/guest-ram,share=off")
     run("zero pages are accounted", zero_pages_are_accounted)
     run("both monitors answer meanwhile", monitor_answers)
     run("-incoming defer, migrate -d by HMP, IPv6", deferred_by_hmp)
@@ -490,6 +513,7 @@ def fails():
     for capability, pattern in (("multifd", "vmferry.*multifd.*channels="), ("dirty_bitmaps", "vmferry.*dirty-bitmaps"),
                                 ("postcopy_ram", "vmferry.*postcopy-ram")):
         run(f"refused: {capability}", settings_refused, [capability], None, pattern)
+    run("refused: virtio-mem", virtio_mem_refused)
     run("refused: tls-creds", settings_refused, [], {"tls_creds": "tls0"}, "vmferry: tls-creds .* in the clear")
     run("refused at the destination: multifd, tls-creds", settings_refused_at_the_destination)
     run("no thread can be started", no_thread)
