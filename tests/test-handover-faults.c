@@ -128,6 +128,75 @@ static void outcome__that_is_unknown_stays_so(void **state)
     end(&sides);
 }
 
+static void await_state(VmfSession *session, HandoverState wanted)
+{
+    const gint64 deadline = g_get_monotonic_time() + 60 * G_USEC_PER_SEC;
+    HandoverState now = HANDOVER_STATES;
+
+    while (now != wanted) {
+        assert_true(g_get_monotonic_time() < deadline);
+        g_mutex_lock(&session->lock);
+        now = session->handover.state;
+        g_mutex_unlock(&session->lock);
+        g_usleep(1000);
+    }
+}
+
+/* Who gives up asking does not know more than before: "cancelled" would mean that it owns the VM.
+ */
+static void outcome__is_unknown_when_asking_is_cancelled(void **state)
+{
+    const Step step = {S, STEP_AFTER_SEND, MESSAGE_GO};
+    g_autoptr(GError) check = NULL;
+    Sides sides;
+
+    (void)state;
+    begin(&sides, LONG);
+    stepper_stop_at(&step);
+    complete_both(&sides);
+    assert_true(stepper_await());
+    stepper_allow_connecting(false);
+    stepper_cut();
+    stepper_go_on();
+    await_state(sides.source.session, HANDOVER_ASKS);
+    vmf_session_cancel(sides.source.session);
+    g_thread_join(sides.source.thread);
+    assert_false(sides.source.ok);
+    assert_int_equal(sides.source.error->code, VMF_ERROR_UNKNOWN_OUTCOME);
+    assert_int_equal(vmf_session_get_owner(sides.source.session), VMF_OWNER_UNKNOWN);
+    assert_false(vmf_session_check(sides.source.session, &check));
+    assert_int_equal(check->code, VMF_ERROR_UNKNOWN_OUTCOME);
+    vmf_session_cancel(sides.destination.session);
+    g_thread_join(sides.destination.thread);
+    end(&sides);
+}
+
+/* A destination that no longer waits for the source's word never runs the VM, and says so. */
+static void outcome__is_known_when_waiting_is_cancelled(void **state)
+{
+    const Step step = {D, STEP_AFTER_SEND, MESSAGE_LOADED};
+    Sides sides;
+
+    (void)state;
+    begin(&sides, LONG);
+    stepper_stop_at(&step);
+    complete_both(&sides);
+    assert_true(stepper_await());
+    stepper_allow_connecting(false);
+    stepper_cut();
+    stepper_go_on();
+    await_state(sides.destination.session, HANDOVER_WAITS);
+    vmf_session_cancel(sides.destination.session);
+    g_thread_join(sides.destination.thread);
+    assert_false(sides.destination.ok);
+    assert_int_equal(sides.destination.error->code, VMF_ERROR_CANCELLED);
+    assert_int_equal(vmf_session_get_owner(sides.destination.session), VMF_OWNER_OTHER_SIDE);
+    vmf_session_cancel(sides.source.session);
+    g_thread_join(sides.source.thread);
+    assert_false(sides.source.ok);
+    end(&sides);
+}
+
 /* --- a cancel behind GO --- */
 
 static void cancel_at(const Step *step, bool source)
@@ -456,6 +525,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(cancel__between_look_and_go_leaves_one_owner),
         cmocka_unit_test(outcome__that_is_unknown_stays_so),
+        cmocka_unit_test(outcome__is_unknown_when_asking_is_cancelled),
+        cmocka_unit_test(outcome__is_known_when_waiting_is_cancelled),
         cmocka_unit_test(cancel__of_the_source_behind_go_spoils_nothing),
         cmocka_unit_test(cancel__of_the_destination_behind_go_spoils_nothing),
         cmocka_unit_test(success__reader_of_the_return_path_wakes),

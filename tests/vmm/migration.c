@@ -160,7 +160,7 @@ bool vm_send(Vm *vm, const char *text, GError **error)
         vmf_session_check(session, error);
     }
     /* Whoever does not know whether the other side has the VM must not run it. */
-    if (!g_error_matches(*error, VMF_ERROR, VMF_ERROR_UNKNOWN_OUTCOME)) {
+    if (vmf_session_get_owner(session) == VMF_OWNER_THIS_SIDE) {
         vm_run(vm);
     }
     return false;

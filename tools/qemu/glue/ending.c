@@ -37,7 +37,7 @@ static void hand_over_to_destination(VmfSession *session)
     if (vmf_session_complete(session, &error)) {
         return;
     }
-    if (g_error_matches(error, VMF_ERROR, VMF_ERROR_UNKNOWN_OUTCOME)) {
+    if (vmf_session_get_owner(session) != VMF_OWNER_THIS_SIDE) {
         error_report("vmferry: %s", error->message);
     } else {
         error_report("vmferry: the destination was lost before it took the VM over, and does "
