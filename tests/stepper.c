@@ -5,6 +5,8 @@
 
 #include <string.h>
 
+#include "message.h"
+
 static VmfTransport table;
 static const VmfTransport *base;
 
@@ -14,9 +16,10 @@ static struct {
     Step stop;
     bool armed, there, let_go;
     bool cut, silent, no_connecting;
-    VmfRole swallow_role, clogged;
+    VmfRole swallow_role, clogged, flooded;
     unsigned swallow;
     unsigned waits[3];
+    unsigned floods; /* heartbeats that were made up */
     StepCall fails;
     unsigned last_received[3];
     const VmfConn *first[3]; /* the session's control connection, by role; later ones only ask */
@@ -85,6 +88,17 @@ void stepper_swallow(VmfRole role, unsigned message)
 void stepper_clog(VmfRole role)
 {
     SET(steps.clogged = role; steps.waits[role] = 0);
+}
+
+void stepper_flood(VmfRole role)
+{
+    unsigned floods = 0;
+
+    SET(steps.flooded = role; steps.floods = 0);
+    while (role && floods < 100000) {
+        g_usleep(1000);
+        SET(floods = steps.floods);
+    }
 }
 
 unsigned stepper_waits(VmfRole role)
@@ -197,10 +211,19 @@ static VmfControlResult control_send(VmfConn *conn, const struct iovec *iov, uns
 static VmfControlResult control_receive(VmfConn *conn, const uint8_t **message, size_t *size,
                                         GError **error)
 {
+    static uint8_t heartbeat[MESSAGE_HEADER_BYTES];
     VmfControlResult result;
     unsigned last;
+    bool flooded;
 
-    SET(last = steps.last_received[conn->role]);
+    SET(last = steps.last_received[conn->role]; flooded = steps.flooded == conn->role;
+        message_header_encode(&(MessageHeader){.type = MESSAGE_HEARTBEAT}, heartbeat));
+    if (flooded) {
+        SET(steps.floods++);
+        *message = heartbeat;
+        *size = sizeof(heartbeat);
+        return VMF_CONTROL_DONE;
+    }
     if (last) {
         come_to(conn, STEP_NEXT_LOOK, last);
     }

@@ -42,6 +42,8 @@ void stepper_allow_connecting(bool allow);
 void stepper_swallow(VmfRole role, unsigned message);
 /* The transport of that side takes no control message any more. */
 void stepper_clog(VmfRole role);
+/* That side's transport always has another heartbeat of the peer's; waits until that is noticed. */
+void stepper_flood(VmfRole role);
 /* How often that side's control thread has waited. */
 unsigned stepper_waits(VmfRole role);
 /* That call fails once, without an error. */

@@ -520,6 +520,78 @@ static void questions__without_end_cost_no_memory_without_end(void **state)
     end(&sides);
 }
 
+/* --- a session that is to end --- */
+
+/* Nothing is owed to the source any more. */
+static void await_known(VmfSession *session)
+{
+    const gint64 deadline = g_get_monotonic_time() + 60 * G_USEC_PER_SEC;
+    bool known = false;
+
+    while (!known) {
+        assert_true(g_get_monotonic_time() < deadline);
+        g_mutex_lock(&session->lock);
+        known = session->handover.known;
+        g_mutex_unlock(&session->lock);
+        g_usleep(1000);
+    }
+}
+
+/* Its control thread reads and sends no more. */
+static void await_over(VmfSession *session)
+{
+    const gint64 deadline = g_get_monotonic_time() + 60 * G_USEC_PER_SEC;
+    bool over = false;
+
+    while (!over) {
+        assert_true(g_get_monotonic_time() < deadline);
+        g_mutex_lock(&session->lock);
+        over = session->control_over;
+        g_mutex_unlock(&session->lock);
+        g_usleep(1000);
+    }
+}
+
+/* Its peer lives, and takes nothing more: that holds nobody. */
+static void free__of_a_session_that_cannot_send_ends(void **state)
+{
+    Sides sides;
+
+    (void)state;
+    begin(&sides, LONG);
+    complete_both(&sides);
+    join_both(&sides);
+    assert_true(sides.source.ok && sides.destination.ok);
+    await_known(sides.pair.destination);
+    stepper_clog(D);
+    session_post(sides.pair.destination, MESSAGE_SETTLED, 0, 0, NULL, 0);
+    vmf_session_free(g_steal_pointer(&sides.pair.destination));
+    /* It is not the source's time-out for a silent peer that ended it: the source sees it close. */
+    await_over(sides.pair.source);
+    assert_true(sides.pair.source->control_ended);
+    stepper_clog(0);
+    pair_clear(&sides.pair);
+}
+
+/* Its peer never stops talking: a cancel is heard all the same, and the peer is told. */
+static void cancel__is_heard_in_a_flood_of_messages(void **state)
+{
+    g_autoptr(GError) error = NULL;
+    Sides sides;
+
+    (void)state;
+    begin(&sides, LONG);
+    stepper_flood(D);
+    vmf_session_cancel(sides.pair.destination);
+    while (vmf_session_check(sides.pair.source, &error)) {
+        g_usleep(1000);
+    }
+    assert_int_equal(error->code, VMF_ERROR_CANCELLED);
+    vmf_session_free(g_steal_pointer(&sides.pair.destination));
+    stepper_flood(0);
+    pair_clear(&sides.pair);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -542,6 +614,8 @@ int main(void)
         cmocka_unit_test(set_up__of_a_peer_that_only_lives_ends),
         cmocka_unit_test(heartbeat__that_cannot_be_sent_does_not_spin),
         cmocka_unit_test(questions__without_end_cost_no_memory_without_end),
+        cmocka_unit_test(free__of_a_session_that_cannot_send_ends),
+        cmocka_unit_test(cancel__is_heard_in_a_flood_of_messages),
     };
 
     alarm(300); /* a wait that does not end is a fault */

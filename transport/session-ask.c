@@ -54,7 +54,8 @@ static void say_bye(Direct d)
 
     d.deadline = MIN(d.deadline, g_get_monotonic_time() + BYE_US);
     direct_send(&d, MESSAGE_BYE, 0, NULL, 0, NULL);
-    while (direct_receive(&d, VMF_ROLE_DESTINATION, &header, &payload, NULL)) {
+    while (g_get_monotonic_time() < d.deadline && !g_cancellable_is_cancelled(d.cancel) &&
+           direct_receive(&d, VMF_ROLE_DESTINATION, &header, &payload, NULL)) {
     }
 }
 

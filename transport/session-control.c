@@ -9,6 +9,10 @@
 
 /* How long a failing session tries to tell its peer why. */
 #define LAST_WORDS_US (500 * G_TIME_SPAN_MILLISECOND)
+/* How long a session that is ended tries to send what a peer does not take. */
+#define STOP_US (2 * G_TIME_SPAN_SECOND)
+/* Messages that are read before this side looks again at what it has to do. */
+#define TURN_MESSAGES 256
 /* Many times what a session of the largest VM has to say at once. */
 #define OUT_MAX 65536
 
@@ -186,12 +190,14 @@ static bool send_all(VmfSession *s, bool *blocked, GError **error)
 
 /* --- receiving --- */
 
-static bool receive_all(VmfSession *s, GError **error)
+/* *more: there may be more, and it is this side's turn first. */
+static bool receive_some(VmfSession *s, bool *more, GError **error)
 {
     const uint8_t *message;
     size_t size;
 
-    for (;;) {
+    *more = false;
+    for (unsigned turn = 0; turn < TURN_MESSAGES; turn++) {
         switch (s->ops->control_receive(s->conn, &message, &size, error)) {
         case VMF_CONTROL_DONE:
             s->last_heard = g_get_monotonic_time();
@@ -212,6 +218,8 @@ static bool receive_all(VmfSession *s, GError **error)
             return false;
         }
     }
+    *more = true;
+    return true;
 }
 
 /* --- time --- */
@@ -266,12 +274,22 @@ static bool check_time(VmfSession *s, bool *blocked, GError **error)
     return true;
 }
 
+static gint64 stop_deadline(VmfSession *s)
+{
+    gint64 deadline;
+
+    g_mutex_lock(&s->lock);
+    deadline = s->control_stop ? s->stopped_at + STOP_US : G_MAXINT64;
+    g_mutex_unlock(&s->lock);
+    return deadline;
+}
+
 static int sleep_ms(VmfSession *s, bool blocked)
 {
     const char *what;
     gint64 beat = s->last_sent + (gint64)s->conn->heartbeat_ms * 1000;
     gint64 deaf = s->last_heard + (gint64)s->conn->timeout_ms * 1000;
-    gint64 end = MIN(deaf, deadline_of(s, &what));
+    gint64 end = MIN(MIN(deaf, deadline_of(s, &what)), stop_deadline(s));
     gint64 left = (blocked ? end : MIN(beat, end)) - g_get_monotonic_time();
 
     return left <= 0 ? 0 : (int)(left / 1000) + 1;
@@ -314,13 +332,14 @@ static bool doze(VmfSession *s, bool blocked, GError **error)
     return ok;
 }
 
-/* Whether there is nothing more to do: all is said, or the session has failed. */
+/* Whether there is nothing more to do: all is said, or the session has failed or is ended. */
 static bool is_through(VmfSession *s, bool blocked)
 {
+    const gint64 now = g_get_monotonic_time();
     bool through;
 
     g_mutex_lock(&s->lock);
-    through = (s->control_stop && !blocked) ||
+    through = (s->control_stop && (!blocked || now >= s->stopped_at + STOP_US)) ||
               (s->error && !s->control_owed && !handover_needs_connection(&s->handover));
     g_mutex_unlock(&s->lock);
     return through;
@@ -328,18 +347,18 @@ static bool is_through(VmfSession *s, bool blocked)
 
 static bool run(VmfSession *s, GError **error)
 {
-    bool blocked = false;
+    bool blocked = false, more;
 
     while (!session_failed(s) || !is_through(s, blocked)) {
         s->control_lost = true;
-        if (!receive_all(s, error) || !send_all(s, &blocked, error) ||
+        if (!receive_some(s, &more, error) || !send_all(s, &blocked, error) ||
             !check_time(s, &blocked, error)) {
             return false;
         }
         if (is_through(s, blocked)) {
             break;
         }
-        if (!doze(s, blocked, error)) {
+        if (!more && !doze(s, blocked, error)) {
             return false;
         }
     }
@@ -464,6 +483,7 @@ void session_stop_control(VmfSession *s)
     }
     g_mutex_lock(&s->lock);
     s->control_stop = true;
+    s->stopped_at = g_get_monotonic_time();
     session_wake_control_locked(s);
     g_mutex_unlock(&s->lock);
     g_thread_join(g_steal_pointer(&s->control_thread));

@@ -93,6 +93,7 @@ struct VmfSession {
     GThread *control_thread;
     int wake_fd;
     bool control_sleeping, control_stop;
+    gint64 stopped_at; /* when control_stop was set */
     bool control_over; /* the thread reads and sends no more */
     unsigned
         control_owed;  /* control thread only: a hand-over's message that was taken to be sent */
