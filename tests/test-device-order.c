@@ -23,6 +23,7 @@ typedef struct Watch {
     int held;    /* atomic: channel 0 sends no device state until the others have sent so much */
     int others;  /* atomic: pieces that they have sent */
     int in_vain; /* atomic: it was held until patience ended */
+    int inside;  /* atomic: it is being held, and reads the device's memory then */
 } Watch;
 
 static Watch watch;
@@ -50,13 +51,19 @@ static bool send_sync(VmfConn *conn, unsigned channel, uint64_t number, bool dra
 static bool send_device(VmfConn *conn, unsigned channel, const VmfDeviceHeader *header,
                         const void *data, void *piece, GError **error)
 {
+    bool ok;
+
     if (channel != 0) {
         g_atomic_int_inc(&watch.others);
-    } else if (!g_atomic_int_get(&watch.in_vain) &&
-               !await(&watch.others, g_atomic_int_get(&watch.held))) {
+        return sockets->send_device(conn, channel, header, data, piece, error);
+    }
+    g_atomic_int_set(&watch.inside, 1);
+    if (!g_atomic_int_get(&watch.in_vain) && !await(&watch.others, g_atomic_int_get(&watch.held))) {
         g_atomic_int_set(&watch.in_vain, 1);
     }
-    return sockets->send_device(conn, channel, header, data, piece, error);
+    ok = sockets->send_device(conn, channel, header, data, piece, error);
+    g_atomic_int_set(&watch.inside, 0);
+    return ok;
 }
 
 static char *listener_address(VmfTransportListener *listener)
@@ -90,6 +97,7 @@ typedef struct Order {
     int asked;   /* atomic: buffers that the test wants of a save job that gives what it is asked */
     int given;
     int loaded; /* atomic: configurations */
+    int in_use; /* atomic: a channel read the memory that vmf_device_put() had given back */
     GError *source_error, *destination_error;
 } Order;
 
@@ -314,6 +322,43 @@ static void load_jobs__wait_for_the_reader(void **state)
     end(&o);
 }
 
+/* The memory is the job's again when it returns, also when it fails. */
+static bool save_and_look(VmfDeviceJob *job, void *opaque, GError **error)
+{
+    Order *o = opaque;
+    g_autofree uint8_t *state = g_malloc0(o->size);
+    const bool ok = vmf_device_put(job, state, o->size, NULL, NULL, error);
+
+    g_atomic_int_set(&o->in_use, g_atomic_int_get(&watch.inside));
+    return ok;
+}
+
+static void put__that_fails_waits_for_the_channels_to_let_go(void **state)
+{
+    Order o = {.devices = 1, .size = 64 * MIB};
+    VmfDeviceOps looking = usual;
+    GThread *source, *destination;
+
+    (void)state;
+    looking.save = save_and_look;
+    begin(&o, ",channels=1");
+    g_atomic_int_set(&watch.held, 1);
+    add_all(&o, o.pair.source, &looking);
+    add_all(&o, o.pair.destination, &looking);
+    destination = g_thread_new("destination", destination_main, &o);
+    source = g_thread_new("source", source_main, &o);
+    assert_true(await(&watch.inside, 1));
+    vmf_session_cancel(o.pair.source);
+    g_usleep(300000); /* for a put that does not wait to return */
+    g_atomic_int_set(&watch.others, 1);
+    g_thread_join(source);
+    g_thread_join(destination);
+    assert_int_equal(g_atomic_int_get(&o.in_use), 0);
+    g_clear_error(&o.source_error);
+    g_clear_error(&o.destination_error);
+    end(&o);
+}
+
 /* --- what does not --- */
 
 static void save_jobs__of_all_devices_run_at_once(void **state)
@@ -371,6 +416,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(configurations__wait_for_vmf_devices_load),
         cmocka_unit_test(load_jobs__wait_for_the_reader),
+        cmocka_unit_test(put__that_fails_waits_for_the_channels_to_let_go),
         cmocka_unit_test(save_jobs__of_all_devices_run_at_once),
         cmocka_unit_test(pieces__go_to_a_channel_that_has_room),
         cmocka_unit_test(stream__makes_no_sync_for_device_state),

@@ -141,6 +141,7 @@ bool vmf_device_put(VmfDeviceJob *job, const void *data, size_t size, GDestroyNo
 {
     Device *device = job->device;
     DeviceOutgoing *out;
+    bool ok;
 
     device_release(device, false); /* before there is one that only seems to be done */
     out = outgoing_new(device, size);
@@ -156,11 +157,13 @@ bool vmf_device_put(VmfDeviceJob *job, const void *data, size_t size, GDestroyNo
                             "it has put %u buffers, which is as many as can be counted",
                             device->put);
     }
-    if (!take_place(device, out, error) || !send_pieces(device, out, data, error)) {
-        return false;
+    ok = take_place(device, out, error) && send_pieces(device, out, data, error);
+    device->put += ok;
+    if (release) {
+        return ok;
     }
-    device->put++;
-    return release || session_await_done(device->set->session, &out->done, error);
+    /* Also behind a failure, for some of its pieces may be on their way. */
+    return session_await_done(device->set->session, &out->done, ok ? error : NULL) && ok;
 }
 
 /* --- jobs --- */
