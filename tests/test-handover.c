@@ -380,6 +380,24 @@ static void table__final_states_are_final(void **state)
     }
 }
 
+/* Stock QEMU runs a VM that it has whole, whether or not the source has heard that it has. */
+static void table__last_bytes_to_stock_qemu_leave_it_open(void **state)
+{
+    static const HandoverEvent events[] = {HANDOVER_CANCEL, HANDOVER_FAULT, HANDOVER_LOST};
+
+    (void)state;
+    for (unsigned i = 0; i < G_N_ELEMENTS(events); i++) {
+        Handover handover;
+
+        handover_init(&handover, true);
+        assert_int_equal(handover_owner(&handover), VMF_OWNER_THIS_SIDE);
+        assert_true(handover_event(&handover, HANDOVER_SUBMITS));
+        assert_true(handover_event(&handover, events[i]));
+        assert_true(handover_over(&handover));
+        assert_int_equal(handover_owner(&handover), VMF_OWNER_UNKNOWN);
+    }
+}
+
 /* From one state the events of a side lead to states of that side only. */
 static void table__keeps_the_sides_apart(void **state)
 {
@@ -398,6 +416,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(table__final_states_are_final),
+        cmocka_unit_test(table__last_bytes_to_stock_qemu_leave_it_open),
         cmocka_unit_test(table__keeps_the_sides_apart),
         cmocka_unit_test(nothing__at_every_step),
         cmocka_unit_test(cancel__of_the_source_at_every_step),

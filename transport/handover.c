@@ -47,22 +47,23 @@ typedef struct Transition {
  */
 /* clang-format off */
 static const Transition table[HANDOVER_STATES][HANDOVER_EVENTS] = {
-    /*                      COMPLETE           FOREIGN    LOADED       GO                    GO_SEEN         BYE          ERROR       GO_LEAVES     CANCEL         FAULT       LOST       TOLD_GO               TOLD_KEPT      TOLD_MINE   TOLD_DENIED TOLD_UNSURE    TIME_UP */
-    [HANDOVER_KEEPS]     = {TO(OFFERS),        TO(GAVE),  TO(AWAITED), NO,                   NO,             NO,          TO(KEPT),   NO,           TO(KEPT),      TO(KEPT),   TO(KEPT),  NO,                   NO,            NO,         NO,         NO,            _},
-    [HANDOVER_AWAITED]   = {OWE(GIVES, GO),    NO,        NO,          NO,                   NO,             NO,          TO(KEPT),   NO,           TO(KEPT),      TO(KEPT),   TO(KEPT),  NO,                   NO,            NO,         NO,         NO,            _},
-    [HANDOVER_OFFERS]    = {NO,                NO,        OWE(GIVES, GO), NO,                NO,             NO,          TO(KEPT),   NO,           TO(KEPT),      TO(KEPT),   TO(KEPT),  NO,                   NO,            NO,         NO,         NO,            _},
-    [HANDOVER_GIVES]     = {NO,                NO,        NO,          NO,                   NO,             NO,          TO(KEPT),   TO(IN_DOUBT), TO(KEPT),      TO(KEPT),   TO(KEPT),  NO,                   NO,            NO,         NO,         NO,            _},
-    [HANDOVER_IN_DOUBT]  = {NO,                NO,        NO,          NO,                   OWE(GAVE, BYE), NO,          TO(KEPT),   NO,           _,             _,          TO(ASKS),  NO,                   NO,            NO,         NO,         NO,            _},
-    [HANDOVER_ASKS]      = {NO,                NO,        _,           NO,                   _,              NO,          _,          NO,           TO(LEFT_OPEN), _,          _,         NO,                   NO,            TO(GAVE),   TO(KEPT),   TO(LEFT_OPEN), TO(LEFT_OPEN)},
-    [HANDOVER_GAVE]      = {_,                 _,         NO,          NO,                   NO,             NO,          _,          NO,           _,             _,          _,         NO,                   NO,            _,          _,          _,             _},
-    [HANDOVER_KEPT]      = {_,                 _,         _,           NO,                   _,              NO,          _,          NO,           _,             _,          _,         NO,                   NO,            _,          _,          _,             _},
-    [HANDOVER_LEFT_OPEN] = {_,                 _,         _,           NO,                   _,              NO,          _,          NO,           _,             _,          _,         NO,                   NO,            _,          _,          _,             _},
-    [HANDOVER_LOADS]     = {OWE(LOADED, LOADED), TO(OWNS), NO,         NO,                   NO,             NO,          KNOWN(DENIED), NO,        TO(DENIED),    TO(DENIED), TO(DENIED), _,                   KNOWN(DENIED), NO,         NO,         NO,            _},
-    [HANDOVER_LOADED]    = {NO,                NO,        NO,          OWE(OWNS, GO_SEEN),   NO,             NO,          KNOWN(DENIED), NO,        TO(DENIED),    TO(DENIED), TO(WAITS), OWE(OWNS, GO_SEEN),   KNOWN(DENIED), NO,         NO,         NO,            _},
-    [HANDOVER_WAITS]     = {NO,                NO,        NO,          _,                    NO,             _,           _,          NO,           TO(DENIED),    TO(DENIED), _,         TO(OWNS),             KNOWN(DENIED), NO,         NO,         NO,            TO(UNSURE)},
-    [HANDOVER_OWNS]      = {_,                 _,         NO,          _,                    NO,             KNOWN(OWNS), _,          NO,           _,             _,          _,         _,                    _,             NO,         NO,         NO,            _},
-    [HANDOVER_DENIED]    = {_,                 _,         NO,          _,                    NO,             _,           _,          NO,           _,             _,          _,         _,                    KNOWN(DENIED), NO,         NO,         NO,            _},
-    [HANDOVER_UNSURE]    = {_,                 _,         NO,          _,                    NO,             _,           _,          NO,           _,             _,          _,         _,                    KNOWN(DENIED), NO,         NO,         NO,            _},
+    /*                     COMPLETE             FOREIGN   SUBMITS      LOADED          GO                  GO_SEEN         BYE          ERROR          GO_LEAVES     CANCEL         FAULT          LOST           TOLD_GO             TOLD_KEPT      TOLD_MINE  TOLD_DENIED  TOLD_UNSURE    TIME_UP */
+    [HANDOVER_KEEPS]     = {TO(OFFERS),          NO,       TO(SETTLES), TO(AWAITED),    NO,                 NO,             NO,          TO(KEPT),      NO,           TO(KEPT),      TO(KEPT),      TO(KEPT),      NO,                 NO,            NO,        NO,          NO,            _},
+    [HANDOVER_AWAITED]   = {OWE(GIVES, GO),      NO,       NO,          NO,             NO,                 NO,             NO,          TO(KEPT),      NO,           TO(KEPT),      TO(KEPT),      TO(KEPT),      NO,                 NO,            NO,        NO,          NO,            _},
+    [HANDOVER_OFFERS]    = {NO,                  NO,       NO,          OWE(GIVES, GO), NO,                 NO,             NO,          TO(KEPT),      NO,           TO(KEPT),      TO(KEPT),      TO(KEPT),      NO,                 NO,            NO,        NO,          NO,            _},
+    [HANDOVER_GIVES]     = {NO,                  NO,       NO,          NO,             NO,                 NO,             NO,          TO(KEPT),      TO(IN_DOUBT), TO(KEPT),      TO(KEPT),      TO(KEPT),      NO,                 NO,            NO,        NO,          NO,            _},
+    [HANDOVER_IN_DOUBT]  = {NO,                  NO,       NO,          NO,             NO,                 OWE(GAVE, BYE), NO,          TO(KEPT),      NO,           _,             _,             TO(ASKS),      NO,                 NO,            NO,        NO,          NO,            _},
+    [HANDOVER_ASKS]      = {NO,                  NO,       NO,          _,              NO,                 _,              NO,          _,             NO,           TO(LEFT_OPEN), _,             _,             NO,                 NO,            TO(GAVE),  TO(KEPT),    TO(LEFT_OPEN), TO(LEFT_OPEN)},
+    [HANDOVER_GAVE]      = {_,                   _,        _,           NO,             NO,                 NO,             NO,          _,             NO,           _,             _,             _,             NO,                 NO,            _,         _,           _,             _},
+    [HANDOVER_KEPT]      = {_,                   _,        _,           _,              NO,                 _,              NO,          _,             NO,           _,             _,             _,             NO,                 NO,            _,         _,           _,             _},
+    [HANDOVER_LEFT_OPEN] = {_,                   _,        _,           _,              NO,                 _,              NO,          _,             NO,           _,             _,             _,             NO,                 NO,            _,         _,           _,             _},
+    [HANDOVER_SETTLES]   = {NO,                  TO(GAVE), NO,          NO,             NO,                 NO,             NO,          TO(KEPT),      NO,           TO(LEFT_OPEN), TO(LEFT_OPEN), TO(LEFT_OPEN), NO,                 NO,            NO,        NO,          NO,            _},
+    [HANDOVER_LOADS]     = {OWE(LOADED, LOADED), TO(OWNS), NO,          NO,             NO,                 NO,             NO,          KNOWN(DENIED), NO,           TO(DENIED),    TO(DENIED),    TO(DENIED),    _,                  KNOWN(DENIED), NO,        NO,          NO,            _},
+    [HANDOVER_LOADED]    = {NO,                  NO,       NO,          NO,             OWE(OWNS, GO_SEEN), NO,             NO,          KNOWN(DENIED), NO,           TO(DENIED),    TO(DENIED),    TO(WAITS),     OWE(OWNS, GO_SEEN), KNOWN(DENIED), NO,        NO,          NO,            _},
+    [HANDOVER_WAITS]     = {NO,                  NO,       NO,          NO,             _,                  NO,             _,           _,             NO,           TO(DENIED),    TO(DENIED),    _,             TO(OWNS),           KNOWN(DENIED), NO,        NO,          NO,            TO(UNSURE)},
+    [HANDOVER_OWNS]      = {_,                   _,        NO,          NO,             _,                  NO,             KNOWN(OWNS), _,             NO,           _,             _,             _,             _,                  _,             NO,        NO,          NO,            _},
+    [HANDOVER_DENIED]    = {_,                   _,        NO,          NO,             _,                  NO,             _,           _,             NO,           _,             _,             _,             _,                  KNOWN(DENIED), NO,        NO,          NO,            _},
+    [HANDOVER_UNSURE]    = {_,                   _,        NO,          NO,             _,                  NO,             _,           _,             NO,           _,             _,             _,             _,                  KNOWN(DENIED), NO,        NO,          NO,            _},
 };
 /* clang-format on */
 
@@ -174,9 +175,9 @@ HandoverAnswer handover_answer(const Handover *handover)
 
 const char *handover_state_name(HandoverState state)
 {
-    static const char *const names[] = {"keeps",  "awaited", "offers", "gives",     "in doubt",
-                                        "asks",   "gave",    "kept",   "left open", "loads",
-                                        "loaded", "waits",   "owns",   "denied",    "unsure"};
+    static const char *const names[] = {
+        "keeps",     "awaited", "offers", "gives",  "in doubt", "asks", "gave",   "kept",
+        "left open", "settles", "loads",  "loaded", "waits",    "owns", "denied", "unsure"};
 
     G_STATIC_ASSERT(G_N_ELEMENTS(names) == HANDOVER_STATES);
     return names[state];

@@ -24,6 +24,7 @@ typedef enum HandoverState {
     HANDOVER_GAVE,      /* over: the destination owns the VM */
     HANDOVER_KEPT,      /* over: the source owns the VM, and no GO of its counts */
     HANDOVER_LEFT_OPEN, /* over: the source does not know */
+    HANDOVER_SETTLES,   /* the last bytes go to a destination without a hand-over: it may run */
     /* The destination. */
     HANDOVER_LOADS,  /* LOADED is not said */
     HANDOVER_LOADED, /* LOADED is said; GO is awaited */
@@ -37,6 +38,7 @@ typedef enum HandoverState {
 typedef enum HandoverEvent {
     HANDOVER_COMPLETE,   /* vmf_session_complete(): this side has done its part */
     HANDOVER_FOREIGN,    /* the same where the peer has no hand-over: all has arrived */
+    HANDOVER_SUBMITS,    /* ... : the last bytes are handed out */
     HANDOVER_GOT_LOADED, /* messages */
     HANDOVER_GOT_GO,
     HANDOVER_GOT_GO_SEEN,

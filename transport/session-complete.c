@@ -43,6 +43,11 @@ static const char source_is_unsure[] =
     "the destination was told to run the VM, but has not confirmed it, and could not be asked: "
     "outcome unknown. This side must not run the VM. Look whether the destination runs it; only "
     "if it does not and never will, run it here";
+static const char stock_may_run_it[] =
+    "the destination, which is stock QEMU, may have had everything, and runs the VM then; it "
+    "cannot "
+    "be asked: outcome unknown. This side must not run the VM. Look whether the destination runs "
+    "it; only if it does not and never will, run it here";
 static const char destination_is_unsure[] =
     "everything is loaded, but the source was lost before it said GO, and has not come back: "
     "outcome unknown. The VM must stay stopped here: the source owns it, unless the source "
@@ -57,9 +62,11 @@ static void note_outcome_locked(VmfSession *s)
         return;
     }
     if (s->handover.state == HANDOVER_LEFT_OPEN || s->handover.state == HANDOVER_UNSURE) {
-        s->outcome = g_error_new(
-            VMF_ERROR, VMF_ERROR_UNKNOWN_OUTCOME, "%s (%s)",
-            s->handover.state == HANDOVER_UNSURE ? destination_is_unsure : source_is_unsure, lost);
+        s->outcome = g_error_new(VMF_ERROR, VMF_ERROR_UNKNOWN_OUTCOME, "%s (%s)",
+                                 s->handover.state == HANDOVER_UNSURE ? destination_is_unsure
+                                 : s->conn->foreign                   ? stock_may_run_it
+                                                                      : source_is_unsure,
+                                 lost);
     } else if (s->handover.state == HANDOVER_KEPT && s->handover.asked) {
         s->outcome = g_error_new(VMF_ERROR, VMF_ERROR_PEER_LOST,
                                  "%s; asked again, the destination says that it does not run the "
@@ -96,16 +103,23 @@ bool vmf_session_check(VmfSession *s, GError **error)
 
 static bool complete_source(VmfSession *s, GError **error)
 {
+    GError *failure = NULL;
+
     if (s->devices && !devices_are_done(s->devices, error)) {
         return false;
     }
+    if (s->conn->foreign) {
+        /* What has everything may run the VM, whether this side hears of it or not. */
+        session_event(s, HANDOVER_SUBMITS);
+    }
     if (!vmf_flush_ram_pages(s->file, VMF_FLUSH_FINAL)) {
-        return session_failed(s) ? session_report(s, error) : vmf_file_check(s->file, error);
+        return session_failed(s) ? session_outcome(s, error) : vmf_file_check(s->file, error);
     }
     if (s->conn->foreign) {
         /* QEMU's destination has no way to say that it is ready: having everything must do. */
-        if (!foreign_settle(s, error)) {
-            return false;
+        if (!foreign_settle(s, &failure)) {
+            session_fail(s, failure, false);
+            return session_outcome(s, error);
         }
         session_event(s, HANDOVER_FOREIGN);
         return session_outcome(s, error);

@@ -55,7 +55,8 @@ static bool take_error_locked(VmfSession *s, GError *error, HandoverEvent event)
         session_wake_control_locked(s);
         return true;
     }
-    /* This decided, not what failed first. Where it decided nothing, session_outcome() says that. */
+    /* This decided, not what failed first. Where it decided nothing, session_outcome() says that.
+     */
     if (s->handover.state != before && handover_over(&s->handover) &&
         handover_owner(&s->handover) != VMF_OWNER_UNKNOWN && !s->outcome) {
         s->outcome = error;
