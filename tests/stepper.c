@@ -16,6 +16,7 @@ static struct {
     Step stop;
     bool armed, there, let_go;
     bool cut, silent, no_connecting;
+    VmfRole cut_off; /* the only side that notices a cut; 0: both do */
     VmfRole swallow_role, clogged, flooded;
     unsigned swallow;
     unsigned waits[3];
@@ -68,6 +69,11 @@ void stepper_go_on(void)
 void stepper_cut(void)
 {
     SET(steps.cut = true);
+}
+
+void stepper_cut_off(VmfRole role)
+{
+    SET(steps.cut = true; steps.cut_off = role);
 }
 
 void stepper_silence(void)
@@ -149,6 +155,12 @@ static void come_to(const VmfConn *conn, StepWhen when, unsigned message)
     g_mutex_unlock(&steps.lock);
 }
 
+/* Whether that side notices the cut; the other one hears nothing any more. */
+static bool notices(const VmfConn *conn)
+{
+    return !steps.cut_off || steps.cut_off == conn->role;
+}
+
 /* The first connection of each role is the session's: its handshake comes first. */
 static bool is_cut(const VmfConn *conn)
 {
@@ -158,7 +170,7 @@ static bool is_cut(const VmfConn *conn)
     if (!steps.first[conn->role]) {
         steps.first[conn->role] = conn;
     }
-    cut = steps.cut && is_first(conn);
+    cut = steps.cut && is_first(conn) && notices(conn);
     g_mutex_unlock(&steps.lock);
     return cut;
 }
@@ -167,7 +179,7 @@ static bool is_silent(const VmfConn *conn)
 {
     bool silent;
 
-    SET(silent = steps.silent && is_first(conn));
+    SET(silent = (steps.silent || (steps.cut && !notices(conn))) && is_first(conn));
     return silent;
 }
 
@@ -251,7 +263,7 @@ static bool control_wait(VmfConn *conn, int wake_fd, bool want_send, int timeout
     if (conn->role == VMF_ROLE_SOURCE && fails_now(STEP_CONTROL_WAIT)) {
         return false;
     }
-    SET(clogged = steps.clogged == conn->role; cut = steps.cut && is_first(conn);
+    SET(clogged = steps.clogged == conn->role; cut = steps.cut && is_first(conn) && notices(conn);
         steps.waits[conn->role]++);
     if (cut) {
         timeout_ms = 0;
@@ -332,6 +344,7 @@ void stepper_reset(void)
 {
     g_mutex_lock(&steps.lock);
     steps.armed = steps.there = steps.let_go = false;
+    steps.cut_off = 0;
     steps.cut = steps.silent = steps.no_connecting = false;
     steps.swallow = 0;
     steps.clogged = 0;

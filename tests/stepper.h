@@ -33,6 +33,8 @@ void stepper_go_on(void);
 
 /* The session's control connection breaks, with all that is on its way; no new one can be made. */
 void stepper_cut(void);
+/* The same, and only that side notices; for the other one it says nothing, and takes everything. */
+void stepper_cut_off(VmfRole role);
 /* It says nothing any more, and takes everything. */
 void stepper_silence(void);
 /* New connections can be made (the default). */

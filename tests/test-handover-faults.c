@@ -197,6 +197,32 @@ static void outcome__is_known_when_waiting_is_cancelled(void **state)
     end(&sides);
 }
 
+/* The destination notices a loss at once, the source by silence, and asks then: it is heard. */
+static void loss__that_one_side_notices_late_leaves_both_knowing(void **state)
+{
+    const Step step = {S, STEP_BEFORE_SEND, MESSAGE_GO};
+    Sides sides;
+
+    (void)state;
+    begin(&sides, ",channels=1,timeout=3s,connect-timeout=20s");
+    stepper_stop_at(&step);
+    complete_both(&sides);
+    assert_true(stepper_await());
+    stepper_allow_connecting(false);
+    stepper_cut_off(D);
+    stepper_go_on();
+    await_state(sides.source.session, HANDOVER_ASKS);
+    g_usleep(G_USEC_PER_SEC); /* the first attempts do not get through */
+    stepper_allow_connecting(true);
+    join_both(&sides);
+    if (!sides.source.ok || !sides.destination.ok) {
+        fail_msg("the source says %s, the destination %s",
+                 sides.source.error ? sides.source.error->message : "true",
+                 sides.destination.error ? sides.destination.error->message : "true");
+    }
+    end(&sides);
+}
+
 /* --- a cancel behind GO --- */
 
 static void cancel_at(const Step *step, bool source)
@@ -599,6 +625,7 @@ int main(void)
         cmocka_unit_test(outcome__that_is_unknown_stays_so),
         cmocka_unit_test(outcome__is_unknown_when_asking_is_cancelled),
         cmocka_unit_test(outcome__is_known_when_waiting_is_cancelled),
+        cmocka_unit_test(loss__that_one_side_notices_late_leaves_both_knowing),
         cmocka_unit_test(cancel__of_the_source_behind_go_spoils_nothing),
         cmocka_unit_test(cancel__of_the_destination_behind_go_spoils_nothing),
         cmocka_unit_test(success__reader_of_the_return_path_wakes),

@@ -201,7 +201,8 @@ static void await_word(VmfSession *s)
 {
     g_mutex_lock(&s->lock);
     while (!handover_over(&s->handover)) {
-        const gint64 end = s->answer_since + (gint64)s->conn->timeout_ms * 1000;
+        /* The source may notice up to a time-out later, and asks for as long from then on. */
+        const gint64 end = s->answer_since + 2 * (gint64)s->conn->timeout_ms * 1000;
 
         if (s->handover.state != HANDOVER_WAITS) {
             g_cond_wait(&s->changed, &s->lock);

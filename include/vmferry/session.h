@@ -31,17 +31,18 @@ G_BEGIN_DECLS
  * answer is on its way.
  *
  * If the connection is lost between LOADED and the answer to GO, the sides ask each other over
- * another one: the source connects again to the same URI and names the session, the destination
- * waits for that, each for `timeout' from the loss on. The destination's listener is kept for
- * that, also when vmf_listener_free() was called. Only when that fails too the outcome is unknown
- * (VMF_ERROR_UNKNOWN_OUTCOME, now and in every later call): then neither side may run the VM until
- * someone has made sure that the other does not. docs/handover.md has every case.
+ * another one: the source connects again to the same URI and names the session, for `timeout'
+ * from its loss on; the destination waits for that, twice as long, for the source may notice
+ * later. The destination's listener is kept for that, also when vmf_listener_free() was called.
+ * Only when that fails too the outcome is unknown (VMF_ERROR_UNKNOWN_OUTCOME, now and in every
+ * later call): then neither side may run the VM until someone has made sure that the other does
+ * not. docs/handover.md has every case.
  *
  * Threads: connect/accept, the file, complete and free belong to one thread at
  * a time (the session's own). vmf_session_cancel(), vmf_session_get_stats(),
  * vmf_session_get_owner() and vmf_session_check() may be called from any.
- * Every wait ends within the `timeout' option of a peer's death and at once on
- * vmf_session_cancel(). A session that failed or was cancelled is freed, and a
+ * Every wait ends within the `timeout' option of a peer's death (but for the asking above) and at
+ * once on vmf_session_cancel(). A session that failed or was cancelled is freed, and a
  * new one can be made in the same process.
  */
 typedef struct VmfSession VmfSession;
@@ -80,7 +81,8 @@ VMF_API VmfSession *vmf_session_connect(const VmfUri *uri, VmfRamBlocks *blocks,
 
 /*
  * Ends whatever still runs (telling the peer), joins every thread, frees. NULL is allowed.
- * Returns within two seconds, unless the connection was lost in the middle of the hand-over: then
+ * Returns within two seconds, unless a destination owns the VM and its source, which lives, has not
+ * confirmed that (`timeout'), or the connection was lost in the middle of the hand-over: then
  * the peer still has to learn the outcome, which is tried for `timeout' (source) or twice as long
  * (destination, which does not know when the source noticed). vmf_session_cancel() before, or from
  * another thread, ends that.
@@ -102,7 +104,8 @@ VMF_API VmfFile *vmf_session_get_file(VmfSession *session);
  * what comes next in the stream ends what the hook began (the peer is told of hooks only where
  * RAM comes). There is no hand-over: on
  * the source vmf_session_complete() returns when everything has arrived, on the
- * destination when the source has hung up in good order.
+ * destination when the source has hung up in good order. What fails in that call of a source's
+ * leaves the outcome unknown; so put the last bytes of the stream, and do not flush them before.
  */
 VMF_API bool vmf_session_peer_is_qemu(const VmfSession *session);
 /*
