@@ -23,6 +23,8 @@
 
 bool __real_vmf_session_complete(VmfSession *session, GError **error);
 bool __wrap_vmf_session_complete(VmfSession *session, GError **error);
+VmfOwner __real_vmf_session_get_owner(VmfSession *session);
+VmfOwner __wrap_vmf_session_get_owner(VmfSession *session);
 bool __real_vmf_session_peer_is_qemu(const VmfSession *session);
 bool __wrap_vmf_session_peer_is_qemu(const VmfSession *session);
 
@@ -56,6 +58,11 @@ bool __wrap_vmf_session_complete(VmfSession *session, GError **error)
         return false;
     }
     return __real_vmf_session_complete(session, error);
+}
+
+VmfOwner __wrap_vmf_session_get_owner(VmfSession *session)
+{
+    return ending == OUTCOME_UNKNOWN ? VMF_OWNER_UNKNOWN : __real_vmf_session_get_owner(session);
 }
 
 /* A source that greets like one with vmferry, and is then taken for a stock one. */

@@ -277,7 +277,8 @@ static bool send_rest(Sender *s, VmfFile *file, GError **error)
         vmf_put_buffer(file, buffer, part);
         at += part;
     }
-    /* The last bytes leave in vmf_session_complete(): a stock destination runs what it has whole. */
+    /* The last bytes leave in vmf_session_complete(): a stock destination runs what it has whole.
+     */
     return vmf_file_check(file, error);
 }
 
