@@ -223,6 +223,28 @@ static void loss__that_one_side_notices_late_leaves_both_knowing(void **state)
     end(&sides);
 }
 
+/* What the source says of its failure gets lost with the link: it says so over another connection.
+ */
+static void error__that_is_lost_is_told_again(void **state)
+{
+    const Step step = {S, STEP_RECEIVED, MESSAGE_LOADED};
+    Sides sides;
+
+    (void)state;
+    begin(&sides, ",channels=1,timeout=3s,connect-timeout=20s");
+    stepper_stop_at(&step);
+    complete_both(&sides);
+    assert_true(stepper_await());
+    stepper_silence();
+    vmf_session_fail(sides.source.session,
+                     g_error_new(VMF_ERROR, VMF_ERROR_IO, "the disk of the test is full"));
+    stepper_go_on();
+    join_both(&sides);
+    assert_int_equal(vmf_session_get_owner(sides.source.session), VMF_OWNER_THIS_SIDE);
+    assert_int_equal(vmf_session_get_owner(sides.destination.session), VMF_OWNER_OTHER_SIDE);
+    end(&sides);
+}
+
 /* --- a cancel behind GO --- */
 
 static void cancel_at(const Step *step, bool source)
@@ -626,6 +648,7 @@ int main(void)
         cmocka_unit_test(outcome__is_unknown_when_asking_is_cancelled),
         cmocka_unit_test(outcome__is_known_when_waiting_is_cancelled),
         cmocka_unit_test(loss__that_one_side_notices_late_leaves_both_knowing),
+        cmocka_unit_test(error__that_is_lost_is_told_again),
         cmocka_unit_test(cancel__of_the_source_behind_go_spoils_nothing),
         cmocka_unit_test(cancel__of_the_destination_behind_go_spoils_nothing),
         cmocka_unit_test(success__reader_of_the_return_path_wakes),

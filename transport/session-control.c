@@ -407,14 +407,31 @@ static bool say_last_words(VmfSession *s)
 
 /*
  * Gives the error message a moment to reach the wire: closing a connection
- * drops what it has not sent. The peer closes when it has read it.
+ * drops what it has not sent. The peer closes when it has read it; returns whether it has.
  */
-static void await_close(VmfSession *s)
+static bool await_close(VmfSession *s)
 {
     gint64 deadline = g_get_monotonic_time() + LAST_WORDS_US;
 
-    while (g_get_monotonic_time() < deadline && drop_received(s, deadline) &&
-           s->ops->control_wait(s->conn, -1, false, 50, NULL)) {
+    while (g_get_monotonic_time() < deadline) {
+        if (!drop_received(s, deadline) || !s->ops->control_wait(s->conn, -1, false, 50, NULL)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The last words may be lost with the link: they are to be had over another connection. */
+static void went_unheard(VmfSession *s)
+{
+    bool answers;
+
+    g_mutex_lock(&s->lock);
+    s->lost_at = g_get_monotonic_time();
+    answers = s->role == VMF_ROLE_DESTINATION && s->handover.said_loaded;
+    g_mutex_unlock(&s->lock);
+    if (answers) {
+        listening_answer(s);
     }
 }
 
@@ -449,8 +466,8 @@ static void *control_main(void *opaque)
     if (!whole) {
         end_by(s, error);
     }
-    if (session_failed(s) && (whole || !s->control_lost) && say_last_words(s)) {
-        await_close(s);
+    if (session_failed(s) && (whole || !s->control_lost) && say_last_words(s) && !await_close(s)) {
+        went_unheard(s);
     }
     g_mutex_lock(&s->lock);
     s->control_over = true;
