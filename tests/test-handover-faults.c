@@ -515,6 +515,42 @@ static void set_up__of_a_peer_that_only_lives_ends(void **state)
     pair_clear(&pair);
 }
 
+static void *connect_and_say(void *opaque)
+{
+    const Pair *pair = opaque;
+    g_autofree char *text = g_strconcat(vmf_listener_address(pair->listener),
+                                        ",channels=1,timeout=20s,connect-timeout=20s", NULL);
+    g_autoptr(VmfUri) uri = vmf_uri_parse(text, NULL);
+    GError *error = NULL;
+
+    assert_null(vmf_session_connect(uri, pair->source_blocks, NULL, &error));
+    return error;
+}
+
+/* It came between two accepts, and the listener goes. */
+static void source__that_nobody_will_accept_is_told(void **state)
+{
+    const Step step = {S, STEP_BEFORE_SEND, MESSAGE_GO};
+    g_autoptr(GError) error = NULL;
+    GThread *second;
+    Sides sides;
+
+    (void)state;
+    begin(&sides, LONG);
+    stepper_stop_at(&step);
+    complete_both(&sides);
+    assert_true(stepper_await());
+    second = g_thread_new("second", connect_and_say, &sides.pair);
+    g_usleep(G_USEC_PER_SEC / 2); /* it is there by then, or is told without having been kept */
+    vmf_listener_free(g_steal_pointer(&sides.pair.listener));
+    error = g_thread_join(second);
+    assert_int_equal(error->code, VMF_ERROR_REFUSED);
+    stepper_go_on();
+    join_both(&sides);
+    assert_true(sides.source.ok && sides.destination.ok);
+    end(&sides);
+}
+
 /* --- spinning --- */
 
 /* A heartbeat is overdue, and the transport takes none: that is no reason to be awake. */
@@ -662,6 +698,7 @@ int main(void)
         cmocka_unit_test(code__of_another_domain_does_not_travel),
         cmocka_unit_test(uuid__cannot_be_computed),
         cmocka_unit_test(set_up__of_a_peer_that_only_lives_ends),
+        cmocka_unit_test(source__that_nobody_will_accept_is_told),
         cmocka_unit_test(heartbeat__that_cannot_be_sent_does_not_spin),
         cmocka_unit_test(questions__without_end_cost_no_memory_without_end),
         cmocka_unit_test(free__of_a_session_that_cannot_send_ends),

@@ -88,15 +88,11 @@ Listening *listening_ref(Listening *l)
     return l;
 }
 
-static void drop_early(Listening *l)
+static void early_free(Early *early)
 {
-    Early *early;
-
-    while ((early = g_queue_pop_head(&l->early))) {
-        early->conn->ops->close(early->conn);
-        g_clear_pointer(&early->first, g_bytes_unref);
-        g_free(early);
-    }
+    early->conn->ops->close(early->conn);
+    g_clear_pointer(&early->first, g_bytes_unref);
+    g_free(early);
 }
 
 void listening_unref(Listening *l)
@@ -104,7 +100,6 @@ void listening_unref(Listening *l)
     if (!l || !g_atomic_ref_count_dec(&l->references)) {
         return;
     }
-    drop_early(l);
     l->ops->listener_free(l->transport);
     g_ptr_array_unref(l->answers);
     vmf_uri_unref(l->uri);
@@ -257,10 +252,33 @@ static bool keep_early(Listening *l, VmfConn *conn, const MessageHeader *header,
     return keep;
 }
 
+static void refuse(const Direct *d)
+{
+    static const char busy[] = "it has had its source, and accepts no other";
+
+    direct_send(d, MESSAGE_ERROR, VMF_ERROR_REFUSED, busy, strlen(busy), NULL);
+}
+
+/* Sources that were kept for an accept that does not come any more. */
+static void turn_away(GQueue *early)
+{
+    Direct d = {.cancel_fd = -1, .what = "turning it away"};
+    Early *one;
+
+    d.deadline = g_get_monotonic_time() + SPEAK_US; /* for all of them together */
+    while ((one = g_queue_pop_head(early))) {
+        d.ops = one->conn->ops;
+        d.conn = one->conn;
+        if (one->first) {
+            refuse(&d);
+        }
+        early_free(one);
+    }
+}
+
 /* Whether the connection was kept. */
 static bool hear(Listening *l, VmfConn *conn)
 {
-    static const char busy[] = "it has had its source, and accepts no other";
     const Direct d = {.ops = conn->ops,
                       .conn = conn,
                       .cancel_fd = -1, /* short, and what was begun shall be told whole */
@@ -284,7 +302,7 @@ static bool hear(Listening *l, VmfConn *conn)
     if (header.type == MESSAGE_HELLO && keep_early(l, conn, &header, payload)) {
         return true;
     }
-    direct_send(&d, MESSAGE_ERROR, VMF_ERROR_REFUSED, busy, strlen(busy), NULL);
+    refuse(&d);
     return false;
 }
 
@@ -375,14 +393,19 @@ static void update_and_unlock(Listening *l)
 
 void listening_disown(Listening *l)
 {
+    GQueue early;
+
     g_mutex_lock(&l->lock);
-    l->owned = false;
+    l->owned = false; /* from here on none is kept */
+    early = l->early;
+    g_queue_init(&l->early);
     for (unsigned i = l->answers->len; i-- > 0;) {
         if (!((Answer *)l->answers->pdata[i])->session) {
             g_ptr_array_remove_index(l->answers, i);
         }
     }
     update_and_unlock(l);
+    turn_away(&early);
 }
 
 void listening_claim(Listening *l)
