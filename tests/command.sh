@@ -217,7 +217,8 @@ no_memory_there() {
 too_many_writers() {
     local text status
     listen
-    text=$( (ulimit -v 700000 && run --ram 8M --writers 64) 2>&1)
+    # Stacks of 256 MiB: there is room for the run's own threads, and never for 64 more.
+    text=$( (ulimit -s 262144 && ulimit -v 4000000 && run --ram 8M --writers 64) 2>&1)
     status=$?
     unlisten
     echo "$text"

@@ -32,12 +32,15 @@ static void handle(Lazy *lazy, const struct uffd_msg *message, uint8_t page[PAGE
             .dst = message->arg.pagefault.address & ~(uint64_t)(PAGE - 1),
             .src = (uintptr_t)page,
             .len = PAGE,
+            .mode = UFFDIO_COPY_MODE_DONTWAKE, /* who waits for it finds it counted */
         };
+        struct uffdio_range waiting = {.start = copy.dst, .len = PAGE};
 
         /* EEXIST: two threads have touched it. */
         if (ioctl(lazy->fd, UFFDIO_COPY, &copy) == 0) {
-            __atomic_fetch_add(&lazy->filled, 1, __ATOMIC_RELAXED);
+            __atomic_fetch_add(&lazy->filled, 1, __ATOMIC_RELEASE);
         }
+        ioctl(lazy->fd, UFFDIO_WAKE, &waiting);
     } else {
         __atomic_fetch_add(&lazy->events, 1, __ATOMIC_RELAXED);
     }
