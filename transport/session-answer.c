@@ -40,6 +40,7 @@ struct Listening {
     GPtrArray *answers; /* Answer */
     GQueue early;       /* Early */
     GThread *thread;
+    unsigned turn; /* of the thread that may serve: one that is being ended does not go on */
     bool running;
     GCancellable *pause; /* ends its accepting; NULL: it has let go of `transport' */
 };
@@ -329,15 +330,21 @@ static bool serve_one(Listening *l, GCancellable *cancel)
     return true;
 }
 
+typedef struct Server {
+    Listening *listening;
+    unsigned turn;
+} Server;
+
 static void *answer_main(void *opaque)
 {
-    Listening *l = opaque;
+    g_autofree Server *server = opaque;
+    Listening *l = server->listening;
 
     g_mutex_lock(&l->lock);
-    while (thread_is_needed_locked(l)) {
+    while (server->turn == l->turn && thread_is_needed_locked(l)) {
         bool ok;
 
-        if (l->claims) {
+        if (l->claims || l->pause) {
             g_cond_wait(&l->changed, &l->lock);
             continue;
         }
@@ -351,7 +358,9 @@ static void *answer_main(void *opaque)
             g_cond_wait_until(&l->changed, &l->lock, g_get_monotonic_time() + PAUSE_US);
         }
     }
-    l->running = false;
+    if (server->turn == l->turn) {
+        l->running = false;
+    }
     g_mutex_unlock(&l->lock);
     return NULL;
 }
@@ -359,6 +368,8 @@ static void *answer_main(void *opaque)
 /* Starts the thread, or ends it. */
 static void update_locked(Listening *l)
 {
+    Server *server;
+
     if (l->pause && !thread_is_needed_locked(l)) {
         g_cancellable_cancel(l->pause);
     }
@@ -369,9 +380,14 @@ static void update_locked(Listening *l)
     if (l->thread) {
         g_thread_join(l->thread); /* it is through with the lock */
     }
+    server = g_new(Server, 1);
+    *server = (Server){.listening = l, .turn = l->turn};
     l->running = true;
-    l->thread = g_thread_try_new("vmf-answer", answer_main, l, NULL);
-    l->running = l->thread != NULL; /* without it nobody can ask: the outcome may stay unknown */
+    l->thread = g_thread_try_new("vmf-answer", answer_main, server, NULL);
+    if (!l->thread) { /* nobody can ask: the outcome may stay unknown */
+        l->running = false;
+        g_free(server);
+    }
 }
 
 /* Releases the lock. The thread has ended when this returns, if it is needed no more. */
@@ -382,6 +398,8 @@ static void update_and_unlock(Listening *l)
     update_locked(l);
     if (!thread_is_needed_locked(l)) {
         ended = g_steal_pointer(&l->thread);
+        l->running = false;
+        l->turn++; /* another session may need one before this one has ended */
     }
     g_mutex_unlock(&l->lock);
     if (ended) {
