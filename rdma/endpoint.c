@@ -345,6 +345,12 @@ static void take_event(Endpoint *ep)
     }
 }
 
+/*
+ * A completion may be there without an event: the kernel drops an event for which it finds no
+ * memory (ib_uverbs_comp_handler() in drivers/infiniband/core/uverbs_main.c says nothing then).
+ */
+#define LOOK_MS 1000
+
 bool endpoint_sleep(Endpoint *ep, const int *extra, unsigned extra_count, int timeout_ms,
                     unsigned spin_us, unsigned *readable, GError **error)
 {
@@ -377,9 +383,7 @@ bool endpoint_sleep(Endpoint *ep, const int *extra, unsigned extra_count, int ti
     for (unsigned i = 0; i < extra_count; i++) {
         fds[1 + i] = (struct pollfd){.fd = extra[i], .events = POLLIN};
     }
-    do {
-        n = poll(fds, 1 + extra_count, timeout_ms);
-    } while (n < 0 && errno == EINTR && timeout_ms < 0);
+    n = poll(fds, 1 + extra_count, timeout_ms < 0 || timeout_ms > LOOK_MS ? LOOK_MS : timeout_ms);
     if (n < 0 && errno != EINTR) {
         rdma_set_error(error, VMF_ERROR_IO, errno, "%s: poll failed", ep->name);
         return false;

@@ -97,9 +97,11 @@ bool endpoint_poll(Endpoint *ep, GError **error);
 
 /*
  * Sleeps until a completion may be there, one of the descriptors is readable,
- * or timeout_ms pass (-1: no limit). Returns at once when endpoint_poll
- * would find something. `extra' holds up to 4 descriptors; -1 ones are skipped;
- * bit i of *readable is set for extra[i]. Polls for up to spin_us first.
+ * or timeout_ms pass (-1: no limit). It may return earlier, with nothing: a
+ * caller looks again, so that an event that the kernel lost costs a second at
+ * most. Returns at once when endpoint_poll would find something. `extra' holds
+ * up to 4 descriptors; -1 ones are skipped; bit i of *readable is set for
+ * extra[i]. Polls for up to spin_us first.
  */
 bool endpoint_sleep(Endpoint *ep, const int *extra, unsigned extra_count, int timeout_ms,
                     unsigned spin_us, unsigned *readable, GError **error);

@@ -302,6 +302,23 @@ static bool peer_is_at_work(const RdmaChannel *channel, gint64 silent_us)
            silent_us < WRITER_PATIENCE * timeout_us;
 }
 
+static void stuck(const RdmaChannel *channel, double silent_s, GError **error)
+{
+    const Endpoint *ep = channel->ep;
+
+    if (ep->batch_count) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_TIMEOUT,
+                    "%s: nothing completed for %.1f s (%" G_GUINT64_FORMAT
+                    " bytes in flight); the peer or the link is stuck",
+                    ep->name, silent_s, ep->inflight_bytes);
+        return;
+    }
+    g_set_error(error, VMF_ERROR, VMF_ERROR_TIMEOUT,
+                "%s: the peer has answered nothing for %.1f s, though its device has taken all (it "
+                "owes answers to %u registration requests and %u messages); its process is stuck",
+                ep->name, silent_s, channel->writer.request_count, endpoint_unprocessed(ep));
+}
+
 bool writer_await_progress(RdmaChannel *channel, GError **error)
 {
     const VmfConn *base = &channel->conn->base;
@@ -333,10 +350,7 @@ bool writer_await_progress(RdmaChannel *channel, GError **error)
         }
         silent_us = g_get_monotonic_time() - began;
     } while (silent_us < timeout_us || peer_is_at_work(channel, silent_us));
-    g_set_error(error, VMF_ERROR, VMF_ERROR_TIMEOUT,
-                "%s: nothing completed for %.1f s (%" G_GUINT64_FORMAT
-                " bytes in flight); the peer or the link is stuck",
-                channel->ep->name, (double)silent_us / G_USEC_PER_SEC, channel->ep->inflight_bytes);
+    stuck(channel, (double)silent_us / G_USEC_PER_SEC, error);
     return false;
 }
 

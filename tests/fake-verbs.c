@@ -44,11 +44,16 @@ static int post_recv(struct ibv_qp *qp, struct ibv_recv_wr *wr, struct ibv_recv_
     return 0;
 }
 
+/* A test may complete something while the thread that it tests sleeps. */
+static GMutex completions_lock;
+
 static int poll_cq(struct ibv_cq *cq, int most, struct ibv_wc *wc)
 {
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&completions_lock);
     int n = 0;
 
     (void)cq;
+    (void)locker;
     while (n < most && !g_queue_is_empty(&fake_verbs.completions)) {
         g_autofree struct ibv_wc *next = g_queue_pop_head(&fake_verbs.completions);
 
@@ -61,7 +66,7 @@ static int req_notify_cq(struct ibv_cq *cq, int solicited)
 {
     (void)cq;
     (void)solicited;
-    fake_verbs.armed++;
+    g_atomic_int_inc(&fake_verbs.armed);
     if (fake_verbs.peer) {
         fake_verbs.peer(fake_verbs.opaque);
     }
@@ -70,6 +75,9 @@ static int req_notify_cq(struct ibv_cq *cq, int solicited)
 
 static void complete_with(struct ibv_wc wc)
 {
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&completions_lock);
+
+    (void)locker;
     g_queue_push_tail(&fake_verbs.completions, g_memdup2(&wc, sizeof(wc)));
 }
 

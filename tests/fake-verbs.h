@@ -33,7 +33,7 @@ typedef struct FakeVerbs {
     unsigned registrations;     /* made since the start */
     unsigned freed_under_write; /* regions that a request still needed when they were given up */
     int registration_error;     /* what registering guest RAM fails with; 0: it works */
-    unsigned armed;             /* how often the queue was */
+    gint armed;                 /* how often the queue was; atomic */
 } FakeVerbs;
 
 extern FakeVerbs fake_verbs;

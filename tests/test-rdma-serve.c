@@ -116,6 +116,33 @@ static void answers_wait_for_a_full_send_ring(void **state)
     assert_int_equal(seen.results, count);
 }
 
+static void *deliver_without_an_event(void *opaque)
+{
+    (void)opaque;
+    while (!g_atomic_int_get(&fake_verbs.armed)) {
+        g_usleep(1000);
+    }
+    g_usleep(50000); /* by then it sleeps; if not, it finds the message without our help */
+    ask_for(0);
+    return NULL;
+}
+
+/* As when the kernel finds no memory for the event. */
+static void a_lost_completion_event_loses_nothing(void **state)
+{
+    g_autoptr(GError) error = NULL;
+    GThread *thread;
+
+    (void)state;
+    seen.wanted_results = 1;
+    thread = g_thread_new("source", deliver_without_an_event, NULL);
+    if (!rdma_serve(&channel->conn->base, 0, &error)) {
+        fail_msg("%s", error->message);
+    }
+    g_thread_join(thread);
+    assert_int_equal(seen.results, 1);
+}
+
 static void deliver_zero(uint64_t bytes)
 {
     const WireRange range = {.length = (uint32_t)bytes};
@@ -162,6 +189,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(answers_wait_for_a_full_send_ring, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_lost_completion_event_loses_nothing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(long_work_shows_signs_of_life, set_up, tear_down),
         cmocka_unit_test_setup_teardown(long_work_ends_when_it_is_cancelled, set_up, tear_down),
     };
