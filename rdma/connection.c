@@ -108,7 +108,7 @@ void rdma_conn_close(VmfConn *base)
 
 bool rdma_conn_own_id(RdmaConn *conn, struct rdma_cm_id *id, GError **error)
 {
-    conn->nic = nic_watch(id->verbs, error);
+    conn->nic = nic_watch(id, error);
     if (!conn->nic) {
         return false;
     }

@@ -160,7 +160,7 @@ VmfTransportListener *rdma_listen_uri(const VmfUri *uri, GError **error)
         goto fail;
     }
     listener->port = ntohs(rdma_get_src_port(listener->id));
-    if (listener->id->verbs && !(listener->nic = nic_watch(listener->id->verbs, error))) {
+    if (listener->id->verbs && !(listener->nic = nic_watch(listener->id, error))) {
         goto fail;
     }
     return (VmfTransportListener *)listener;
@@ -204,27 +204,9 @@ void rdma_listener_free(VmfTransportListener *base)
     g_free(listener);
 }
 
-/* The device that a source will come by, if that is known; NULL. */
-static struct ibv_context *device_of(const RdmaListener *listener)
-{
-    struct ibv_context **devices, *only = NULL;
-    int count = 0;
-
-    if (listener->id->verbs) { /* bound to an address of one */
-        return listener->id->verbs;
-    }
-    devices = rdma_get_devices(&count);
-    if (devices) {
-        only = count == 1 ? devices[0] : NULL;
-        rdma_free_devices(devices);
-    }
-    return only;
-}
-
 void rdma_listener_ram(VmfTransportListener *base, VmfRamBlocks *blocks)
 {
     RdmaListener *listener = rdma_listener(base);
-    struct ibv_context *device;
 
     g_clear_pointer(&listener->pinned, pinned_free);
     if (!listener->id) { /* the device is gone: accept says so */
@@ -233,11 +215,16 @@ void rdma_listener_ram(VmfTransportListener *base, VmfRamBlocks *blocks)
     if (!listener->id->verbs) {
         g_clear_pointer(&listener->nic, nic_unwatch);
     }
-    if (blocks && listener->options.registration == RDMA_REGISTRATION_PIN_ALL &&
-        (device = device_of(listener)) &&
-        (listener->nic || (listener->nic = nic_watch(device, NULL)))) {
-        listener->pinned =
-            pinned_start(device, blocks, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE);
+    if (!blocks || listener->options.registration != RDMA_REGISTRATION_PIN_ALL) {
+        return;
+    }
+    if (!listener
+             ->nic) { /* on any address: the device that a source will come by, if there is one */
+        listener->nic = nic_watch_only_device();
+    }
+    if (listener->nic) {
+        listener->pinned = pinned_start(nic_verbs(listener->nic), blocks,
+                                        IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE);
     }
 }
 

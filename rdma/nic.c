@@ -15,14 +15,21 @@
 #include "endpoint.h"
 
 /*
- * rdma_cm opens each device once in a process, and never tells when it closes it. Its
- * context is shared with whoever else uses rdma_cm in the process, and an event that one
- * reads is gone for the others. So events are read from a context that is opened for
- * that alone: it brings no old events, and takes nobody's.
+ * rdma_cm opens each device once in a process. Its context is shared with whoever else uses
+ * rdma_cm in the process, and an event that one reads is gone for the others. So events are
+ * read from a context that is opened for that alone: it brings no old events, and takes
+ * nobody's.
+ *
+ * rdma_cm closes its context of a removed device as soon as no id and no list has a reference
+ * to it, which may be in another thread's call (sync_devices_list() and ucma_put_device() in
+ * librdmacm/cma.c). Protection domains and regions on the context are no references. So there
+ * is one here.
  */
 struct Nic {
     struct ibv_context *verbs; /* rdma_cm's */
-    struct ibv_context *own;   /* for events */
+    struct rdma_cm_id *holder; /* one of the two is the reference */
+    struct ibv_context **list;
+    struct ibv_context *own; /* for events */
     unsigned users;
     bool in_sysfs; /* it was, so that its removal shows there */
     gint64 looked_at;
@@ -132,35 +139,18 @@ static Nic *nic_new(struct ibv_context *verbs, GError **error)
     nic = g_new0(Nic, 1);
     nic->verbs = verbs;
     nic->own = own;
+    nic->users = 1;
     nic->in_sysfs = !gone_from_sysfs(verbs->device);
     nics = g_slist_prepend(nics, nic);
     return nic;
 }
 
-Nic *nic_watch(struct ibv_context *verbs, GError **error)
-{
-    Nic *nic;
-
-    g_mutex_lock(&nics_lock);
-    nic = find(verbs);
-    if (!nic) {
-        nic = nic_new(verbs, error);
-    } else if (nic->lost) {
-        g_set_error_literal(error, VMF_ERROR, VMF_ERROR_DEVICE, nic->lost);
-        nic = NULL;
-    }
-    if (nic) {
-        nic->users++;
-    }
-    g_mutex_unlock(&nics_lock);
-    return nic;
-}
-
 /*
- * rdma_cm keeps its context open for the process's life, at least when no other device is
- * left, and the removal of the device waits for that. Nobody can close the context under
- * rdma_cm. But the kernel's end of it can be closed, by putting /dev/null in the place of
- * its descriptors; rdma_cm does not use the device again, for it is not in any list.
+ * Without the last reference rdma_cm keeps its context open until it looks at the list of
+ * devices again, which may be never, and the removal of the device waits for that. Nobody can
+ * close the context under rdma_cm. But the kernel's end of it can be closed, by putting /dev/null
+ * in the place of its descriptors; rdma_cm does not use the device again, for it is not in any
+ * list.
  */
 static void let_go(const struct ibv_context *verbs)
 {
@@ -173,6 +163,120 @@ static void let_go(const struct ibv_context *verbs)
     }
 }
 
+static void nic_free(Nic *nic)
+{
+    nics = g_slist_remove(nics, nic);
+    ibv_close_device(nic->own);
+    if (nic->removed) {
+        let_go(nic->verbs);
+    }
+    if (nic->holder) {
+        rdma_destroy_id(nic->holder);
+    }
+    if (nic->list) {
+        rdma_free_devices(nic->list);
+    }
+    g_free(nic->lost);
+    g_free(nic);
+}
+
+/* By an id of its own, at the address of `id' and any port. */
+static bool hold_by_id(Nic *nic, struct rdma_cm_id *id)
+{
+    struct sockaddr_storage address = {0};
+    const struct sockaddr *local = rdma_get_local_addr(id);
+
+    if (local->sa_family == AF_INET6) {
+        memcpy(&address, local, sizeof(struct sockaddr_in6));
+        ((struct sockaddr_in6 *)&address)->sin6_port = 0;
+    } else {
+        memcpy(&address, local, sizeof(struct sockaddr_in));
+        ((struct sockaddr_in *)&address)->sin_port = 0;
+    }
+    if (CM_INT("rdma_create_id", rdma_create_id(NULL, &nic->holder, NULL, RDMA_PS_TCP)) < 0) {
+        nic->holder = NULL;
+        return false;
+    }
+    if (CM_INT("rdma_bind_addr", rdma_bind_addr(nic->holder, (struct sockaddr *)&address)) < 0 ||
+        nic->holder->verbs != nic->verbs) { /* two devices can have one address */
+        rdma_destroy_id(g_steal_pointer(&nic->holder));
+        return false;
+    }
+    return true;
+}
+
+/* By a list of all, which keeps the others open, too. */
+static bool hold_by_list(Nic *nic)
+{
+    nic->list = VERBS_POINTER("rdma_get_devices", rdma_get_devices(NULL));
+    for (unsigned i = 0; nic->list && nic->list[i]; i++) {
+        if (nic->list[i] == nic->verbs) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A Nic that there is already, one user more; false with none, or with one that is lost. */
+static bool join_locked(const struct ibv_context *verbs, Nic **nic, GError **error)
+{
+    *nic = find(verbs);
+    if (*nic && (*nic)->lost) {
+        g_set_error_literal(error, VMF_ERROR, VMF_ERROR_DEVICE, (*nic)->lost);
+        return false;
+    }
+    if (*nic) {
+        (*nic)->users++;
+    }
+    return *nic != NULL;
+}
+
+Nic *nic_watch(struct rdma_cm_id *id, GError **error)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&nics_lock);
+    Nic *nic;
+
+    (void)locker;
+    if (join_locked(id->verbs, &nic, error)) {
+        return nic;
+    }
+    if (nic) { /* it is lost */
+        return NULL;
+    }
+    nic = nic_new(id->verbs, error);
+    if (nic && !hold_by_id(nic, id) && !hold_by_list(nic)) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_DEVICE, "the RDMA device %s was removed",
+                    id->verbs->device->name);
+        g_clear_pointer(&nic, nic_free);
+    }
+    return nic;
+}
+
+Nic *nic_watch_only_device(void)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&nics_lock);
+    int count = 0;
+    struct ibv_context **list = rdma_get_devices(&count);
+    Nic *nic = NULL;
+
+    (void)locker;
+    if (count == 1 && !join_locked(list[0], &nic, NULL)) {
+        nic = nic ? NULL : nic_new(list[0], NULL);
+        if (nic) {
+            nic->list = g_steal_pointer(&list);
+        }
+    }
+    if (list) {
+        rdma_free_devices(list);
+    }
+    return nic;
+}
+
+struct ibv_context *nic_verbs(const Nic *nic)
+{
+    return nic->verbs;
+}
+
 void nic_unwatch(Nic *nic)
 {
     if (!nic) {
@@ -180,15 +284,9 @@ void nic_unwatch(Nic *nic)
     }
     g_mutex_lock(&nics_lock);
     if (--nic->users == 0) {
-        nics = g_slist_remove(nics, nic);
         /* The device may have been removed since anybody looked. */
         nic->removed |= nic->in_sysfs && gone_from_sysfs(nic->verbs->device);
-        ibv_close_device(nic->own);
-        if (nic->removed) {
-            let_go(nic->verbs);
-        }
-        g_free(nic->lost);
-        g_free(nic);
+        nic_free(nic);
     }
     g_mutex_unlock(&nics_lock);
 }

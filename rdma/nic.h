@@ -14,12 +14,17 @@
 typedef struct Nic Nic;
 
 /*
- * Watches the device of a context of rdma_cm's. Everybody in the process who uses the
- * device shares the answer: there is one reader of its events. NULL with *error, also
- * when the device is known to be lost. Every caller calls nic_unwatch once, after it
- * has freed what it had on the device. Any thread.
+ * Watches the device that `id' is bound to. Everybody in the process who uses the
+ * device shares the answer: there is one reader of its events. Until nic_unwatch the
+ * context of rdma_cm's, id->verbs, is not closed, whatever becomes of the id. NULL with
+ * *error, also when the device is known to be lost. Every caller calls nic_unwatch once,
+ * after it has freed what it had on the device. Any thread.
  */
-Nic *nic_watch(struct ibv_context *verbs, GError **error);
+Nic *nic_watch(struct rdma_cm_id *id, GError **error);
+/* The same with the one RDMA device that there is; NULL when there are more, or none. */
+Nic *nic_watch_only_device(void);
+/* rdma_cm's context of it. */
+struct ibv_context *nic_verbs(const Nic *nic);
 /* NULL is allowed. The last one lets a removed device go: see nic.c. */
 void nic_unwatch(Nic *nic);
 /*
