@@ -55,10 +55,24 @@ static void destroy_id(struct rdma_cm_id *id)
 }
 
 /* The ids' events are acknowledged one by one, so destroying an id never waits. */
+/* The peer hears of it by each connection's end, as before a queue pair is freed. */
+static void take_channels_down(RdmaConn *conn)
+{
+    for (unsigned i = 0; i < VMF_CHANNELS_MAX; i++) {
+        RdmaChannel *channel = conn->channels[i];
+
+        if (channel && channel->id && channel->ep) {
+            rdma_disconnect(channel->id);
+            endpoint_take_down(channel->ep);
+        }
+    }
+}
+
 void rdma_conn_close(VmfConn *base)
 {
     RdmaConn *conn = rdma_conn(base);
 
+    take_channels_down(conn);
     for (unsigned i = 0; i < VMF_CHANNELS_MAX; i++) {
         rdma_channel_free(g_steal_pointer(&conn->channels[i]));
     }
@@ -363,8 +377,16 @@ static bool recognise_peer(RdmaConn *conn, const WireHello *hello, const uint8_t
     V1Capabilities capabilities;
     WireHello back;
 
-    if (wire_hello_decode(reply, WIRE_HELLO_BYTES, &back, NULL) &&
-        memcmp(back.uuid, hello->uuid, VMF_UUID_BYTES) == 0) {
+    if (wire_hello_is(reply, WIRE_HELLO_BYTES)) { /* so it is no stock QEMU */
+        if (!wire_hello_decode(reply, WIRE_HELLO_BYTES, &back, error)) {
+            g_prefix_error(error, "%s: ", what);
+            return false;
+        }
+        if (memcmp(back.uuid, hello->uuid, VMF_UUID_BYTES) != 0) {
+            g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL,
+                        "%s: the answer is for another session", what);
+            return false;
+        }
         return true;
     }
     if (!v1_capabilities_decode(reply, V1_CAPABILITIES_BYTES, &capabilities, error) ||
@@ -383,6 +405,7 @@ static bool connect_control(RdmaConn *conn, struct sockaddr *address, const uint
         .pin_all = conn->options.registration == RDMA_REGISTRATION_PIN_ALL,
     };
     struct rdma_cm_id *id = resolve(c, address, error);
+    const RdmaRegistration registration = conn->options.registration;
     uint8_t reply[WIRE_HELLO_BYTES] = {0};
 
     if (!id) {
@@ -396,9 +419,12 @@ static bool connect_control(RdmaConn *conn, struct sockaddr *address, const uint
     }
     endpoint_free(g_steal_pointer(&conn->control));
     rdma_destroy_id(id);
+    /* The next address may be another device's, and another peer's. */
     if (conn->pd) {
-        ibv_dealloc_pd(g_steal_pointer(&conn->pd)); /* the next address may be another device's */
+        ibv_dealloc_pd(g_steal_pointer(&conn->pd));
     }
+    v1_forget(conn);
+    conn->options.registration = registration;
     return false;
 }
 

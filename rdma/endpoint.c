@@ -272,16 +272,23 @@ bool endpoint_poll(Endpoint *ep, GError **error)
 
 #define QUIESCE_US (100 * G_TIME_SPAN_MILLISECOND)
 
-static void quiesce(Endpoint *ep)
+void endpoint_take_down(Endpoint *ep)
 {
     struct ibv_qp_attr attr = {.qp_state = IBV_QPS_ERR};
-    gint64 end = g_get_monotonic_time() + QUIESCE_US;
 
-    if (ibv_modify_qp(ep->qp, &attr, IBV_QP_STATE)) {
-        return;
+    if (ep && ep->qp && !ep->quiet_at) {
+        ep->quiet_at = g_get_monotonic_time();
+        if (ibv_modify_qp(ep->qp, &attr, IBV_QP_STATE) == 0) {
+            ep->quiet_at += QUIESCE_US;
+        }
     }
+}
+
+static void quiesce(Endpoint *ep)
+{
+    endpoint_take_down(ep);
     /* Receives are handed back last; errors no longer matter. */
-    while (ep->receives_posted && g_get_monotonic_time() < end) {
+    while (ep->receives_posted && g_get_monotonic_time() < ep->quiet_at) {
         endpoint_poll(ep, NULL);
         if (ep->receives_posted) {
             g_usleep(500);

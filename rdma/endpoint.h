@@ -71,6 +71,7 @@ typedef struct Endpoint {
     unsigned receives_posted;
 
     unsigned events_unacked;
+    gint64 quiet_at;   /* until then the device may hand back what was posted; 0: it is up */
     bool flushed;      /* a completion said that the queue pair is in the error state */
     uint64_t progress; /* counts completions: whether anything moved */
 } Endpoint;
@@ -87,6 +88,11 @@ Endpoint *endpoint_new(struct rdma_cm_id *id, struct ibv_pd *pd, const EndpointL
  * to hand back what was posted, so that nothing is destroyed under its hands.
  */
 void endpoint_free(Endpoint *ep);
+/*
+ * The first half of that, for who frees several: the device's moment is then one for all. NULL
+ * is allowed, and a second call.
+ */
+void endpoint_take_down(Endpoint *ep);
 size_t endpoint_own_bytes(const Endpoint *ep);
 
 /*

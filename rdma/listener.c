@@ -528,14 +528,14 @@ static gint64 drop_overdue(RdmaListener *listener)
     return next;
 }
 
-/* The first connection that has greeted, its events moved to itself; NULL if there is none. */
-static RdmaConn *take_greeted(RdmaListener *listener, GError **error)
+/* Of those that have greeted; its events are moved to itself. NULL if there is none. */
+static RdmaConn *take_first(RdmaListener *listener, bool stock, GError **error)
 {
     for (unsigned i = 0; i < listener->waiting->len; i++) {
         Waiting *waiting = listener->waiting->pdata[i];
         RdmaConn *conn = waiting->conn;
 
-        if (!has_greeted(waiting)) {
+        if (stock != (conn->v1 != NULL) || !has_greeted(waiting)) {
             continue;
         }
         if (CM_INT("rdma_migrate_id", rdma_migrate_id(conn->id, conn->events)) < 0) {
@@ -548,6 +548,21 @@ static RdmaConn *take_greeted(RdmaListener *listener, GError **error)
         return conn;
     }
     return NULL;
+}
+
+/* A stock QEMU has not said anything yet, so it comes behind those that have. */
+static RdmaConn *take_greeted(RdmaListener *listener, GError **error)
+{
+    GError *failure = NULL;
+    RdmaConn *conn = take_first(listener, false, &failure);
+
+    if (!conn && !failure) {
+        conn = take_first(listener, true, &failure);
+    }
+    if (failure) {
+        g_propagate_error(error, failure);
+    }
+    return conn;
 }
 
 /* One event, or a time-out that is no error, at NIC_CHECK_MS if not before. */

@@ -229,6 +229,8 @@ bool rdma_serve(VmfConn *conn, unsigned channel, GError **error);
  * is cancelled or revoked. Shows the source, once in a heartbeat, that this side is at work.
  */
 bool serve_alive(RdmaChannel *channel, GError **error);
+/* The same without the sign. */
+bool serve_is_over(RdmaConn *conn, GError **error);
 /* Always false, with an error that says what is wrong with a message of this channel's. */
 bool serve_refused(RdmaChannel *channel, GError **error, const char *what);
 bool rdma_revoke(VmfConn *conn, GError **error);

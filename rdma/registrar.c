@@ -161,16 +161,15 @@ bool registrar_send(RdmaChannel *channel, GError **error)
         !dialect->can_request(channel)) {
         return true;
     }
-    /* Pages known to be zero first: registering would make the destination have them. */
-    if (!dialect->post_zero(channel, error)) {
+    /*
+     * A listed write is not in flight yet, but its chunk must not be evicted either: post it. Then
+     * pages known to be zero: registering would make the destination have them.
+     */
+    if (!writer_post_list(channel, error) || !dialect->post_zero(channel, error)) {
         return false;
     }
     if (!dialect->can_request(channel)) {
         return true; /* what ends the wait for room sends it */
-    }
-    /* A listed write is not in flight yet, but its chunk must not be evicted either: post it. */
-    if (!writer_post_list(channel, error)) {
-        return false;
     }
     for (; take < MIN(w->wanted_count, dialect->register_batch); take++) {
         uint64_t bytes = chunk_bytes(channel, &w->wanted[take]);

@@ -17,7 +17,7 @@ bool serve_refused(RdmaChannel *channel, GError **error, const char *what)
 }
 
 /* Whether the channel is to end: its session has failed, or RAM is no longer the source's. */
-static bool is_over(RdmaConn *conn, GError **error)
+bool serve_is_over(RdmaConn *conn, GError **error)
 {
     if (g_cancellable_is_cancelled(conn->base.cancel) || g_atomic_int_get(&conn->revoked)) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_CANCELLED, "cancelled");
@@ -30,7 +30,7 @@ bool serve_alive(RdmaChannel *channel, GError **error)
 {
     const gint64 now = g_get_monotonic_time();
 
-    if (is_over(channel->conn, error)) {
+    if (serve_is_over(channel->conn, error)) {
         return false;
     }
     if (channel->conn->base.foreign ||
@@ -40,6 +40,15 @@ bool serve_alive(RdmaChannel *channel, GError **error)
     }
     channel->alive_told = now;
     return endpoint_poll(channel->ep, error) && endpoint_ack(channel->ep, error);
+}
+
+/* Always false. */
+static bool peer_took_it_down(const RdmaChannel *channel, GError **error)
+{
+    g_set_error(error, VMF_ERROR, VMF_ERROR_PEER_LOST, "%s: the peer took the queue pair down",
+                channel->ep->name);
+    nic_explain(channel->ep->id, error);
+    return false;
 }
 
 /* Until an answer can be sent: what was sent before must have left its buffers. */
@@ -55,8 +64,11 @@ static bool await_slot(RdmaChannel *channel, GError **error)
     while (ep->slots_used == ENDPOINT_SEND_SLOTS || ep->queue_used == ep->queue_size) {
         const gint64 left = deadline - g_get_monotonic_time();
 
-        if (is_over(conn, error)) {
+        if (serve_is_over(conn, error)) {
             return false;
+        }
+        if (ep->flushed) {
+            return peer_took_it_down(channel, error);
         }
         if (left <= 0) {
             g_set_error(error, VMF_ERROR, VMF_ERROR_TIMEOUT,
@@ -94,6 +106,9 @@ static bool handle_zero(RdmaChannel *channel, const EndpointMessage *message, GE
         WireRange range;
 
         wire_range_decode(message->body, (size_t)i, &range);
+        if (!range.length) {
+            return serve_refused(channel, error, "a zero range of 0 bytes");
+        }
         if (!zero_ranges_take(channel, range.block, range.offset, range.length, error)) {
             return false;
         }
@@ -205,10 +220,14 @@ static bool handle(RdmaChannel *channel, const EndpointMessage *message, GError 
     }
 }
 
-/* Behind the message, so that a sync is not reported if what came before it is lost. */
+/*
+ * Discards are looked at behind the message, so that a sync is not reported if what came before it
+ * is lost. And each message is a place to end: a source that means harm has always one more.
+ */
 static bool handle_one(RdmaChannel *channel, const EndpointMessage *message, GError **error)
 {
-    return discards_check(channel, error) && handle(channel, message, error);
+    return !serve_is_over(channel->conn, error) && discards_check(channel, error) &&
+           handle(channel, message, error);
 }
 
 static bool handle_all(RdmaChannel *channel, GError **error)
@@ -253,10 +272,7 @@ bool rdma_serve(VmfConn *base, unsigned number, GError **error)
             return true;
         }
         if (ep->flushed) {
-            g_set_error(error, VMF_ERROR, VMF_ERROR_PEER_LOST,
-                        "%s: the peer took the queue pair down", ep->name);
-            nic_explain(ep->id, error);
-            return false;
+            return peer_took_it_down(channel, error);
         }
         if (!endpoint_sleep(ep, extra, G_N_ELEMENTS(extra), -1, conn->options.poll_us, &readable,
                             error)) {

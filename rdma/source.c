@@ -21,7 +21,8 @@ static void count_inflight(RdmaChannel *channel)
  * was sent earlier, which would then wipe out newer data. So pages told to be
  * zero are marked, and a write to a marked page waits until every zero message
  * was dealt with. The reverse needs care only for a write that still waits for
- * its chunk: one that was posted is over when a later message is read.
+ * its chunk: one that was posted is over when a later message is read, and one that is
+ * listed is posted before the message.
  */
 
 /* 4 KiB pages to a bit; a byte of marks is always one channel's, for a stripe is at least 64 KiB.
@@ -103,6 +104,10 @@ static bool post_zero(RdmaChannel *channel, GError **error)
 
     if (!w->zero_bytes) { /* went ahead of a registration request, in a wait for room to send */
         return true;
+    }
+    /* An older write of such a page may be listed: it must not land behind the zeros. */
+    if (!writer_post_list(channel, error)) {
+        return false;
     }
     memcpy(endpoint_body(channel->ep), w->zero_body, w->zero_bytes);
     if (!endpoint_send(channel->ep, WIRE_ZERO, 0, w->zero_bytes, error)) {

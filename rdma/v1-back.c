@@ -39,7 +39,11 @@ static bool make_events(V1 *v1, GError **error)
         rdma_set_error(error, VMF_ERROR_DEVICE, errno, "cannot create an event channel");
         return false;
     }
-    return rdma_events_nonblocking(v1->back_events, error);
+    if (!rdma_events_nonblocking(v1->back_events, error)) {
+        rdma_destroy_event_channel(g_steal_pointer(&v1->back_events));
+        return false;
+    }
+    return true;
 }
 
 /* --- opening: source --- */

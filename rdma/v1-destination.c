@@ -135,8 +135,8 @@ static bool prepare_ram(RdmaChannel *channel, GError **error)
     }
     base->chunk_size = most_accepted(conn);
     base->registration = "chunk";
-    v1->regions = v1_regions_new(base, rdma_data_pd(conn), base->chunk_size);
-    return true;
+    v1->regions = v1_regions_new(base, rdma_data_pd(conn), base->chunk_size, error);
+    return v1->regions != NULL;
 }
 
 static bool handle_blocks_request(RdmaChannel *channel, GError **error)
@@ -237,7 +237,8 @@ static bool handle_register(RdmaChannel *channel, const V1Header *header, const 
         V1Registered result;
 
         v1_register_decode(body, i, &request);
-        if (!register_region(channel, &request, &result, error)) {
+        if (serve_is_over(channel->conn, error) ||
+            !register_region(channel, &request, &result, error)) {
             return false;
         }
         if (out) {
@@ -333,7 +334,7 @@ static bool handle_message(RdmaChannel *channel, const V1Header *header, const u
 {
     V1 *v1 = channel->conn->v1;
 
-    if (!discards_check(channel, error)) {
+    if (serve_is_over(channel->conn, error) || !discards_check(channel, error)) {
         return false;
     }
     if (header->type == V1_QEMU_FILE) {

@@ -44,6 +44,15 @@ void v1_free(V1 *v1)
     }
 }
 
+void v1_forget(RdmaConn *conn)
+{
+    if (conn->v1) {
+        g_clear_pointer(&conn->v1, v1_free);
+        conn->base.foreign = false;
+        conn->base.ops = NULL;
+    }
+}
+
 bool v1_connected(RdmaConn *conn, const V1Capabilities *reply, GError **error)
 {
     const bool wanted = conn->options.registration == RDMA_REGISTRATION_PIN_ALL;
@@ -193,6 +202,9 @@ bool v1_probe(RdmaChannel *channel, GError **error)
     const VmfConn *base = &channel->conn->base;
     gint64 now = g_get_monotonic_time();
 
+    if (v1->ready) { /* the source: it is this side's turn, and QEMU may not say anything */
+        v1->last_heard = now;
+    }
     if (now - v1->last_heard > V1_SILENCE_US) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_TIMEOUT,
                     "%s is there, but has said nothing for %d minutes", base->peer,

@@ -44,7 +44,7 @@ static uint64_t count_mib(const VmfRamBlock *block)
     return (block->length + V1_CHUNK_BYTES - 1) >> MIB_SHIFT;
 }
 
-V1Regions *v1_regions_new(VmfConn *conn, struct ibv_pd *pd, uint64_t most)
+V1Regions *v1_regions_new(VmfConn *conn, struct ibv_pd *pd, uint64_t most, GError **error)
 {
     V1Regions *regions = g_new0(V1Regions, 1);
 
@@ -57,8 +57,14 @@ V1Regions *v1_regions_new(VmfConn *conn, struct ibv_pd *pd, uint64_t most)
     for (unsigned i = 0; i < conn->block_count; i++) {
         const uint64_t count = count_mib(conn->blocks[i]);
 
-        regions->asked[i] = g_malloc0(count / 8 + 1);
-        regions->zero[i] = g_malloc0((count + 1) * PAGES_PER_MIB / 8);
+        regions->asked[i] = g_try_malloc0(count / 8 + 1);
+        regions->zero[i] = g_try_malloc0((count + 1) * PAGES_PER_MIB / 8);
+        if (!regions->asked[i] || !regions->zero[i]) {
+            g_set_error(error, VMF_ERROR, VMF_ERROR_FAILED,
+                        "no memory for the account of RAM block \"%s\"", conn->blocks[i]->name);
+            v1_regions_free(regions);
+            return NULL;
+        }
         conn->own_bytes += (count + 1) * (PAGES_PER_MIB + 1) / 8;
     }
     return regions;

@@ -22,8 +22,8 @@
 typedef struct V1Regions V1Regions;
 
 /* Blocks are conn->blocks, which must stay. `most': the largest chunk of a source's, a power of
- * two. */
-V1Regions *v1_regions_new(VmfConn *conn, struct ibv_pd *pd, uint64_t most);
+ * two. NULL with *error: no memory for the account of blocks as long as the source says. */
+V1Regions *v1_regions_new(VmfConn *conn, struct ibv_pd *pd, uint64_t most, GError **error);
 /* Gives up every registration. */
 void v1_regions_free(V1Regions *regions);
 

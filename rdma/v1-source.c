@@ -249,6 +249,9 @@ static bool send_first_zero(RdmaChannel *channel, GError **error)
     WireRange range;
     V1Zero zero;
 
+    if (!writer_post_list(channel, error)) { /* see post_zero() in source.c */
+        return false;
+    }
     wire_range_decode(w->zero_body, 0, &range);
     zero = (V1Zero){.block = range.block,
                     .offset = v1->offsets[range.block] + range.offset,

@@ -65,6 +65,8 @@ void v1_reply(const V1Capabilities *request, uint8_t out[V1_CAPABILITIES_BYTES])
 Endpoint *v1_accept(RdmaConn *conn, struct rdma_cm_id *id, const V1Capabilities *request,
                     GError **error);
 void v1_free(V1 *v1);
+/* Source: undoes v1_connected(), before another address is tried. */
+void v1_forget(RdmaConn *conn);
 
 /* The body of the message that v1_send posts; NULL while every slot is in use. */
 uint8_t *v1_body(RdmaChannel *channel);

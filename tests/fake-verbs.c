@@ -49,16 +49,19 @@ static GMutex completions_lock;
 
 static int poll_cq(struct ibv_cq *cq, int most, struct ibv_wc *wc)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&completions_lock);
     int n = 0;
 
     (void)cq;
-    (void)locker;
+    if (fake_verbs.polled) {
+        fake_verbs.polled();
+    }
+    g_mutex_lock(&completions_lock);
     while (n < most && !g_queue_is_empty(&fake_verbs.completions)) {
         g_autofree struct ibv_wc *next = g_queue_pop_head(&fake_verbs.completions);
 
         wc[n++] = *next;
     }
+    g_mutex_unlock(&completions_lock);
     return n;
 }
 
@@ -206,6 +209,9 @@ struct ibv_mr *ibv_reg_mr_iova2(struct ibv_pd *pd, void *addr, size_t length, ui
     mr->lkey = mr->rkey = ++last_key;
     fake_verbs.registered++;
     fake_verbs.registrations++;
+    if (fake_verbs.registered_one && access != IBV_ACCESS_LOCAL_WRITE) {
+        fake_verbs.registered_one();
+    }
     return mr;
 }
 

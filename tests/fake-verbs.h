@@ -25,8 +25,10 @@ typedef struct FakeRequest {
 typedef struct FakeVerbs {
     void (*peer)(void *opaque);
     void *opaque;
-    GArray *requests; /* FakeRequest, oldest first */
-    GArray *receives; /* struct ibv_sge; the ids are in receive_ids */
+    void (*polled)(void);         /* before the completion queue is polled */
+    void (*registered_one)(void); /* guest RAM */
+    GArray *requests;             /* FakeRequest, oldest first */
+    GArray *receives;             /* struct ibv_sge; the ids are in receive_ids */
     GArray *receive_ids;
     GQueue completions;         /* struct ibv_wc */
     unsigned registered;        /* memory regions that there are */

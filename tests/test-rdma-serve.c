@@ -86,17 +86,25 @@ static int tear_down(void **state)
     return 0;
 }
 
-static void ask_for(uint32_t chunk)
+static void ask_for_several(uint32_t chunk, uint32_t count)
 {
-    const WireRegister request = {.wanted = 1, .chunks = {{.block = 0, .index = chunk}}};
+    WireRegister request = {.wanted = count};
     const WireHeader header = {.kind = WIRE_REGISTER};
-    uint8_t message[64];
+    uint8_t message[512];
     size_t size;
 
+    for (uint32_t i = 0; i < count; i++) {
+        request.chunks[i] = (WireChunk){.block = 0, .index = chunk + i};
+    }
     wire_header_encode(&header, message);
     size = wire_register_encode(&request, message + WIRE_HEADER_BYTES,
                                 sizeof(message) - WIRE_HEADER_BYTES);
     fake_verbs_deliver(message, WIRE_HEADER_BYTES + size);
+}
+
+static void ask_for(uint32_t chunk)
+{
+    ask_for_several(chunk, 1);
 }
 
 /* More requests than there are buffers for answers, and a device that takes its time with these. */
@@ -114,6 +122,70 @@ static void answers_wait_for_a_full_send_ring(void **state)
         fail_msg("%s", error->message);
     }
     assert_int_equal(seen.results, count);
+}
+
+/* The queue pair goes while an answer waits for a place. */
+static void lose_queue_pair(void *opaque)
+{
+    (void)opaque;
+    fake_verbs_fail(IBV_WC_WR_FLUSH_ERR);
+}
+
+static void answers_do_not_wait_for_a_dead_queue_pair(void **state)
+{
+    g_autoptr(GError) error = NULL;
+
+    (void)state;
+    fake_verbs.peer = lose_queue_pair;
+    for (unsigned i = 0; i < ENDPOINT_SEND_SLOTS + 2; i++) {
+        ask_for(i);
+    }
+    assert_false(rdma_serve(&channel->conn->base, 0, &error));
+    assert_true(g_error_matches(error, VMF_ERROR, VMF_ERROR_PEER_LOST));
+}
+
+static unsigned polls;
+
+/* Always one message more. */
+static void flood(void)
+{
+    const WireHeader header = {.kind = WIRE_NOP};
+    uint8_t message[WIRE_HEADER_BYTES];
+
+    if (++polls == 100) {
+        g_cancellable_cancel(channel->conn->base.cancel);
+    } else if (polls == 10000) {
+        fail_msg("a channel that was cancelled goes on");
+    }
+    fake_verbs_complete_all();
+    wire_header_encode(&header, message);
+    fake_verbs_deliver(message, sizeof(message));
+}
+
+static void a_source_that_never_stops_is_cancelled(void **state)
+{
+    g_autoptr(GError) error = NULL;
+
+    (void)state;
+    polls = 0;
+    fake_verbs.polled = flood;
+    assert_false(rdma_serve(&channel->conn->base, 0, &error));
+    fake_verbs.polled = NULL;
+    assert_true(g_error_matches(error, VMF_ERROR, VMF_ERROR_CANCELLED));
+}
+
+static void cancel_now(void)
+{
+    g_cancellable_cancel(channel->conn->base.cancel);
+}
+
+static void a_long_request_ends_when_it_is_cancelled(void **state)
+{
+    (void)state;
+    fake_verbs.registered_one = cancel_now;
+    ask_for_several(0, 16);
+    assert_false(rdma_serve(&channel->conn->base, 0, NULL));
+    assert_int_equal(channel->counters->registrations, 1);
 }
 
 static void *deliver_without_an_event(void *opaque)
@@ -156,6 +228,21 @@ static void deliver_zero(uint64_t bytes)
     fake_verbs_deliver(message, sizeof(message));
 }
 
+static void a_zero_range_of_no_bytes_is_refused(void **state)
+{
+    const WireRange range = {.length = 0};
+    const WireHeader header = {.kind = WIRE_ZERO};
+    uint8_t message[WIRE_HEADER_BYTES + WIRE_RANGE_BYTES];
+    g_autoptr(GError) error = NULL;
+
+    (void)state;
+    wire_header_encode(&header, message);
+    wire_range_encode(&range, message + WIRE_HEADER_BYTES);
+    fake_verbs_deliver(message, sizeof(message));
+    assert_false(rdma_serve(&channel->conn->base, 0, &error));
+    assert_true(g_error_matches(error, VMF_ERROR, VMF_ERROR_PROTOCOL));
+}
+
 static void restore_length(void)
 {
     ((VmfRamBlock *)channel->conn->base.blocks[0])->length = (uint64_t)CHUNKS * CHUNK;
@@ -189,6 +276,12 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(answers_wait_for_a_full_send_ring, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(answers_do_not_wait_for_a_dead_queue_pair, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(a_source_that_never_stops_is_cancelled, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_long_request_ends_when_it_is_cancelled, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(a_zero_range_of_no_bytes_is_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_lost_completion_event_loses_nothing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(long_work_shows_signs_of_life, set_up, tear_down),
         cmocka_unit_test_setup_teardown(long_work_ends_when_it_is_cancelled, set_up, tear_down),

@@ -186,6 +186,29 @@ static void a_destination_that_refuses_all_ends_the_source_with_an_error(void **
     assert_true(g_error_matches(error, VMF_ERROR, VMF_ERROR_MEMLOCK));
 }
 
+/* --- zero pages --- */
+
+/* A page is sent, and is zero before what was listed is posted. */
+static void a_zero_page_does_not_overtake_its_older_write(void **state)
+{
+    WireHeader header;
+    size_t size;
+
+    (void)state;
+    make_ready(0);
+    destination.device_is_slow = true;
+    send_chunk(0, 1);
+    assert_int_equal(channel->writer.listed, 1);
+    assert_true(rdma_send_zero(&channel->conn->base, 0, 0, RANGE, RANGE, NULL));
+    send_chunk(1, 0); /* its registration is asked for behind the zeros */
+    assert_true(registrar_send(channel, NULL));
+    assert_int_equal(g_array_index(fake_verbs.requests, FakeRequest, 0).opcode, IBV_WR_RDMA_WRITE);
+    assert_non_null(fake_verbs_message(1, &header, &size));
+    assert_int_equal(header.kind, WIRE_ZERO);
+    destination.device_is_slow = false;
+    assert_true(writer_post_all(channel, NULL) && writer_drain(channel, NULL));
+}
+
 /* --- discards --- */
 
 static void discard(uint64_t offset, uint64_t length)
@@ -426,6 +449,8 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(
             a_destination_that_refuses_all_ends_the_source_with_an_error, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_zero_page_does_not_overtake_its_older_write, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(a_discarded_chunk_is_registered_anew, set_up, tear_down),
         cmocka_unit_test_setup_teardown(
             a_chunk_discarded_under_a_write_is_registered_anew_behind_it, set_up, tear_down),
