@@ -214,6 +214,20 @@ no_memory_there() {
     unlisten
     return $status
 }
+# 64 channels are accepted before the listener's descriptors are used up.
+no_descriptors_there() {
+    local status=0
+    PORT=$((PORT + 1))
+    rm -f listener
+    (ulimit -n 48 && exec timeout 60 "$VMFERRY" bench --listen "tcp:127.0.0.1:$PORT,connect-timeout=5s") >listener 2>&1 &
+    LISTENER=$!
+    await_listening listener
+    fails_saying 'Too many open files' run --ram 4M --channels 64 || status=1
+    run --ram 1M --channels 2 || status=1 # and it goes on
+    unlisten
+    cat listener
+    return $status
+}
 too_many_writers() {
     local text status
     listen
@@ -228,6 +242,7 @@ too_many_writers() {
 check "sixteen sources at one destination are served in turn" sixteen_sources
 check "a source that will not wait is told that the destination is busy" told_busy
 check "a destination without memory for it says so to the source" no_memory_there
+check "a destination without descriptors says so to the source" no_descriptors_there
 check "bench --writers without threads for them: an error" too_many_writers
 
 # --- what the figures contain ---
@@ -257,6 +272,8 @@ check "the source's CPU is without its guest's" \
 check "the throughput of RAM is without stream and device state" \
     figures 'r["ram_seconds"] < r["seconds"] and abs(r["throughput_bytes_per_second"] * r["ram_seconds"] / r["ram_bytes"] - 1) < 0.01' \
     --ram 4M --stream 64M --devices 2x8M --device-ways stream
+check "the destination's CPU is without accepting and registering" \
+    figures '0 < r["destination_cpu_seconds"] < r["destination_setup_cpu_seconds"]' --ram 256MiB --untouched 100 --lead 2
 check "a destination that waits makes its RAM resident" \
     figures 'r["destination_populated_bytes"] > 0' --ram 32M --no-populate --lead 2
 

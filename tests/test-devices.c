@@ -130,9 +130,9 @@ static void configurations__are_loaded_as_devices_become_ready(void **state)
     }
     pair_init(&pair, 4096, true, ",channels=2");
     assert_true(rig_migrate(&rig));
-    assert_int_equal(devices[2].loaded_as, 1);
-    assert_int_equal(devices[1].loaded_as, 2);
-    assert_int_equal(devices[0].loaded_as, 3);
+    assert_int_equal(g_atomic_int_get(&devices[2].loaded_as), 1);
+    assert_int_equal(g_atomic_int_get(&devices[1].loaded_as), 2);
+    assert_int_equal(g_atomic_int_get(&devices[0].loaded_as), 3);
     rig_clear_errors(&rig);
     pair_clear(&pair);
 }

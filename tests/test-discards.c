@@ -108,6 +108,46 @@ static void rewritten_memory_is_sent_right(void **state)
     }
 }
 
+static void *discard_upper_half(void *opaque)
+{
+    (void)opaque;
+    for (unsigned round = 0; round < 8; round++) {
+        for (uint64_t at = RAM / 2; at < RAM; at += 64 * PAGE) {
+            discard(pair.source_blocks, ANONYMOUS, at, 16 * PAGE);
+        }
+    }
+    return NULL;
+}
+
+/* A VMM's balloon has a thread of its own, and waits for nobody. */
+static void memory_is_discarded_by_another_thread(void **state)
+{
+    static const char *const options[] = {",channels=2", ",channels=3,registration=pin-all"};
+
+    (void)state;
+    for (unsigned i = 0; i < variants(G_N_ELEMENTS(options)); i++) {
+        GThread *thread;
+
+        start(ANONYMOUS, options[i]);
+        pair_connect(&pair);
+        file = vmf_session_get_file(pair.source);
+        pair_save_all(&pair, MIB);
+        assert_true(vmf_flush_ram_pages(file, VMF_FLUSH_ROUND));
+        thread = g_thread_new("balloon", discard_upper_half, NULL);
+        for (unsigned round = 0; round < 4; round++) {
+            save(0,
+                 RAM /
+                     2); /* in the same chunks' table, and with pin-all by the same registration */
+        }
+        g_thread_join(thread);
+        pair_fill(pair.source_ram + RAM / 2, RAM / 4, 7);
+        save(RAM / 2, RAM / 2);
+        assert_true(vmf_flush_ram_pages(file, VMF_FLUSH_FINAL));
+        pair_complete(&pair);
+        pair_clear(&pair);
+    }
+}
+
 /* Memory that the destination was told is zero, then has data, then is given back. */
 static void discarded_memory_is_zero_at_the_destination(void **state)
 {
@@ -277,6 +317,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rewritten_memory_is_sent_right),
+        cmocka_unit_test(memory_is_discarded_by_another_thread),
         cmocka_unit_test(discarded_memory_is_zero_at_the_destination),
         cmocka_unit_test(a_discard_under_the_source_s_writes_ends_the_destination),
         cmocka_unit_test(a_destination_may_discard_what_is_not_registered),

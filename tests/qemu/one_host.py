@@ -4,6 +4,7 @@
 
 one_host.py QEMU GUEST [works|fails]: what must work, what must fail well, or both.
 """
+import contextlib
 import os
 import re
 import signal
@@ -324,26 +325,59 @@ def no_thread():
             vm.end()
 
 
-def silent_name_server():
-    """The destination's address is a name, and the name server does not answer: the monitor does."""
+def no_device_open():
+    vm = Vm(QEMU, GUEST, arguments=["-S"])
+    try:
+        folder = f"/proc/{vm.process.pid}/fd"
+        files = [os.readlink(f"{folder}/{number}") for number in os.listdir(folder)]
+        if [name for name in files if "infiniband" in name]:
+            raise Failure(str(files))
+    finally:
+        vm.end()
+
+
+@contextlib.contextmanager
+def silent_server():
+    """A name server that does not answer is this host's."""
     server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     server.bind(("127.0.0.53", 53))
     with open("/tmp/resolv.conf", "w") as file:
         file.write("nameserver 127.0.0.53\noptions timeout:30 attempts:2\n")
     subprocess.run(["mount", "--bind", "/tmp/resolv.conf", "/etc/resolv.conf"], check=True, timeout=30)
-    target = incoming("defer")
-    target.qmp.socket.settimeout(20)
     try:
+        yield server
+    finally:
+        subprocess.run(["umount", "/etc/resolv.conf"], check=True, timeout=30)
+        server.close()
+
+
+def silent_name_server():
+    """The destination's address is a name, and the name server does not answer: the monitor does."""
+    with silent_server():
+        target = incoming("defer")
+        target.qmp.socket.settimeout(20)
         try:
             target.qmp("migrate-incoming", uri="rdma:no-such-host.example:4445")
         except Failure as failure:
             if "no-such-host.example" not in str(failure):
                 raise
-        target.qmp("query-status")
-    finally:
-        target.end()
-        subprocess.run(["umount", "/etc/resolv.conf"], check=True, timeout=30)
-        server.close()
+        finally:
+            target.qmp("query-status")
+            target.end()
+
+
+def cancelled_in_look_up():
+    """The look-up would go on for a minute; the monitor answers meanwhile, and the migration can be cancelled."""
+    guest.vm.capability(**MODES)
+    with silent_server() as server:
+        server.settimeout(20)
+        guest.vm.migrate("rdma:no-such-host.example:4445,connect-timeout=60s")
+        server.recv(1000)  # the name was asked for
+        guest.vm.must_tick()
+        guest.vm.qmp("migrate_cancel")
+        if guest.vm.await_migration(20)["status"] != "cancelled":
+            raise Failure(guest.vm.output())
+    guest.runs_on()
 
 
 def other_size():
@@ -408,6 +442,20 @@ def cancelled(moment, **capabilities):
     target.await_exit()
     guest.runs_on()
     guest.move()
+
+
+def cancelled_and_again():
+    """Who starts the destination anew need not look for another port."""
+    target = reach("first round")
+    guest.vm.qmp("migrate_cancel")
+    if guest.vm.await_migration(30)["status"] != "cancelled":
+        raise Failure(guest.vm.output())
+    target.await_exit()
+    fast_again(guest.vm)
+    uri = f"rdma:{ADDRESS}:{port}"
+    target = incoming(uri)
+    guest.vm.must_migrate(uri)
+    taken_over_by(target)
 
 
 def cancelled_in_setup():
@@ -513,17 +561,22 @@ def fails():
     for capability, pattern in (("multifd", "vmferry.*multifd.*channels="), ("dirty_bitmaps", "vmferry.*dirty-bitmaps"),
                                 ("postcopy_ram", "vmferry.*postcopy-ram")):
         run(f"refused: {capability}", settings_refused, [capability], None, pattern)
+    for capability in ("background_snapshot", "x_colo"):
+        run(f"refused: {capability}", settings_refused, [capability], None, f"vmferry.*{capability.replace('_', '-')}")
     run("refused: virtio-mem", virtio_mem_refused)
     run("refused: tls-creds", settings_refused, [], {"tls_creds": "tls0"}, "vmferry: tls-creds .* in the clear")
     run("refused at the destination: multifd, tls-creds", settings_refused_at_the_destination)
     run("no thread can be started", no_thread)
+    run("a VM that never migrated has no RDMA device open", no_device_open)
     run("the name server of a destination is silent", silent_name_server)
+    run("the name server is silent when a source asks: cancel", cancelled_in_look_up)
     run("another RAM size is refused by the block's name", other_size)
     run("a memory-lock limit of 64 KiB: chunk", small_memlock, False)
     run("a memory-lock limit of 64 KiB: pin-all", small_memlock, True)
     run("cancel while it connects", cancelled_in_setup)
     run("cancel while it connects to a destination: that one goes on listening", cancelled_in_setup_at_a_destination,
         rdma_pin_all=True)
+    run("cancel, and again to the same port", cancelled_and_again)
     run("the destination is killed: set-up", destination_killed_in_setup)
     for moment in ("first round", "later round", "stopped"):
         run(f"cancel: {moment}", cancelled, moment)

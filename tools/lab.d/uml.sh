@@ -4,6 +4,7 @@
 
 BOOT_SECONDS=180 # on a machine that has much else to do
 HUNG=123
+PROBE_SECONDS=${VMFERRY_LAB_PROBE:-60} # a host that does nothing for so long after a command's time hangs
 RUN=$LAB_RUN/$LAB_NAME
 
 # shellcheck source=tools/lab.d/cpu.sh
@@ -193,7 +194,7 @@ took_too_long() {
     if [ -n "${PROBING:-}" ]; then
         return 124
     fi
-    PROBING=1 run_on "$number" 60 true || status=$?
+    PROBING=1 run_on "$number" "$PROBE_SECONDS" true || status=$?
     if [ $status = 0 ]; then
         say "host $number: the command takes longer than $seconds s (the host is well): $*"
         return 124

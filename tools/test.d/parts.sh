@@ -28,6 +28,7 @@ command      | plain        |  700 |         | the command
 install      |              |  600 |         | without rdma-core, and as installed
 device       | plain kernel |  700 |         | RDMA devices and addresses that come and go
 siw          | plain kernel |  900 |         | soft-iWARP
+lab          | kernel       |  300 |         | the lab itself
 long-chance  | address      | 3000 |         | long: device state by chance, ten thousand runs
 long-fuzz    | address      | 3000 |         | long: a million mutated messages for each parser
 long-thread  | thread       | 3000 |         | long: the threads'\'' tests twenty times, thread sanitizer
@@ -149,6 +150,7 @@ run_part() {
     one) in_lab --mem 3G --timeout 1200 -- tests/lab-one.sh ;;
     siw) in_lab --mem 3G --device siw --timeout 800 -- tests/lab-one.sh ;;
     device) in_lab --mem 2G --timeout 600 -- tests/lab-device.sh ;;
+    lab) tests/lab-itself.sh ;;
     v1) in_lab --mem 2G --timeout 800 -- tests/lab-v1.sh ;;
     two) tests/lab-two.sh ;;
     faults) VMFERRY_BUILD=$WORK/faults tests/fault-sweep.sh ;;
