@@ -335,6 +335,18 @@ static void await_disconnect(void)
     poll(&fd, 1, LOAD_MS);
 }
 
+/* Whether these bytes end the stream. How they are cut into messages is the source's choice. */
+static bool ends_stream(const uint8_t *body, size_t size)
+{
+    static uint8_t tail[sizeof("devices" FOOTER)];
+    const char *end = last_bytes + sizeof(last_bytes) - 1 - sizeof(tail);
+    const size_t fresh = MIN(size, sizeof(tail));
+
+    memmove(tail, tail + fresh, sizeof(tail) - fresh);
+    memcpy(tail + sizeof(tail) - fresh, body + size - fresh, fresh);
+    return memcmp(tail, end, sizeof(tail)) == 0;
+}
+
 static void be_destination(void)
 {
     uint8_t *memory =
@@ -357,7 +369,7 @@ static void be_destination(void)
         } else if (header.type == V1_REGISTER_REQUEST) {
             answer_register(ram, body);
         } else if (header.type == V1_QEMU_FILE) {
-            ended = size >= 8 && memcmp(body + size - 8, "devices", 8) == 0;
+            ended = ends_stream(body, size);
         }
     }
     await_disconnect();
