@@ -262,6 +262,55 @@ static void success__reader_of_the_return_path_wakes(void **state)
     stepper_reset();
 }
 
+/* Whether no more of the peer's stream has room. */
+static bool stream_is_full(VmfSession *s)
+{
+    bool some;
+
+    g_mutex_lock(&s->lock);
+    some = stream_room(&s->in_ring) == 0;
+    g_mutex_unlock(&s->lock);
+    return some;
+}
+
+/* As from stock QEMU, whose return path nobody reads: more than there is room for. */
+static void *let_arrive(void *opaque)
+{
+    VmfConn *conn = ((VmfSession *)opaque)->conn;
+    const size_t size = 8u << 20;
+    g_autofree uint8_t *data = g_malloc0(size);
+    bool hook;
+
+    return GINT_TO_POINTER(conn->host->stream_arrived(conn, data, size, &hook, NULL));
+}
+
+static void unread_return_path_ends_by(void (*event)(Sides *sides))
+{
+    GThread *channel;
+    Sides sides;
+
+    sides_begin(&sides, LONG);
+    sides_complete(&sides);
+    sides_join(&sides);
+    assert_true(sides.source.ok);
+    channel = g_thread_new("channel", let_arrive, sides.pair.source);
+    while (!stream_is_full(sides.pair.source)) {
+        g_usleep(1000);
+    }
+    event(&sides);
+    g_thread_join(channel); /* the alarm ends a wait for ever */
+    assert_int_equal(vmf_session_get_owner(sides.pair.source), VMF_OWNER_OTHER_SIDE);
+    sides_end(&sides);
+}
+
+static void success__unread_return_path_of_stock_qemu_ends(void **state)
+{
+    (void)state;
+    unread_return_path_ends_by(cancel_it);
+    unread_return_path_ends_by(shut_it_down);
+    stepper_reset();
+}
+
 static void reader_wakes_by_the_peers_end(void)
 {
     g_autoptr(VmfFile) back = NULL;
@@ -311,6 +360,7 @@ int main(void)
         cmocka_unit_test(cancel__of_the_source_behind_go_spoils_nothing),
         cmocka_unit_test(cancel__of_the_destination_behind_go_spoils_nothing),
         cmocka_unit_test(success__reader_of_the_return_path_wakes),
+        cmocka_unit_test(success__unread_return_path_of_stock_qemu_ends),
         cmocka_unit_test(success__reader_wakes_by_the_peers_end),
         cmocka_unit_test(success__complete_again_says_yes),
     };

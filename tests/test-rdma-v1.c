@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* test-rdma-v1.c -- stock QEMU's protocol: how long a peer may be silent */
+/* test-rdma-v1.c -- stock QEMU's protocol: a silent peer, a return path that cannot be opened */
 
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -77,6 +80,69 @@ static void silence__of_a_source_ends(void **state)
     free_channel(channel);
 }
 
+/* --- the return path --- */
+
+static struct {
+    unsigned made, destroyed; /* event channels */
+    bool bad;                 /* the next one's descriptor is none */
+} events;
+
+struct rdma_event_channel *rdma_create_event_channel(void)
+{
+    struct rdma_event_channel *channel = g_new0(struct rdma_event_channel, 1);
+
+    events.made++;
+    channel->fd = events.bad ? -1 : dup(0);
+    return channel;
+}
+
+void rdma_destroy_event_channel(struct rdma_event_channel *channel)
+{
+    events.destroyed++;
+    if (channel->fd >= 0) {
+        close(channel->fd);
+    }
+    g_free(channel);
+}
+
+int rdma_create_id(struct rdma_event_channel *channel, struct rdma_cm_id **id, void *opaque,
+                   enum rdma_port_space space)
+{
+    (void)channel;
+    (void)id;
+    (void)opaque;
+    (void)space;
+    errno = ENOMEM;
+    return -1;
+}
+
+/* The first attempt's descriptor fails, the others' ids do. */
+static void return_path__attempts_that_fail_keep_one_event_channel(void **state)
+{
+    RdmaChannel *channel = silent_channel(VMF_ROLE_SOURCE);
+    RdmaConn *conn = channel->conn;
+    struct rdma_cm_id id = {0};
+
+    (void)state;
+    memset(&events, 0, sizeof(events));
+    conn->id = &id;
+    conn->v1->greeted = 1;
+    events.bad = true;
+    assert_false(v1_open_back(&conn->base, NULL));
+    assert_int_equal(events.destroyed, 1);
+    events.bad = false;
+    for (unsigned i = 0; i < 3; i++) {
+        g_autoptr(GError) error = NULL;
+
+        assert_false(v1_open_back(&conn->base, &error));
+        assert_non_null(strstr(error->message, "return path"));
+    }
+    assert_int_equal(events.made, 2);
+    v1_free(g_steal_pointer(&conn->v1));
+    assert_int_equal(events.destroyed, 2);
+    fake_channel_free(channel);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -84,6 +150,8 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(silence__of_who_owes_an_answer_ends, set_up, tear_down),
         cmocka_unit_test_setup_teardown(silence__of_a_source_ends, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(return_path__attempts_that_fail_keep_one_event_channel,
+                                        set_up, tear_down),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
