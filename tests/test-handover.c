@@ -329,14 +329,68 @@ static void loss__at_every_step_leaves_both_sides_knowing(void **state)
                   succeeds_once_go_is_out);
 }
 
-/* Without a word of its end: only time tells. These steps take that long each. */
+/* Without a word of its end: only time tells. */
 static void loss__by_silence_leaves_both_sides_knowing(void **state)
 {
-    static const unsigned chosen[] = {2, 4, 5, 7, 9};
-
     (void)state;
-    for (unsigned i = 0; i < G_N_ELEMENTS(chosen); i++) {
-        at_step(chosen[i], "the peer falls silent", silence, true, ",channels=1,timeout=2s", NULL);
+    at_every_step("the peer falls silent", silence, true, ",channels=1,timeout=1500ms", NULL);
+}
+
+typedef struct Leaving {
+    Side *side;
+    VmfSession **session; /* the pair's */
+    VmfOwner owner;       /* what it said last */
+} Leaving;
+
+/* As a program that gives up: it frees its session as soon as it may. */
+static void *leave_main(void *opaque)
+{
+    Leaving *leaving = opaque;
+
+    vmf_session_cancel(leaving->side->session);
+    g_thread_join(leaving->side->thread);
+    leaving->owner = vmf_session_get_owner(leaving->side->session);
+    vmf_session_free(g_steal_pointer(leaving->session));
+    return NULL;
+}
+
+/* One side stands at a step, and the other one leaves. */
+static void leave_at(unsigned i)
+{
+    const bool source_leaves = steps[i].step.role == D;
+    Leaving leaving;
+    Hand hand;
+    Side *stays;
+    VmfOwner owner;
+    GThread *thread;
+
+    hand_begin(&hand, ",channels=1,timeout=5s,connect-timeout=20s");
+    leaving.side = source_leaves ? &hand.source : &hand.destination;
+    leaving.session = source_leaves ? &hand.pair.source : &hand.pair.destination;
+    stays = source_leaves ? &hand.destination : &hand.source;
+    stepper_stop_at(&steps[i].step);
+    hand_complete(&hand);
+    if (!stepper_await()) {
+        fail_msg("the other side leaves when %s: never got there", steps[i].name);
+    }
+    thread = g_thread_new("leave", leave_main, &leaving);
+    stepper_go_on();
+    g_thread_join(stays->thread);
+    owner = vmf_session_get_owner(stays->session);
+    g_thread_join(thread);
+    if ((owner == VMF_OWNER_THIS_SIDE) == (leaving.owner == VMF_OWNER_THIS_SIDE)) {
+        fail_msg("the other side leaves when %s: it said %s, and this one says %s", steps[i].name,
+                 owner_name(leaving.owner), owner_name(owner));
+    }
+    assert_int_equal(owner, vmf_session_get_owner(stays->session));
+    hand_end(&hand);
+}
+
+static void free__at_every_step_leaves_one_owner(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < G_N_ELEMENTS(steps); i++) {
+        leave_at(i);
     }
 }
 
@@ -424,6 +478,7 @@ int main(void)
         cmocka_unit_test(fault__of_the_source_at_every_step),
         cmocka_unit_test(fault__of_the_destination_at_every_step),
         cmocka_unit_test(shut_down__of_both_at_every_step),
+        cmocka_unit_test(free__at_every_step_leaves_one_owner),
         cmocka_unit_test(loss__at_every_step_leaves_both_sides_knowing),
         cmocka_unit_test(loss__by_silence_leaves_both_sides_knowing),
         cmocka_unit_test(loss__for_good_at_every_step_leaves_no_two_owners),
