@@ -561,8 +561,6 @@ def fails():
     for capability, pattern in (("multifd", "vmferry.*multifd.*channels="), ("dirty_bitmaps", "vmferry.*dirty-bitmaps"),
                                 ("postcopy_ram", "vmferry.*postcopy-ram")):
         run(f"refused: {capability}", settings_refused, [capability], None, pattern)
-    for capability in ("background_snapshot", "x_colo"):
-        run(f"refused: {capability}", settings_refused, [capability], None, f"vmferry.*{capability.replace('_', '-')}")
     run("refused: virtio-mem", virtio_mem_refused)
     run("refused: tls-creds", settings_refused, [], {"tls_creds": "tls0"}, "vmferry: tls-creds .* in the clear")
     run("refused at the destination: multifd, tls-creds", settings_refused_at_the_destination)
