@@ -11,6 +11,8 @@ from agent import Remote  # noqa: E402  (for the tests to take from here)
 from vm import Failure, Vm  # noqa: E402
 
 ONLY = os.environ.get("VMFERRY_TEST_ONLY", "")
+# The long run also has what is like something of the usual one.
+LONG = "VMFERRY_TEST_LONG" in os.environ
 counts = {"passed": 0, "failed": 0}
 
 
