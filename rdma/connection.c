@@ -54,7 +54,6 @@ static void destroy_id(struct rdma_cm_id *id)
     }
 }
 
-/* The ids' events are acknowledged one by one, so destroying an id never waits. */
 /* The peer hears of it by each connection's end, as before a queue pair is freed. */
 static void take_channels_down(RdmaConn *conn)
 {
@@ -68,6 +67,7 @@ static void take_channels_down(RdmaConn *conn)
     }
 }
 
+/* The ids' events are acknowledged one by one, so destroying an id never waits. */
 void rdma_conn_close(VmfConn *base)
 {
     RdmaConn *conn = rdma_conn(base);
@@ -417,12 +417,13 @@ static bool connect_control(RdmaConn *conn, struct sockaddr *address, const uint
         recognise_peer(conn, &hello, reply, c->what, error) && rdma_conn_own_id(conn, id, error)) {
         return true;
     }
+    /* The next address may be another device's, and another peer's. The id goes last: it holds the
+     * device's context. */
     endpoint_free(g_steal_pointer(&conn->control));
-    rdma_destroy_id(id);
-    /* The next address may be another device's, and another peer's. */
     if (conn->pd) {
         ibv_dealloc_pd(g_steal_pointer(&conn->pd));
     }
+    rdma_destroy_id(id);
     v1_forget(conn);
     conn->options.registration = registration;
     return false;

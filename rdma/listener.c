@@ -218,8 +218,8 @@ void rdma_listener_ram(VmfTransportListener *base, VmfRamBlocks *blocks)
     if (!blocks || listener->options.registration != RDMA_REGISTRATION_PIN_ALL) {
         return;
     }
-    if (!listener
-             ->nic) { /* on any address: the device that a source will come by, if there is one */
+    /* On any address: the device that a source will come by, if there is just one. */
+    if (!listener->nic) {
         listener->nic = nic_watch_only_device();
     }
     if (listener->nic) {

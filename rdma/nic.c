@@ -180,7 +180,10 @@ static void nic_free(Nic *nic)
     g_free(nic);
 }
 
-/* By an id of its own, at the address of `id' and any port. */
+/*
+ * By an id of its own, at the address of `id' and any port. Listeners are in another port space, so
+ * that it never has the port that one of them wants.
+ */
 static bool hold_by_id(Nic *nic, struct rdma_cm_id *id)
 {
     struct sockaddr_storage address = {0};
@@ -193,7 +196,7 @@ static bool hold_by_id(Nic *nic, struct rdma_cm_id *id)
         memcpy(&address, local, sizeof(struct sockaddr_in));
         ((struct sockaddr_in *)&address)->sin_port = 0;
     }
-    if (CM_INT("rdma_create_id", rdma_create_id(NULL, &nic->holder, NULL, RDMA_PS_TCP)) < 0) {
+    if (CM_INT("rdma_create_id", rdma_create_id(NULL, &nic->holder, NULL, RDMA_PS_UDP)) < 0) {
         nic->holder = NULL;
         return false;
     }
@@ -215,6 +218,20 @@ static bool hold_by_list(Nic *nic)
         }
     }
     return false;
+}
+
+/* `err': of the list, which is tried last. */
+static void cannot_hold(const Nic *nic, int err, GError **error)
+{
+    const struct ibv_device *device = nic->verbs->device;
+
+    if (nic->list || gone_from_sysfs(device)) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_DEVICE, "the RDMA device %s was removed",
+                    device->name);
+    } else {
+        rdma_set_error(error, VMF_ERROR_DEVICE, err,
+                       "cannot list the RDMA devices, to keep %s open", device->name);
+    }
 }
 
 /* A Nic that there is already, one user more; false with none, or with one that is lost. */
@@ -245,8 +262,7 @@ Nic *nic_watch(struct rdma_cm_id *id, GError **error)
     }
     nic = nic_new(id->verbs, error);
     if (nic && !hold_by_id(nic, id) && !hold_by_list(nic)) {
-        g_set_error(error, VMF_ERROR, VMF_ERROR_DEVICE, "the RDMA device %s was removed",
-                    id->verbs->device->name);
+        cannot_hold(nic, errno, error);
         g_clear_pointer(&nic, nic_free);
     }
     return nic;

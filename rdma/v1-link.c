@@ -195,6 +195,14 @@ bool v1_post_empty_write(RdmaChannel *channel, GError **error)
     return endpoint_post_writes(channel->ep, &wr, &wr, 1, 0, true, error);
 }
 
+/* A source that was told READY has the word, and QEMU may not say anything unless it was asked. */
+static bool is_peers_turn(const RdmaChannel *channel)
+{
+    const V1 *v1 = channel->conn->v1;
+
+    return !v1->ready || (v1->blocks_asked && !v1->blocks_known) || channel->writer.request_count;
+}
+
 bool v1_probe(RdmaChannel *channel, GError **error)
 {
     V1 *v1 = channel->conn->v1;
@@ -202,10 +210,7 @@ bool v1_probe(RdmaChannel *channel, GError **error)
     const VmfConn *base = &channel->conn->base;
     gint64 now = g_get_monotonic_time();
 
-    if (v1->ready) { /* the source: it is this side's turn, and QEMU may not say anything */
-        v1->last_heard = now;
-    }
-    if (now - v1->last_heard > V1_SILENCE_US) {
+    if (is_peers_turn(channel) && now - v1->last_heard > V1_SILENCE_US) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_TIMEOUT,
                     "%s is there, but has said nothing for %d minutes", base->peer,
                     (int)(V1_SILENCE_US / G_TIME_SPAN_MINUTE));

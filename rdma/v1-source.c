@@ -99,10 +99,16 @@ static bool await_ready(RdmaChannel *channel, GError **error)
     return true;
 }
 
-/* Uses READY up. */
+/* Uses READY up. The peer's silence counts from here on. */
+static void give_turn(V1 *v1)
+{
+    v1->ready = false;
+    v1->last_heard = g_get_monotonic_time();
+}
+
 static bool send_message(RdmaChannel *channel, V1Type type, size_t body_size, GError **error)
 {
-    channel->conn->v1->ready = false;
+    give_turn(channel->conn->v1);
     return v1_send(channel, type, 1, body_size, error);
 }
 
@@ -118,7 +124,7 @@ static bool push_stream(RdmaChannel *channel, GError **error)
                               v1->stage_mr->lkey, error)) {
         return false;
     }
-    v1->ready = false;
+    give_turn(v1);
     v1->staged = 0;
     v1->stage_until = channel->ep->posted;
     return true;

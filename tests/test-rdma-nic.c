@@ -283,6 +283,7 @@ static void context__that_cannot_be_held_is_removed(void **state)
 
     (void)state;
     fake.bound_to = &fake.own[3];
+    fake.listed[0] = &fake.own[2];
     assert_null(nic_watch(&fake.id, &error));
     assert_non_null(strstr(error->message, "nic0 was removed"));
 }

@@ -55,8 +55,23 @@ static void silence__of_who_waits_for_us_is_no_fault(void **state)
     (void)state;
     channel->conn->v1->ready = true;
     assert_true(v1_probe(channel, NULL));
-    channel->conn->v1->ready = false; /* something was sent: from now on it owes an answer */
+    free_channel(channel);
+}
+
+/* READY alone is no answer to what was asked. */
+static void silence__of_who_was_asked_ends(void **state)
+{
+    RdmaChannel *channel = silent_channel(VMF_ROLE_SOURCE);
+
+    (void)state;
+    channel->conn->v1->ready = true;
+    channel->conn->v1->blocks_asked = true;
+    assert_false(v1_probe(channel, NULL));
+    channel->conn->v1->blocks_known = true;
     assert_true(v1_probe(channel, NULL));
+    channel->writer.request_count = 1;
+    assert_false(v1_probe(channel, NULL));
+    channel->writer.request_count = 0;
     free_channel(channel);
 }
 
@@ -148,6 +163,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(silence__of_who_waits_for_us_is_no_fault, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(silence__of_who_was_asked_ends, set_up, tear_down),
         cmocka_unit_test_setup_teardown(silence__of_who_owes_an_answer_ends, set_up, tear_down),
         cmocka_unit_test_setup_teardown(silence__of_a_source_ends, set_up, tear_down),
         cmocka_unit_test_setup_teardown(return_path__attempts_that_fail_keep_one_event_channel,
