@@ -54,16 +54,12 @@ static void destroy_id(struct rdma_cm_id *id)
     }
 }
 
-/* The peer hears of it by each connection's end, as before a queue pair is freed. */
-static void take_channels_down(RdmaConn *conn)
+/* The peer hears of it by the connection's end. A second call changes nothing. */
+static void take_down(RdmaChannel *channel)
 {
-    for (unsigned i = 0; i < VMF_CHANNELS_MAX; i++) {
-        RdmaChannel *channel = conn->channels[i];
-
-        if (channel && channel->id && channel->ep) {
-            rdma_disconnect(channel->id);
-            endpoint_take_down(channel->ep);
-        }
+    if (channel && channel->id && channel->ep && !channel->ep->quiet_at) {
+        rdma_disconnect(channel->id);
+        endpoint_take_down(channel->ep);
     }
 }
 
@@ -72,7 +68,9 @@ void rdma_conn_close(VmfConn *base)
 {
     RdmaConn *conn = rdma_conn(base);
 
-    take_channels_down(conn);
+    for (unsigned i = 0; i < VMF_CHANNELS_MAX; i++) {
+        take_down(conn->channels[i]);
+    }
     for (unsigned i = 0; i < VMF_CHANNELS_MAX; i++) {
         rdma_channel_free(g_steal_pointer(&conn->channels[i]));
     }
@@ -266,9 +264,7 @@ void rdma_channel_free(RdmaChannel *channel)
     if (!channel) {
         return;
     }
-    if (channel->id && channel->ep) {
-        rdma_disconnect(channel->id);
-    }
+    take_down(channel);
     writer_clear(channel);
     endpoint_free(channel->ep);
     device_clear(channel);
