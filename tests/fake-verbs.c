@@ -173,6 +173,20 @@ void fake_verbs_clear(void)
     g_queue_clear_full(&fake_verbs.completions, g_free);
 }
 
+int fake_verbs_set_up(void **state)
+{
+    (void)state;
+    fake_verbs_init();
+    return 0;
+}
+
+int fake_verbs_tear_down(void **state)
+{
+    (void)state;
+    fake_verbs_clear();
+    return 0;
+}
+
 /* --- libibverbs --- */
 
 #undef ibv_reg_mr

@@ -42,6 +42,9 @@ extern FakeVerbs fake_verbs;
 
 void fake_verbs_init(void);
 void fake_verbs_clear(void);
+/* The same as cmocka's functions around a test. */
+int fake_verbs_set_up(void **state);
+int fake_verbs_tear_down(void **state);
 /* The oldest so many requests are done. */
 void fake_verbs_complete(unsigned count);
 void fake_verbs_complete_all(void);

@@ -86,27 +86,15 @@ static void addresses__that_skip_one_are_refused(void **state)
     free_source(conn);
 }
 
-static int set_up(void **state)
-{
-    (void)state;
-    fake_verbs_init();
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    fake_verbs_clear();
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(addresses__one_for_each_block_is_used, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(addresses__that_are_too_many_are_refused, set_up,
-                                        tear_down),
-        cmocka_unit_test_setup_teardown(addresses__that_skip_one_are_refused, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(addresses__one_for_each_block_is_used, fake_verbs_set_up,
+                                        fake_verbs_tear_down),
+        cmocka_unit_test_setup_teardown(addresses__that_are_too_many_are_refused, fake_verbs_set_up,
+                                        fake_verbs_tear_down),
+        cmocka_unit_test_setup_teardown(addresses__that_skip_one_are_refused, fake_verbs_set_up,
+                                        fake_verbs_tear_down),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -27,20 +27,6 @@ static RdmaChannel *silent_channel(VmfRole role)
     return channel;
 }
 
-static int set_up(void **state)
-{
-    (void)state;
-    fake_verbs_init();
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    fake_verbs_clear();
-    return 0;
-}
-
 static void free_channel(RdmaChannel *channel)
 {
     g_clear_pointer(&channel->conn->v1, g_free);
@@ -161,13 +147,16 @@ static void return_path__attempts_that_fail_keep_one_event_channel(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(silence__of_who_waits_for_us_is_no_fault, set_up,
-                                        tear_down),
-        cmocka_unit_test_setup_teardown(silence__of_who_was_asked_ends, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(silence__of_who_owes_an_answer_ends, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(silence__of_a_source_ends, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(silence__of_who_waits_for_us_is_no_fault, fake_verbs_set_up,
+                                        fake_verbs_tear_down),
+        cmocka_unit_test_setup_teardown(silence__of_who_was_asked_ends, fake_verbs_set_up,
+                                        fake_verbs_tear_down),
+        cmocka_unit_test_setup_teardown(silence__of_who_owes_an_answer_ends, fake_verbs_set_up,
+                                        fake_verbs_tear_down),
+        cmocka_unit_test_setup_teardown(silence__of_a_source_ends, fake_verbs_set_up,
+                                        fake_verbs_tear_down),
         cmocka_unit_test_setup_teardown(return_path__attempts_that_fail_keep_one_event_channel,
-                                        set_up, tear_down),
+                                        fake_verbs_set_up, fake_verbs_tear_down),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
