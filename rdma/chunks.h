@@ -6,7 +6,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <vmferry/transport.h>
+#include <vmferry/plugin/transport.h>
 #include "verbs.h"
 
 /*

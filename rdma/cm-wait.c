@@ -5,7 +5,7 @@
 #include <fcntl.h>
 #include <poll.h>
 
-#include "fd-wait.h"
+#include "base/fd-wait.h"
 #include "rdma.h"
 
 bool rdma_events_nonblocking(struct rdma_event_channel *events, GError **error)

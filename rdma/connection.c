@@ -9,8 +9,8 @@
 #include <unistd.h>
 
 #include "rdma.h"
-#include "resolve.h"
-#include "v1.h"
+#include "base/resolve.h"
+#include "qemu-v1/v1.h"
 #include "zero-ranges.h"
 
 RdmaConn *rdma_conn_new(const RdmaOptions *options, VmfRole role, GError **error)

@@ -4,7 +4,7 @@
 #include "discards.h"
 
 #include "rdma.h"
-#include "v1.h"
+#include "qemu-v1/v1.h"
 
 /* --- notices --- */
 

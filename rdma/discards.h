@@ -4,7 +4,7 @@
 #ifndef VMF_RDMA_DISCARDS_H
 #define VMF_RDMA_DISCARDS_H
 
-#include <vmferry/transport.h>
+#include <vmferry/plugin/transport.h>
 
 struct RdmaChannel;
 struct RdmaConn;

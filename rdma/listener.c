@@ -7,8 +7,8 @@
 
 #include "nic.h"
 #include "rdma.h"
-#include "resolve.h"
-#include "v1.h"
+#include "base/resolve.h"
+#include "qemu-v1/v1.h"
 
 /* Control connections under way or waiting to be accepted; more are rejected. */
 #define WAITING_MAX 16

@@ -4,13 +4,13 @@
 #ifndef VMF_RDMA_H
 #define VMF_RDMA_H
 
-#include <vmferry/transport.h>
+#include <vmferry/plugin/transport.h>
 #include "chunks.h"
 #include "discards.h"
 #include "endpoint.h"
 #include "nic.h"
 #include "pinned.h"
-#include "v1-wire.h"
+#include "qemu-v1/v1-wire.h"
 #include "writer.h"
 
 /* Bytes of the longest control message; also the grain of the stream. */

@@ -5,7 +5,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
-#include <vmferry/bytes.h>
+#include <vmferry/plugin/bytes.h>
 
 #include "rdma.h"
 #include "zero-ranges.h"

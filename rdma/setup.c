@@ -3,7 +3,7 @@
 
 #include <string.h>
 #include <sys/sysinfo.h>
-#include <vmferry/bytes.h>
+#include <vmferry/plugin/bytes.h>
 
 #include "rdma.h"
 

@@ -4,7 +4,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
-#include <vmferry/bytes.h>
+#include <vmferry/plugin/bytes.h>
 
 #include "rdma.h"
 

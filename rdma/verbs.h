@@ -7,7 +7,7 @@
 #include <errno.h>
 #include <infiniband/verbs.h>
 #include <rdma/rdma_cma.h>
-#include "fault.h"
+#include "base/fault.h"
 
 /*
  * A call that returns a pointer, or an int that is 0 on success. The fault

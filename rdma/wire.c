@@ -3,9 +3,9 @@
 
 #include "wire.h"
 
-#include <vmferry/bytes.h>
+#include <vmferry/plugin/bytes.h>
 
-#include "v1-wire.h"
+#include "qemu-v1/v1-wire.h"
 
 void wire_hello_encode(const WireHello *hello, uint8_t out[WIRE_HELLO_BYTES])
 {

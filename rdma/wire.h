@@ -8,7 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <glib.h>
-#include <vmferry/transport.h>
+#include <vmferry/plugin/transport.h>
 
 /*
  * Private data of a connection request, all integers big-endian:

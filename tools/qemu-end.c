@@ -6,10 +6,10 @@
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
-#include <vmferry/bytes.h>
+#include <vmferry/plugin/bytes.h>
 #include <vmferry/error.h>
 
-#include "qemu-stream.h"
+#include "qemu-stream/qemu-stream.h"
 
 /* More than any description has; the file's size may be anything. */
 #define TAIL_MAX (64ull << 20)

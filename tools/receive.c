@@ -7,16 +7,16 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <vmferry/bytes.h>
+#include <vmferry/plugin/bytes.h>
 
 #include "commands.h"
 #include "guest-ram.h"
 #include "output-file.h"
 #include "progress.h"
 #include "qemu-end.h"
-#include "qemu-stream.h"
+#include "qemu-stream/qemu-stream.h"
 #include "say.h"
-#include "zero.h"
+#include "ram/zero.h"
 
 /* QEMU's MIG_CMD_OPEN_RETURN_PATH. */
 #define COMMAND_OPEN_RETURN_PATH 1

@@ -7,14 +7,14 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <vmferry/bytes.h>
+#include <vmferry/plugin/bytes.h>
 
 #include "commands.h"
 #include "guest-ram.h"
 #include "progress.h"
 #include "qemu-end.h"
-#include "qemu-stream.h"
-#include "zero.h"
+#include "qemu-stream/qemu-stream.h"
+#include "ram/zero.h"
 
 #define READ_BYTES (256u * 1024)
 /* RAM queued between two looks at the progress. */

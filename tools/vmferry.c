@@ -4,7 +4,7 @@
 #include <locale.h>
 #include <stdio.h>
 #include <string.h>
-#include <vmferry/transport.h>
+#include <vmferry/plugin/transport.h>
 
 #include "bench.h"
 #include "commands.h"

@@ -14,7 +14,7 @@ def without_comments(text):
 
 
 declared = set()
-for header in (top / 'include/vmferry').glob('*.h'):
+for header in (top / 'include/vmferry').rglob('*.h'):
     text = without_comments(header.read_text())
     declared |= set(re.findall(r'\bVMF_API\b[^;{]*?\b(vmf_\w+)\s*\(', text))
 listed = set(re.findall(r'^\s*(vmf_\w+);', (top / 'transport/libvmferry.map').read_text(), flags=re.M))

@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* layout.c -- the members and numbers of the public headers that it is compiled against */
 
+#if __has_include(<vmferry/plugin/transport.h>)
+#include <vmferry/plugin/transport.h>
+#else /* where the kept headers have it */
 #include <vmferry/transport.h>
+#endif
 #include <vmferry/vmferry.h>
 
 #include "layout.h"

@@ -91,7 +91,7 @@ build() {
 
 # --- parts ---
 
-TSAN="suppressions=$TOP/tests/tsan.supp halt_on_error=1"
+TSAN="suppressions=$TOP/tests/support/tsan.supp halt_on_error=1"
 
 # meson_tests BUILD SUITE OPTIONS...: each test is a line; then the closing line.
 meson_tests() {
@@ -107,7 +107,7 @@ meson_tests() {
 
 formatted() {
     # Not what git lists: it lists nothing of a checkout of another user's.
-    if find include rdma tests tools transport -name '*.[ch]' -print0 | xargs -0 clang-format --dry-run -Werror; then
+    if find examples include rdma tests tools transport -name '*.[ch]' -print0 | xargs -0 clang-format --dry-run -Werror; then
         echo "ok      every source is formatted"
         echo "1 passed, 0 failed, 0 skipped"
     else
@@ -123,7 +123,7 @@ in_lab() { # EXEC'S-OPTIONS... -- SCRIPT
 # Every parser, from a start of its own each time: a failure says which.
 fuzzed() {
     local replay seed=$RANDOM passed=0 failed=0
-    for replay in "$WORK"/address/tests/replay-*; do
+    for replay in "$WORK"/address/tests/fuzz/replay-*; do
         [ -f "$replay" ] || continue # ninja has folders of the same names
         if "$replay" 1000000 "$seed"; then
             passed=$((passed + 1)) && echo "ok      ${replay##*/} 1000000 $seed"
@@ -145,20 +145,20 @@ run_part() {
     unit-waits) meson_tests plain waits "$jobs" ;;
     unit-address) meson_tests address unit "$jobs" ;;
     unit-thread) TSAN_OPTIONS=$TSAN meson_tests thread threads "$jobs" ;;
-    command) tests/command.sh ;;
-    install) tests/without-rdma.sh "$WORK" ;;
-    one) in_lab --mem 3G --timeout 1200 -- tests/lab-one.sh ;;
-    siw) in_lab --mem 3G --device siw --timeout 800 -- tests/lab-one.sh ;;
-    device) in_lab --mem 2G --timeout 600 -- tests/lab-device.sh ;;
-    lab) tests/lab-itself.sh ;;
-    v1) in_lab --mem 2G --timeout 800 -- tests/lab-v1.sh ;;
-    two) tests/lab-two.sh ;;
-    faults) VMFERRY_BUILD=$WORK/faults tests/fault-sweep.sh ;;
-    vm-address | vm-thread) tests/lab-vm.sh "$WORK" "${1#vm-}" ;;
-    qemu-*) tests/lab-qemu.sh "${1#qemu-}" ;;
+    command) tests/command/command.sh ;;
+    install) tests/command/without-rdma.sh "$WORK" ;;
+    one) in_lab --mem 3G --timeout 1200 -- tests/lab/lab-one.sh ;;
+    siw) in_lab --mem 3G --device siw --timeout 800 -- tests/lab/lab-one.sh ;;
+    device) in_lab --mem 2G --timeout 600 -- tests/lab/lab-device.sh ;;
+    lab) tests/lab/lab-itself.sh ;;
+    v1) in_lab --mem 2G --timeout 800 -- tests/lab/lab-v1.sh ;;
+    two) tests/lab/lab-two.sh ;;
+    faults) VMFERRY_BUILD=$WORK/faults tests/lab/fault-sweep.sh ;;
+    vm-address | vm-thread) tests/lab/lab-vm.sh "$WORK" "${1#vm-}" ;;
+    qemu-*) tests/lab/lab-qemu.sh "${1#qemu-}" ;;
     long-chance) VMFERRY_TEST_RUNS=10000 meson_tests address unit --timeout-multiplier=20 devices ;;
     long-fuzz) fuzzed ;;
-    long-qemu) VMFERRY_TEST_LONG=1 VMFERRY_TEST_ONLY="migrations of one guest|later round" tests/lab-qemu.sh works fails two ;;
+    long-qemu) VMFERRY_TEST_LONG=1 VMFERRY_TEST_ONLY="migrations of one guest|later round" tests/lab/lab-qemu.sh works fails two ;;
     long-thread) TSAN_OPTIONS=$TSAN meson_tests thread threads --num-processes=1 --repeat=20 ;;
     *) echo "no part $1" && return 1 ;;
     esac

@@ -9,7 +9,7 @@
 #include "qemu/module.h"
 #include "qemu/notify.h"
 
-#include <vmferry/transport.h>
+#include <vmferry/plugin/transport.h>
 
 VmfUri *glue_parse_uri(const char *host_port, Error **errp)
 {

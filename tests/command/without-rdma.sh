@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-2-Clause
+# without-rdma.sh -- library and command without rdma-core, and an installed tree used from outside
+set -uo pipefail
+HERE=$(cd "$(dirname "$(readlink -f "$0")")" && pwd)
+# shellcheck source=tests/support/checks.sh
+. "$HERE/../support/checks.sh"
+WORK=${1:?a folder for builds}
+BUILD=$WORK/no-rdma
+PREFIX=$WORK/prefix
+
+build_without() {
+    rm -rf "$BUILD" # it may be another checkout's
+    meson setup "$BUILD" "$HERE/../.." -Drdma=disabled -Dtests=disabled --prefix "$PREFIX" --libdir lib || return 1
+    ninja -C "$BUILD" && rm -rf "$PREFIX" && meson install -C "$BUILD" --no-rebuild
+}
+
+links_no_rdma() {
+    ! ldd "$1" | grep -E 'ibverbs|rdmacm'
+}
+
+installed() {
+    LD_LIBRARY_PATH=$PREFIX/lib "$PREFIX/bin/vmferry" "$@"
+}
+
+transfers() {
+    local status=0 listener
+    LD_LIBRARY_PATH=$PREFIX/lib "$PREFIX/bin/vmferry" bench --listen "unix:$WORK/socket" --once &
+    listener=$!
+    sleep 0.3
+    installed bench "unix:$WORK/socket" --ram 8M --verify || status=$?
+    wait $listener || status=$?
+    return $status
+}
+
+# README's example, as a user of the library builds it.
+example() {
+    # shellcheck disable=SC2046
+    PKG_CONFIG_PATH=$PREFIX/lib/pkgconfig cc -Wall -Wextra -Werror "$HERE/../../examples/example.c" -o "$WORK/example" \
+        $(PKG_CONFIG_PATH=$PREFIX/lib/pkgconfig pkg-config --cflags --libs vmferry) || return 1
+    local status=0 receiver
+    LD_LIBRARY_PATH=$PREFIX/lib "$WORK/example" receive tcp:127.0.0.1:5799 &
+    receiver=$!
+    sleep 0.3
+    LD_LIBRARY_PATH=$PREFIX/lib "$WORK/example" send tcp:127.0.0.1:5799 || status=$?
+    wait $receiver || status=$?
+    return $status
+}
+
+# A whole VMM in small, by installed headers and pkg-config alone.
+vmm() {
+    # shellcheck disable=SC2046
+    PKG_CONFIG_PATH=$PREFIX/lib/pkgconfig cc -Wall -Wextra -Werror "$HERE"/../../examples/vmm/*.c -o "$WORK/vmm" \
+        $(PKG_CONFIG_PATH=$PREFIX/lib/pkgconfig pkg-config --cflags --libs vmferry) || return 1
+    local status=0 receiver
+    LD_LIBRARY_PATH=$PREFIX/lib "$WORK/vmm" receive tcp:127.0.0.1:5798 &
+    receiver=$!
+    sleep 0.3
+    LD_LIBRARY_PATH=$PREFIX/lib "$WORK/vmm" send tcp:127.0.0.1:5798,channels=4 || status=$?
+    wait $receiver || status=$?
+    return $status
+}
+
+example_is_in_readme() {
+    local readme
+    # shellcheck disable=SC2016
+    readme=$(sed -n '/^```c$/,/^```$/p' "$HERE/../../README.md" | grep -v '^```')
+    # The file's head says what it is; the rest stands in the README word for word.
+    diff <(sed '1,/^ \*\/$/d' "$HERE/../../examples/example.c" | sed '/./,$!d') <(echo "$readme")
+}
+
+check "builds and installs without rdma-core" build_without
+check "the library links no rdma-core" links_no_rdma "$PREFIX/lib/libvmferry.so"
+check "the command links no rdma-core" links_no_rdma "$PREFIX/bin/vmferry"
+check "without the plugin, rdma: names the package" \
+    fails_saying 'install the package vmferry-rdma' installed bench rdma:127.0.0.1:1
+check "an unknown scheme is refused" fails_saying 'no transport for xyz:' installed bench xyz:a:1
+check "a wrong option lists the right ones" \
+    fails_saying 'max-inflight' installed bench tcp:127.0.0.1:1,chanels=4
+check "transports are listed" installed transports
+check "the installed command migrates" transfers
+check "the README's example compiles against the installed library and runs" example
+check "a minimal VMM compiles against the installed library, and its VM moves, running" vmm
+check "the example in the README is the one that was compiled" example_is_in_readme
+finish

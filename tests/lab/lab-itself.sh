@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-2-Clause
+# lab-itself.sh -- what the lab does when a host hangs, and from which folders it works
+set -uo pipefail
+HERE=$(cd "$(dirname "$(readlink -f "$0")")" && pwd)
+# shellcheck source=tests/support/checks.sh
+. "$HERE/../support/checks.sh"
+LAB=$HERE/../../tools/lab
+WORK=$(mktemp -d /var/tmp/vmferry-lab.XXXXXX)
+COPY=$(mktemp -d /tmp/vmferry-checkout.XXXXXX)
+trap 'rm -rf "$WORK" "$COPY"' EXIT
+
+# The kernel stands still, as one that hangs; nothing is run again.
+hang() {
+    local status=0 runner
+    VMFERRY_LAB_DIR=$WORK VMFERRY_LAB_PROBE=3 "$LAB" exec --mem 128M --timeout 5 -- bash -c 'echo begun && sleep 60' >"$WORK/said" 2>&1 &
+    runner=$!
+    until grep -q begun "$WORK/said"; do
+        kill -0 $runner 2>/dev/null || { cat "$WORK/said" && return 1; }
+        sleep 0.1
+    done
+    kill -STOP "$(cat "$WORK"/*/host1/pid)"
+    wait $runner || status=$?
+    cat "$WORK/said"
+    [ $status = 123 ] && grep -q 'host 1 hangs; it was to run: bash' "$WORK/said" && [ "$(grep -cx begun "$WORK/said")" = 1 ]
+}
+
+slow_command() {
+    local status=0
+    "$LAB" exec --mem 128M --timeout 3 -- sleep 60 >"$WORK/said" 2>&1 || status=$?
+    cat "$WORK/said"
+    [ $status = 124 ] && grep -q 'the host is well' "$WORK/said"
+}
+
+# A host's /tmp is its own: a checkout below this machine's must be seen in it all the same.
+checkout_below_tmp() {
+    cp -r "$HERE/../../tools" "$HERE" "$COPY"
+    (cd "$COPY" && tools/lab exec --mem 128M --timeout 60 -- \
+        bash -c 'test -x "$0/tools/lab" && echo written >/tmp/a-file && cat /tmp/a-file' "$COPY")
+}
+
+check "a host that hangs is called so, once, with a status of its own" hang
+check "a command that takes too long on a host that is well is called that" slow_command
+check "a checkout below /tmp is seen in a host, whose /tmp can be written" checkout_below_tmp
+finish

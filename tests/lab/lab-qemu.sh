@@ -1,0 +1,109 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-2-Clause
+# lab-qemu.sh -- QEMU with vmferry migrates real guests, on one lab host and between two, to and
+# from itself, stock QEMU and files
+#
+# lab-qemu.sh [works|fails|saved|stock|versions|two]...: what runs, one after the other; nothing: all.
+set -uo pipefail
+HERE=$(cd "$(dirname "$(readlink -f "$0")")" && pwd)
+LAB=$HERE/../../tools/lab
+export PYTHONDONTWRITEBYTECODE=1
+
+# shellcheck source=tests/support/checks.sh
+. "$HERE/../support/checks.sh"
+
+QEMU=$("$HERE/../../tools/qemu/build") || exit 1
+GUEST=$("$HERE/../../tools/qemu/guest") || exit 1
+
+# A lab host of its own, in which a script runs. (saved.py runs vmferry itself.)
+in_a_host() { # SCRIPT ARGUMENTS...
+    local script=$1
+    shift
+    "$LAB" exec --mem 4G --timeout 1400 -- env LD_LIBRARY_PATH="${QEMU%/bin/*}/lib" python3 "$HERE/../qemu/$script" "$QEMU" "$GUEST" "$@"
+}
+
+start_agent() {
+    "$LAB" run -h 2 -t 1500 -- python3 "$HERE/../../tools/qemu/agent.py" 10.77.0.2 4000 &
+}
+
+# A tree of a QEMU that the glue does not know is refused by its version, before anything is built.
+other_versions() {
+    local tree version status=0
+    tree=$(mktemp -d)
+    mkdir -p "$tree/migration" "$tree/include/system"
+    touch "$tree/migration/rdma.c" "$tree/include/system/runstate.h"
+    echo rdma_control_save_page >"$tree/migration/rdma.h"
+    echo QEMUFileHooks >"$tree/migration/qemu-file.h" # as in those that are known
+    for version in 8.0.5 8.1.0 9.2.4 10.1.0 11.1.0; do
+        echo $version >"$tree/VERSION"
+        fails_saying "QEMU $version,.* 7\.2 and 10\.0 are" "$HERE/../../tools/qemu/build" --source "$tree" || status=1
+    done
+    rm -rf "$tree"
+    return $status
+}
+
+versions() {
+    check "versions of QEMU that the glue does not know are refused by name" other_versions
+    finish
+}
+
+# Does for the test on host 1 what only this machine can do.
+serve_requests() {
+    local folder=$1 words status
+    while [ -d "$folder" ]; do
+        if [ -e "$folder/request" ]; then
+            words=$(cat "$folder/request")
+            rm "$folder/request"
+            # shellcheck disable=SC2086
+            "$LAB" $words >&2
+            status=$?
+            [ "$words" != "restart 2" ] || start_agent
+            echo $status >"$folder/answer.new"
+            mv "$folder/answer.new" "$folder/answer"
+        fi
+        sleep 0.1
+    done
+}
+
+two_hosts() {
+    local status=0 folder
+    export VMFERRY_LAB_NAME=qemu-two-$$
+    "$LAB" up --hosts 2 --mem 3G || return 1
+    folder=$("$LAB" folder 1)
+    start_agent
+    serve_requests "$folder" &
+    for test in two_hosts stock; do
+        "$LAB" run -h 1 -t 1500 -- python3 "$HERE/../qemu/$test.py" "$QEMU" "$GUEST" || status=$?
+    done
+    "$LAB" down
+    wait
+    return $status
+}
+
+run() {
+    case $1 in
+    works | fails) in_a_host one_host.py "$1" ;;
+    saved) in_a_host saved.py "${QEMU%/*}/vmferry" ;;
+    stock) in_a_host stock.py ;;
+    versions) versions ;;
+    two) two_hosts ;;
+    *) echo "lab-qemu.sh: no part \"$1\" (works, fails, saved, stock, versions, two)" >&2 && return 2 ;;
+    esac
+}
+
+# One closing line for all; a script without one of its own has not finished.
+sums='^[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$'
+[ $# -gt 0 ] || set -- works fails saved stock versions two
+log=$(mktemp)
+expected=0
+for part in "$@"; do
+    run "$part" 2>&1 | tee -a "$log" | grep --line-buffered -vE "$sums"
+    expected=$((expected + ($([ "$part" = two ] && echo 2 || echo 1))))
+done
+closed=$(grep -cE "$sums" "$log")
+[ "$closed" -ge $expected ] || echo "FAILED  $((expected - closed)) parts of the QEMU tests did not finish" | tee -a "$log"
+awk '/^[0-9]+ passed, /{p += $1; f += $3; s += $5} /^FAILED .* did not finish$/{f++}
+     END {print p + 0 " passed, " f + 0 " failed, " s + 0 " skipped"; exit f != 0}' "$log"
+status=$?
+rm -f "$log"
+exit $status

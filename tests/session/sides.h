@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* sides.h -- both sides of a hand-over over the stepping transport, for the tests of its faults */
+
+#ifndef VMF_TESTS_SIDES_H
+#define VMF_TESTS_SIDES_H
+
+#include "session/handover.h"
+#include "support/pair.h"
+#include "stepper.h"
+
+#define S VMF_ROLE_SOURCE
+#define D VMF_ROLE_DESTINATION
+/* Options of sessions in which no time-out counts. */
+#define LONG ",channels=1,timeout=20s,connect-timeout=20s"
+
+typedef struct Side {
+    VmfSession *session;
+    GThread *thread;
+    bool ok;
+    GError *error;
+} Side;
+
+typedef struct Sides {
+    Pair pair;
+    Side source, destination;
+} Sides;
+
+/* Prepares the stepping transport; once, before all else. */
+void sides_prepare(void);
+/* Connects a pair over it, after everything that was set is forgotten. */
+void sides_begin(Sides *sides, const char *options);
+/* Both call vmf_session_complete(), each in a thread. */
+void sides_complete(Sides *sides);
+/* ... and have returned. */
+void sides_join(Sides *sides);
+/* Cancels what still runs, and frees. */
+void sides_end(Sides *sides);
+/* Waits until a session's hand-over is in that state; a minute at most. */
+void sides_await_state(VmfSession *session, HandoverState wanted);
+
+#endif

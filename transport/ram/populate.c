@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* populate.c -- RAM that is made resident while the destination still waits for its source */
+
+#include "populate.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+#include <glib.h>
+
+#include "base/fault.h"
+#include "headroom.h"
+#include "presence.h"
+#include "ram-blocks.h"
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23 /* Linux 5.14; madvise(2) */
+#endif
+
+/* A pause waits for one step at most. Steps begin at multiples of it, which suits huge pages. */
+#define STEP (4ull << 20)
+/* The headroom is looked at anew behind so much memory. */
+#define BUDGET_MAX (64ull << 20)
+
+struct Populate {
+    VmfRamBlocks *ram;
+    unsigned block_count; /* the set may grow later */
+    const char *root;
+    Presence presence;
+    GThread *thread;
+    int stop; /* atomic */
+    /* The thread's while there is one. */
+    unsigned block; /* where it is */
+    uint64_t offset;
+    uint64_t budget;
+    uint64_t *made; /* bytes, a block each */
+};
+
+Populate *populate_new(VmfRamBlocks *ram, const char *root)
+{
+    const unsigned count = vmf_ram_blocks_count(ram);
+    Populate *populate;
+
+    if (!ram_blocks_discardable(ram) || !count) {
+        return NULL;
+    }
+    populate = g_new0(Populate, 1);
+    populate->ram = vmf_ram_blocks_ref(ram);
+    populate->block_count = count;
+    populate->root = root;
+    populate->made = g_new0(uint64_t, count);
+    /* Where it fails, the session that comes will say why. */
+    presence_init(&populate->presence, ram, PRESENCE_WRITE, NULL);
+    return populate;
+}
+
+/* Whether the next step may be made; looks at the headroom when the budget is used up. */
+static bool may_take(Populate *populate, const VmfRamBlock *block, uint64_t bytes)
+{
+    if (populate->budget < bytes) {
+        const uint64_t headroom = headroom_bytes(populate->root, block->host + populate->offset);
+
+        populate->budget = MIN(headroom, BUDGET_MAX);
+    }
+    return populate->budget >= bytes;
+}
+
+/* Makes the pages that lie wholly in [offset, end) of a block resident. */
+static bool make_pages(Populate *populate, const VmfRamBlock *block, uint64_t offset, uint64_t end)
+{
+    uintptr_t from, to;
+
+    presence_whole_pages(&populate->presence, block, offset, end, &from, &to);
+    if (to <= from) {
+        return true;
+    }
+    if (!may_take(populate, block, to - from)) {
+        g_debug("RAM block \"%s\" is made ready up to 0x%" G_GINT64_MODIFIER
+                "x only: the host, or a limit, has too little memory left",
+                block->name, offset);
+        return false;
+    }
+    if (VMF_FAULT("madvise populate") ? (errno = ENOMEM, true)
+                                      : madvise((void *)from, to - from, MADV_POPULATE_WRITE) < 0) {
+        g_debug("RAM block \"%s\" is made ready up to 0x%" G_GINT64_MODIFIER "x only: %s",
+                block->name, offset, g_strerror(errno));
+        return false;
+    }
+    populate->budget -= to - from;
+    populate->made[block->index] += to - from;
+    return true;
+}
+
+/* Up to the next multiple of STEP, in what was never touched. */
+static bool take_step(Populate *populate, const VmfRamBlock *block)
+{
+    const uintptr_t at = (uintptr_t)block->host + populate->offset;
+    const uint64_t end = MIN(block->length, populate->offset + (at / STEP + 1) * STEP - at);
+
+    while (populate->offset < end) {
+        const uint64_t offset = populate->offset;
+        uint64_t until;
+
+        if (!presence_run(&populate->presence, block, offset, end, end, &until) &&
+            !make_pages(populate, block, offset, until)) {
+            return false;
+        }
+        populate->offset = until;
+    }
+    return true;
+}
+
+static void *populate_main(void *opaque)
+{
+    Populate *populate = opaque;
+
+    while (populate->block < populate->block_count && !g_atomic_int_get(&populate->stop)) {
+        const VmfRamBlock *block = vmf_ram_blocks_get(populate->ram, populate->block);
+
+        if (populate->offset >= block->length || !populate->presence.blocks[block->index].own) {
+            populate->block++;
+            populate->offset = 0;
+            populate->budget = 0; /* the next one's may lie on other NUMA nodes */
+        } else if (!take_step(populate, block)) {
+            populate->offset = block->length;
+        }
+    }
+    return NULL;
+}
+
+void populate_run(Populate *populate)
+{
+    if (!populate->thread) {
+        g_atomic_int_set(&populate->stop, 0);
+        /* Without a thread the migration takes longer, and that is all. */
+        populate->thread = g_thread_try_new("vmf-populate", populate_main, populate, NULL);
+    }
+}
+
+void populate_pause(Populate *populate)
+{
+    g_atomic_int_set(&populate->stop, 1);
+    if (populate->thread) {
+        g_thread_join(g_steal_pointer(&populate->thread));
+    }
+}
+
+void populate_free(Populate *populate)
+{
+    if (!populate) {
+        return;
+    }
+    populate_pause(populate);
+    presence_clear(&populate->presence);
+    g_free(populate->made);
+    vmf_ram_blocks_unref(populate->ram);
+    g_free(populate);
+}
+
+const VmfRamBlocks *populate_ram(const Populate *populate)
+{
+    return populate->ram;
+}
+
+uint64_t populate_block_bytes(const Populate *populate, unsigned index)
+{
+    return index < populate->block_count ? populate->made[index] : 0;
+}
+
+uint64_t populate_bytes(const Populate *populate)
+{
+    uint64_t sum = 0;
+
+    for (unsigned i = 0; i < populate->block_count; i++) {
+        sum += populate->made[i];
+    }
+    return sum;
+}

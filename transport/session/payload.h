@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* payload.h -- pieces of work for a channel, and the mailbox that hands them over */
+
+#ifndef VMF_PAYLOAD_H
+#define VMF_PAYLOAD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <vmferry/plugin/transport.h>
+
+typedef enum {
+    PAYLOAD_EMPTY,
+    PAYLOAD_RAM,
+    PAYLOAD_DEVICE,
+    PAYLOAD_SYNC,
+    PAYLOAD_RAW,
+    PAYLOAD_STREAM
+} PayloadKind;
+
+#define PAYLOAD_RANGES 256
+
+typedef struct PayloadRange {
+    uint32_t block, length;
+    uint64_t offset;
+} PayloadRange;
+
+/* For a client that waits: how many payloads that point here are not done. */
+typedef struct PayloadDone {
+    unsigned left; /* under the session's lock */
+    double seconds;
+} PayloadDone;
+
+typedef struct Payload {
+    PayloadKind kind;
+    union {
+        struct {
+            unsigned count;
+            uint64_t bytes;
+            PayloadRange ranges[PAYLOAD_RANGES];
+        } ram;
+        struct {
+            const VmfDeviceHeader *header; /* of the buffer */
+            const uint8_t *data;           /* the whole of it */
+            uint64_t offset, size;         /* of this piece */
+            PayloadDone *done;
+        } device;
+        struct {
+            uint64_t number;
+            bool drain;
+        } sync;
+        struct {
+            uint64_t message_size, bytes;
+            PayloadDone *done;
+        } raw;
+        struct {
+            uint8_t *data; /* owned */
+            size_t size;
+            bool hook;
+        } stream;
+    };
+} Payload;
+
+void payload_free(Payload *payload);
+
+/*
+ * A place for one payload between clients and a channel's thread. Payloads
+ * change hands by exchange: whoever puts a full one in gets an empty one back,
+ * so none is ever allocated on the way.
+ */
+typedef struct Mailbox {
+    GMutex lock;
+    GCond emptied;
+    Payload *payload; /* full or empty */
+    bool full;
+    bool sleeping; /* the thread waits for wake_fd */
+    bool closed;   /* nothing will be taken any more */
+    int wake_fd;
+} Mailbox;
+
+bool mailbox_init(Mailbox *mailbox, GError **error);
+void mailbox_clear(Mailbox *mailbox);
+/* Waits for room and exchanges *payload; false when the mailbox was closed. Any thread. */
+bool mailbox_put(Mailbox *mailbox, Payload **payload);
+/* The same without waiting: false when there is no room now, too. Any thread. */
+bool mailbox_try_put(Mailbox *mailbox, Payload **payload);
+/* Whether a payload would find room at once, unless another client comes first. Any thread. */
+bool mailbox_has_room(Mailbox *mailbox);
+/*
+ * Exchanges *payload (an empty one) for the next; false when there is none:
+ * then the thread waits for wake_fd and calls mailbox_awake.
+ */
+bool mailbox_take(Mailbox *mailbox, Payload **payload);
+void mailbox_awake(Mailbox *mailbox);
+/* Wakes everybody for good. Any thread. */
+void mailbox_close(Mailbox *mailbox);
+
+#endif

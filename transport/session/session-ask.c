@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* session-ask.c -- a source whose connection was lost in the hand-over asks over another one */
+
+#include <string.h>
+
+#include "base/cancel-fd.h"
+#include "session.h"
+
+/* How long the destination may take to hang up. */
+#define BYE_US G_USEC_PER_SEC
+/* So many attempts at least, if they all hang; but none is shorter than that. */
+#define ATTEMPTS 6
+#define ATTEMPT_MIN_MS 500
+/* Between two attempts. */
+#define AGAIN_US (100 * G_TIME_SPAN_MILLISECOND)
+
+static bool wants_to_know_locked(const VmfSession *s)
+{
+    return s->handover.state == HANDOVER_ASKS;
+}
+
+/* The destination waits for BYE, which did not leave any more. */
+static bool wants_to_confirm_locked(const VmfSession *s)
+{
+    return s->handover.state == HANDOVER_GAVE && s->lost_at &&
+           (s->control_owed == MESSAGE_BYE || s->handover.owes);
+}
+
+/* The destination may have said LOADED, and wait for a GO that never comes. */
+static bool wants_to_tell_locked(const VmfSession *s)
+{
+    return s->handover.state == HANDOVER_KEPT && s->out_end_sent && s->lost_at &&
+           !s->error_from_peer;
+}
+
+static HandoverEvent told(HandoverAnswer answer)
+{
+    switch (answer) {
+    case HANDOVER_ANSWER_MINE:
+        return HANDOVER_TOLD_MINE;
+    case HANDOVER_ANSWER_DENIED:
+        return HANDOVER_TOLD_DENIED;
+    case HANDOVER_ANSWER_UNSURE:
+        break;
+    }
+    return HANDOVER_TOLD_UNSURE;
+}
+
+/* The destination hangs up when it has read that: closing first might drop it. */
+static void say_bye(Direct d)
+{
+    const uint8_t *payload;
+    MessageHeader header;
+
+    d.deadline = MIN(d.deadline, g_get_monotonic_time() + BYE_US);
+    direct_send(&d, MESSAGE_BYE, 0, NULL, 0, NULL);
+    while (g_get_monotonic_time() < d.deadline && !g_cancellable_is_cancelled(d.cancel) &&
+           direct_receive(&d, VMF_ROLE_DESTINATION, &header, &payload, NULL)) {
+    }
+}
+
+static bool converse(const Direct *d, VmfSession *s, GError **error)
+{
+    const uint8_t *payload;
+    MessageHeader header;
+    uint64_t say;
+
+    g_mutex_lock(&s->lock);
+    say = wants_to_tell_locked(s) ? MESSAGE_ASK_GO_NEVER : MESSAGE_ASK_GO_SENT;
+    g_mutex_unlock(&s->lock);
+    if (!direct_send(d, MESSAGE_ASK, say, s->conn->uuid, VMF_UUID_BYTES, error) ||
+        !direct_receive(d, VMF_ROLE_DESTINATION, &header, &payload, error)) {
+        return false;
+    }
+    if (header.type != MESSAGE_ANSWER || header.argument < HANDOVER_ANSWER_MINE ||
+        header.argument > HANDOVER_ANSWER_UNSURE) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL, "%s instead of ANSWER from %s",
+                    message_name(header.type), d->conn->peer);
+        return false;
+    }
+    session_event(s, told((HandoverAnswer)header.argument)); /* ignored by who only tells */
+    say_bye(*d);
+    return true;
+}
+
+/*
+ * An attempt that begins while the link is down may hang on something that is looked up or sent
+ * only once, so that each gets a part of the time.
+ */
+static VmfUri *hasty_uri(const VmfSession *s)
+{
+    const uint64_t part_ms = MIN(MAX(s->conn->timeout_ms / ATTEMPTS, ATTEMPT_MIN_MS),
+                                 vmf_uri_get_uint(s->uri, "connect-timeout"));
+    g_autofree char *value = g_strdup_printf("%" G_GUINT64_FORMAT "ms", part_ms);
+    g_autoptr(VmfUri) uri = vmf_uri_parse(vmf_uri_text(s->uri), NULL);
+
+    return uri && vmf_uri_set(uri, "connect-timeout", value, NULL) ? g_steal_pointer(&uri)
+                                                                   : vmf_uri_ref(s->uri);
+}
+
+/* One attempt. */
+static bool ask_once(VmfSession *s, const VmfUri *uri, int cancel_fd, gint64 deadline,
+                     GError **error)
+{
+    VmfConn *conn = session_usable(s->connect_ops->connect(uri, s->conn->uuid, s->asking, error),
+                                   s->connect_ops, error);
+    Direct d = {.conn = conn,
+                .cancel = s->asking,
+                .cancel_fd = cancel_fd,
+                .deadline = deadline,
+                .what = "asking it who owns the VM"};
+    bool ok;
+
+    if (!conn) {
+        return false;
+    }
+    if (!conn->ops) {
+        conn->ops = s->connect_ops;
+    }
+    d.ops = conn->ops;
+    conn->role = VMF_ROLE_SOURCE;
+    conn->host = &session_host;
+    conn->session = s;
+    conn->cancel = s->asking;
+    conn->cancel_fd = cancel_fd;
+    conn->timeout_ms = s->conn->timeout_ms;
+    conn->heartbeat_ms = s->conn->heartbeat_ms;
+    memcpy(conn->uuid, s->conn->uuid, VMF_UUID_BYTES);
+    ok = !conn->foreign && converse(&d, s, error);
+    conn->ops->close(conn);
+    return ok;
+}
+
+/* Waits a little; false when the time is up or nobody wants the answer any more. */
+static bool try_again(VmfSession *s, gint64 deadline)
+{
+    const gint64 next = g_get_monotonic_time() + AGAIN_US;
+    bool again;
+
+    g_mutex_lock(&s->lock);
+    while (!s->hurry && g_get_monotonic_time() < next &&
+           g_cond_wait_until(&s->changed, &s->lock, next)) {
+    }
+    again = !s->hurry && g_get_monotonic_time() < deadline;
+    g_mutex_unlock(&s->lock);
+    return again;
+}
+
+void session_ask(VmfSession *s)
+{
+    gint64 deadline;
+    int cancel_fd = -1;
+    bool needed;
+
+    g_mutex_lock(&s->lock);
+    needed = !s->hurry &&
+             (wants_to_know_locked(s) || wants_to_confirm_locked(s) || wants_to_tell_locked(s));
+    deadline = g_get_monotonic_time() + (gint64)s->conn->timeout_ms * 1000;
+    g_mutex_unlock(&s->lock);
+    if (needed && (cancel_fd = cancel_fd_get(s->asking)) >= 0) {
+        g_autoptr(VmfUri) uri = hasty_uri(s);
+        bool done;
+
+        do {
+            g_autoptr(GError) failure = NULL;
+
+            done = ask_once(s, uri, cancel_fd, deadline, &failure);
+            if (!done) {
+                g_debug("no answer to the question: %s", failure ? failure->message : "no reason");
+            }
+        } while (!done && try_again(s, deadline));
+        g_cancellable_release_fd(s->asking);
+    }
+    session_event(s, HANDOVER_TIME_UP); /* ignored when it is answered */
+}

@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* session-dispatch.c -- what each control message does when it arrives */
+
+#include <string.h>
+
+#include "device/devices.h"
+#include "session.h"
+
+static bool out_of_place(const MessageHeader *header, GError **error)
+{
+    g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL, "%s message at the wrong time",
+                message_name(header->type));
+    return false;
+}
+
+static bool handle_error(VmfSession *s, const MessageHeader *header, const uint8_t *payload,
+                         GError **error)
+{
+    g_autofree char *text = message_error_text(payload, header->length);
+    /* These mean the same on both sides; anything else is the peer's own trouble. */
+    const bool shared = header->argument == VMF_ERROR_CANCELLED ||
+                        header->argument == VMF_ERROR_MISMATCH ||
+                        header->argument == VMF_ERROR_MEMLOCK;
+
+    s->control_from_peer = true;
+    g_set_error(error, VMF_ERROR, shared ? (int)header->argument : VMF_ERROR_PEER,
+                "the peer (%s) reported: %s", s->conn->peer, text);
+    return false;
+}
+
+static bool handle_blocks(VmfSession *s, const MessageHeader *header, const uint8_t *payload,
+                          GError **error)
+{
+    size_t left = header->length;
+
+    if (s->blocks_complete || header->argument != s->peer_blocks->len) {
+        return out_of_place(header, error);
+    }
+    while (left) {
+        MessageBlock block;
+        size_t taken = message_block_decode(payload, left, &block, error);
+
+        if (!taken) {
+            return false;
+        }
+        payload += taken;
+        left -= taken;
+        /* One more than there can be is enough to name the one that is too many. */
+        if (s->peer_blocks->len > session_blocks_max(s)) {
+            break;
+        }
+        g_array_append_val(s->peer_blocks, block);
+    }
+    if (!(header->flags & MESSAGE_MORE) || left) {
+        g_mutex_lock(&s->lock);
+        s->blocks_complete = true;
+        g_cond_broadcast(&s->changed);
+        g_mutex_unlock(&s->lock);
+    }
+    return true;
+}
+
+bool session_syncs_can_come_locked(const VmfSession *s, GError **error)
+{
+    uint64_t needed = MAX(stream_newest_sync(&s->in_ring), s->final_sync);
+
+    if (!s->revoked || needed <= session_seen_locked(s)) {
+        return true;
+    }
+    g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID,
+                "access to guest RAM was revoked before everything had arrived: the stream needs "
+                "sync %" G_GUINT64_FORMAT ", the channels saw %" G_GUINT64_FORMAT,
+                needed, session_seen_locked(s));
+    return false;
+}
+
+static bool syncs_can_come(VmfSession *s, GError **error)
+{
+    bool ok;
+
+    g_mutex_lock(&s->lock);
+    ok = session_syncs_can_come_locked(s, error);
+    g_mutex_unlock(&s->lock);
+    return ok;
+}
+
+static bool handle_stream(VmfSession *s, const MessageHeader *header, const uint8_t *payload,
+                          GError **error)
+{
+    bool ok;
+
+    g_mutex_lock(&s->lock);
+    ok = !s->in_ended && header->length <= stream_room(&s->in_ring) &&
+         (s->role == VMF_ROLE_DESTINATION || header->argument == 0);
+    if (ok) {
+        stream_put(&s->in_ring, payload, header->length, header->argument);
+        session_update_readable_locked(s);
+        g_cond_broadcast(&s->changed);
+    }
+    g_mutex_unlock(&s->lock);
+    if (!ok) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL,
+                    "%u stream bytes that may not be sent: behind the end, beyond the credit, or "
+                    "with a sync on the return path",
+                    header->length);
+    }
+    return ok && syncs_can_come(s, error);
+}
+
+static bool handle_credit(VmfSession *s, const MessageHeader *header, GError **error)
+{
+    bool ok;
+
+    g_mutex_lock(&s->lock);
+    ok = header->argument >= s->out_credit - STREAM_RING && header->argument <= s->out_ring.tail;
+    if (ok) {
+        s->out_credit = header->argument + STREAM_RING;
+    }
+    g_mutex_unlock(&s->lock);
+    return ok || out_of_place(header, error);
+}
+
+/*
+ * The source asks whether all it sent is here and can be read. Being asked
+ * behind it, it is here; its RAM may still have to come.
+ */
+static bool handle_settle(VmfSession *s, const MessageHeader *header, GError **error)
+{
+    if (header->argument != s->in_ring.head) { /* only this thread puts into the ring */
+        return out_of_place(header, error);
+    }
+    g_mutex_lock(&s->lock);
+    s->settle_asked = true;
+    g_mutex_unlock(&s->lock);
+    session_answer_settle(s);
+    return true;
+}
+
+void session_answer_settle(VmfSession *s)
+{
+    uint64_t all;
+    bool settled;
+
+    g_mutex_lock(&s->lock);
+    all = s->in_ring.head;
+    settled = s->settle_asked &&
+              stream_readable(&s->in_ring, session_seen_locked(s)) == all - s->in_ring.tail;
+    s->settle_asked &= !settled;
+    g_mutex_unlock(&s->lock);
+    if (settled) {
+        session_post(s, MESSAGE_SETTLED, 0, all, NULL, 0);
+    }
+}
+
+static bool handle_settled(VmfSession *s, const MessageHeader *header, GError **error)
+{
+    bool ok;
+
+    g_mutex_lock(&s->lock);
+    ok = header->argument <= s->out_ring.tail && header->argument >= s->settled;
+    if (ok) {
+        s->settled = header->argument;
+        g_cond_broadcast(&s->changed);
+    }
+    g_mutex_unlock(&s->lock);
+    return ok || out_of_place(header, error);
+}
+
+static bool handle_stream_end(VmfSession *s, const MessageHeader *header, GError **error)
+{
+    bool ok;
+
+    g_mutex_lock(&s->lock);
+    ok = !s->in_ended;
+    s->in_ended = true;
+    s->final_sync = header->argument;
+    session_update_readable_locked(s);
+    g_cond_broadcast(&s->changed);
+    g_mutex_unlock(&s->lock);
+    return ok ? syncs_can_come(s, error) : out_of_place(header, error);
+}
+
+/* Messages that say one thing once: sets *flag if `allowed'. */
+static bool set_flag(VmfSession *s, const MessageHeader *header, bool *flag, bool allowed,
+                     GError **error)
+{
+    bool ok;
+
+    g_mutex_lock(&s->lock);
+    ok = allowed && !*flag;
+    *flag = true;
+    g_cond_broadcast(&s->changed);
+    g_mutex_unlock(&s->lock);
+    return ok || out_of_place(header, error);
+}
+
+/* LOADED, GO, GO_SEEN, BYE. */
+static bool handle_hand_over(VmfSession *s, const MessageHeader *header, HandoverEvent event,
+                             GError **error)
+{
+    bool ok;
+
+    g_mutex_lock(&s->lock);
+    /* LOADED comes only after all was sent. */
+    ok = (event != HANDOVER_GOT_LOADED || s->out_end_sent) && session_event_locked(s, event);
+    g_mutex_unlock(&s->lock);
+    return ok || out_of_place(header, error);
+}
+
+/* What is left when the session has failed: where the VM is. */
+static bool matters_after_failure(unsigned type)
+{
+    return type == MESSAGE_ERROR || type == MESSAGE_LOADED || type == MESSAGE_GO ||
+           type == MESSAGE_GO_SEEN || type == MESSAGE_BYE;
+}
+
+bool session_dispatch(VmfSession *s, const uint8_t *message, size_t size, GError **error)
+{
+    VmfRole sender = s->role == VMF_ROLE_SOURCE ? VMF_ROLE_DESTINATION : VMF_ROLE_SOURCE;
+    const uint8_t *payload = message + MESSAGE_HEADER_BYTES;
+    MessageHeader header;
+
+    if (!message_header_decode(message, size, sender, &header, error)) {
+        return false;
+    }
+    if (session_failed(s) && !matters_after_failure(header.type)) {
+        return true;
+    }
+    if (header.type >= VMF_MESSAGE_PRIVATE) {
+        return s->ops->control_message(s->conn, header.type, payload, header.length, error);
+    }
+    switch ((MessageType)header.type) {
+    case MESSAGE_ERROR:
+        return handle_error(s, &header, payload, error);
+    case MESSAGE_HEARTBEAT:
+        return true;
+    case MESSAGE_BLOCKS:
+        return handle_blocks(s, &header, payload, error);
+    case MESSAGE_BLOCKS_REPLY:
+        return set_flag(s, &header, &s->blocks_agreed, true, error);
+    case MESSAGE_READY:
+        return set_flag(s, &header, &s->peer_ready, true, error);
+    case MESSAGE_STREAM:
+        return handle_stream(s, &header, payload, error);
+    case MESSAGE_STREAM_CREDIT:
+        return handle_credit(s, &header, error);
+    case MESSAGE_STREAM_END:
+        return handle_stream_end(s, &header, error);
+    case MESSAGE_DEVICE_WINDOW:
+        return devices_handle_window(s, &header, payload, error);
+    case MESSAGE_SWITCHOVER_START:
+        return devices_handle_switchover(s, &header, payload, error);
+    case MESSAGE_DEVICE_CREDIT:
+        return devices_handle_credit(s, &header, error);
+    case MESSAGE_LOADED:
+        return handle_hand_over(s, &header, HANDOVER_GOT_LOADED, error);
+    case MESSAGE_GO:
+        return handle_hand_over(s, &header, HANDOVER_GOT_GO, error);
+    case MESSAGE_GO_SEEN:
+        return handle_hand_over(s, &header, HANDOVER_GOT_GO_SEEN, error);
+    case MESSAGE_BYE:
+        return handle_hand_over(s, &header, HANDOVER_GOT_BYE, error);
+    case MESSAGE_SETTLE:
+        return handle_settle(s, &header, error);
+    case MESSAGE_SETTLED:
+        return handle_settled(s, &header, error);
+    case MESSAGE_HELLO:
+    case MESSAGE_HELLO_REPLY:
+    case MESSAGE_ASK:
+    case MESSAGE_ANSWER:
+        break;
+    }
+    return out_of_place(&header, error);
+}

@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* session-listen.c -- a destination's listener: accepting sessions, and making RAM ready before */
+
+#include "ram/populate.h"
+#include "session.h"
+
+struct VmfListener {
+    Listening *listening;
+    char *address;
+    Populate *populate; /* the RAM of the session that comes next; or NULL */
+};
+
+VmfListener *vmf_listener_new(const VmfUri *uri, GError **error)
+{
+    GError *failure = NULL;
+    Listening *listening = listening_new(uri, &failure);
+    VmfListener *listener;
+
+    if (!listening) {
+        session_need_error(&failure, "listening");
+        g_propagate_error(error, failure);
+        return NULL;
+    }
+    listener = g_new0(VmfListener, 1);
+    listener->listening = listening;
+    listener->address = listening_ops(listening)->listener_address(listening_transport(listening));
+    return listener;
+}
+
+const char *vmf_listener_address(const VmfListener *listener)
+{
+    return listener->address;
+}
+
+void vmf_listener_free(VmfListener *listener)
+{
+    if (listener) {
+        populate_free(listener->populate);
+        listening_disown(listener->listening);
+        listening_unref(listener->listening);
+        g_free(listener->address);
+        g_free(listener);
+    }
+}
+
+/* Waits for a connection, and uses that time to make RAM ready. */
+static VmfConn *await_connection(VmfListener *listener, VmfSession *s, GError **error)
+{
+    VmfConn *conn;
+
+    if (listener->populate) {
+        populate_run(listener->populate);
+    }
+    conn = listening_accept(listener->listening, s->cancel, &s->first, error);
+    if (listener->populate) {
+        populate_pause(listener->populate);
+    }
+    return conn;
+}
+
+/* The session can give back what it does not need of it. */
+static void note_populated(VmfSession *s, const Populate *populate)
+{
+    s->populated_count = vmf_ram_blocks_count(s->blocks);
+    s->populated = g_new0(bool, s->populated_count);
+    for (unsigned i = 0; i < s->populated_count; i++) {
+        s->populated[i] = populate_block_bytes(populate, i) != 0;
+    }
+    s->populated_bytes = populate_bytes(populate);
+}
+
+static bool accept_one(VmfListener *listener, VmfSession *s, VmfConn *conn, GError **error)
+{
+    session_adopt(s, conn, listening_ops(listener->listening), listening_uri(listener->listening));
+    s->listening = listening_ref(listener->listening);
+    s->setup_began = g_get_monotonic_time();
+    if (listener->populate) {
+        note_populated(s, listener->populate);
+    }
+    if (!session_make_ready(s, listening_uri(listener->listening), error)) {
+        return false;
+    }
+    if (!conn->foreign) {
+        listening_add(s);
+    }
+    return true;
+}
+
+static VmfSession *accept_named(VmfListener *listener, VmfRamBlocks *blocks,
+                                GCancellable *cancellable, GError **error)
+{
+    for (;;) {
+        VmfSession *s = session_new(VMF_ROLE_DESTINATION, blocks);
+        gulong chained = session_chain(s, cancellable);
+        VmfConn *conn = NULL;
+        GError *failure = NULL;
+        bool named = false;
+
+        if (session_make_descriptors(s, &failure)) {
+            conn = await_connection(listener, s, &failure);
+        }
+        if (conn) {
+            if (accept_one(listener, s, conn, &failure)) {
+                return session_finish(s, true, cancellable, chained);
+            }
+            /* The channel count is known once a HELLO was understood. */
+            named = conn->channels != 0;
+        }
+        session_finish(s, false, cancellable, chained);
+        if (!conn || named || g_cancellable_is_cancelled(cancellable)) {
+            session_need_error(&failure, "waiting for a source");
+            g_propagate_error(error, failure);
+            return NULL;
+        }
+        g_debug("dropped a peer that named no session: %s", failure->message);
+        g_error_free(failure);
+    }
+}
+
+static void prepare_ram(VmfListener *listener, VmfRamBlocks *blocks)
+{
+    const VmfTransport *ops = listening_ops(listener->listening);
+
+    /* A source that failed leaves what was made to the next one, with the knowledge of it. */
+    if (blocks && !(listener->populate && populate_ram(listener->populate) == blocks)) {
+        populate_free(listener->populate);
+        listener->populate = vmf_uri_get_bool(listening_uri(listener->listening), "populate")
+                                 ? populate_new(blocks, "")
+                                 : NULL;
+    }
+    if (VMF_TRANSPORT_HAS(ops, listener_ram)) {
+        ops->listener_ram(listening_transport(listener->listening), blocks);
+    }
+}
+
+VmfSession *vmf_session_accept(VmfListener *listener, VmfRamBlocks *blocks,
+                               GCancellable *cancellable, GError **error)
+{
+    VmfSession *session;
+
+    listening_claim(listener->listening);
+    prepare_ram(listener, blocks);
+    session = accept_named(listener, blocks, cancellable, error);
+    prepare_ram(listener, NULL); /* what the session did not take */
+    listening_release(listener->listening);
+    return session;
+}

@@ -1,0 +1,351 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* session-ram.c -- the RAM path: gathering ranges for the channels, fences and flushes */
+
+#include <time.h>
+
+#include "device/devices.h"
+#include "file/file.h"
+#include "session.h"
+
+/*
+ * RAM that waits for the channels: gathered, in mailboxes, and what their threads work on. The
+ * last flush pays all of it, so it is bounded for all channels together, and never more than may
+ * be in flight. A payload is large enough that handing it over (two threads woken) costs little
+ * beside the transfer, and little enough that channels start early.
+ */
+#define QUEUE_BYTES (32ull * 1024 * 1024)
+#define QUEUE_MIN (64ull * 1024)
+#define PAYLOAD_BYTES (1024ull * 1024)
+
+void session_bound_queue(VmfSession *s)
+{
+    const VmfConn *conn = s->conn;
+    uint64_t bytes;
+
+    s->queue_max = MAX(MIN(QUEUE_BYTES, conn->max_inflight), QUEUE_MIN);
+    s->queue_limit = s->queue_max;
+    bytes = MAX(s->queue_max / (3 * conn->channels), PAYLOAD_BYTES);
+    bytes = MIN(bytes, s->queue_max / 4);
+    s->payload_bytes = bytes - bytes % (bytes > conn->stripe ? conn->stripe : RAM_CUT);
+    s->range_bytes = MIN(conn->range_max ? conn->range_max : conn->stripe, s->payload_bytes);
+}
+
+static void add(uint64_t *counter, uint64_t delta)
+{
+    __atomic_store_n(counter, *counter + delta, __ATOMIC_RELAXED);
+}
+
+static bool submit(VmfSession *s, SessionChannel *channel, GError **error)
+{
+    if (!mailbox_put(&channel->mailbox, &channel->fill)) {
+        return session_report(s, error);
+    }
+    channel->fill->kind = PAYLOAD_EMPTY;
+    return true;
+}
+
+bool session_submit_fill(VmfSession *s, SessionChannel *channel, GError **error)
+{
+    return channel->fill->kind == PAYLOAD_EMPTY || submit(s, channel, error);
+}
+
+/* Whether a range continues the last one, or ends so close behind it that the gap goes along. */
+static bool extend(VmfSession *s, Payload *fill, uint32_t block, uint64_t offset, uint64_t end)
+{
+    const VmfConn *conn = s->conn;
+    PayloadRange *last = &fill->ram.ranges[fill->ram.count - 1];
+    uint64_t last_end = last->offset + last->length;
+
+    if (last->block != block || offset < last->offset || offset > last_end + conn->merge_gap ||
+        offset / conn->stripe != last->offset / conn->stripe ||
+        MAX(end, last_end) - last->offset > s->range_bytes) {
+        return false;
+    }
+    if (end > last_end) {
+        if (fill->ram.bytes + end - last_end > s->payload_bytes) {
+            return false;
+        }
+        fill->ram.bytes += end - last_end;
+        s->queue_taken += end - last_end;
+        last->length = (uint32_t)(end - last->offset);
+    }
+    return true;
+}
+
+/* A range within one stripe, of at most range_bytes. */
+static bool add_range(VmfSession *s, uint32_t block, uint64_t offset, uint64_t length,
+                      GError **error)
+{
+    VmfConn *conn = s->conn;
+    /* Always the same channel for a stripe: its writes stay in order. */
+    SessionChannel *channel = &s->channels[(offset / conn->stripe + block) % conn->channels];
+    Payload *fill = channel->fill;
+
+    if (fill->kind != PAYLOAD_EMPTY && extend(s, fill, block, offset, offset + length)) {
+        return fill->ram.bytes < s->payload_bytes || submit(s, channel, error);
+    }
+    if (fill->kind != PAYLOAD_EMPTY &&
+        (fill->ram.count == PAYLOAD_RANGES || fill->ram.bytes + length > s->payload_bytes)) {
+        if (!submit(s, channel, error)) {
+            return false;
+        }
+        fill = channel->fill;
+    }
+    if (fill->kind == PAYLOAD_EMPTY) {
+        fill->kind = PAYLOAD_RAM;
+        fill->ram.count = 0;
+        fill->ram.bytes = 0;
+    }
+    fill->ram.ranges[fill->ram.count++] =
+        (PayloadRange){.block = block, .length = (uint32_t)length, .offset = offset};
+    fill->ram.bytes += length;
+    s->queue_taken += length;
+    return fill->ram.bytes < s->payload_bytes || submit(s, channel, error);
+}
+
+/* --- what waits --- */
+
+static uint64_t queued(VmfSession *s)
+{
+    return s->queue_taken - __atomic_load_n(&s->queue_done, __ATOMIC_SEQ_CST);
+}
+
+/* A channel's thread: it has handed that much of a payload's RAM to the transport. */
+void session_ram_done(VmfSession *s, uint64_t bytes)
+{
+    __atomic_fetch_add(&s->queue_done, bytes, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&s->queue_waits, __ATOMIC_SEQ_CST)) {
+        g_mutex_lock(&s->lock);
+        g_cond_broadcast(&s->changed);
+        g_mutex_unlock(&s->lock);
+    }
+}
+
+static bool submit_fills(VmfSession *s, GError **error)
+{
+    for (unsigned i = 0; i < s->channel_count; i++) {
+        if (!session_submit_fill(s, &s->channels[i], error)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/*
+ * Waits until so much more may be queued. What is only gathered goes on its way first: then some
+ * channel has all that is waited for, and wakes this thread when it is done with a payload.
+ */
+static bool await_room(VmfSession *s, uint64_t bytes, GError **error)
+{
+    while (queued(s) && queued(s) + bytes > s->queue_max) {
+        uint64_t before;
+
+        if (!submit_fills(s, error)) {
+            return false;
+        }
+        before = queued(s);
+        if (!before) {
+            break;
+        }
+        g_mutex_lock(&s->lock);
+        __atomic_store_n(&s->queue_waits, true, __ATOMIC_SEQ_CST);
+        while (!s->error && queued(s) == before) {
+            g_cond_wait(&s->changed, &s->lock);
+        }
+        __atomic_store_n(&s->queue_waits, false, __ATOMIC_SEQ_CST);
+        g_mutex_unlock(&s->lock);
+        if (session_failed(s)) {
+            return session_report(s, error);
+        }
+    }
+    s->queue_limit = s->queue_taken - queued(s) + s->queue_max;
+    return true;
+}
+
+/* --- saving --- */
+
+/* How much of [offset, offset + length) goes into one range. */
+static uint64_t cut(const VmfSession *s, uint64_t offset, uint64_t length)
+{
+    const uint64_t stripe = s->conn->stripe;
+    const uint64_t part = MIN(length, stripe - (offset & (stripe - 1)));
+
+    return part <= s->range_bytes ? part : ((offset + s->range_bytes) & ~(RAM_CUT - 1)) - offset;
+}
+
+/* The number of a block means something only in its own set, and as far as the session knows it. */
+static bool is_known(const VmfSession *s, const VmfRamBlock *block)
+{
+    return block->index < s->conn->block_count && s->conn->blocks[block->index] == block;
+}
+
+/*
+ * Which of the pages are zero and cost next to nothing is found out later, channel by channel.
+ * So all are accounted in full, and zero pages are set against what is saved after them.
+ */
+static uint64_t account(VmfSession *s, uint64_t length)
+{
+    const uint64_t zero = __atomic_load_n(&s->zero_bytes, __ATOMIC_RELAXED);
+    const uint64_t refund = MIN(length, zero - s->zero_refunded);
+
+    s->zero_refunded += refund;
+    s->ram_accounted += length - refund;
+    return length - refund;
+}
+
+/* The rest of them, when all that was saved is looked through. */
+static void refund(VmfSession *s)
+{
+    const uint64_t zero = __atomic_load_n(&s->zero_bytes, __ATOMIC_RELAXED);
+    /* A gap between ranges that went along was never accounted. */
+    const uint64_t bytes = MIN(zero - s->zero_refunded, s->ram_accounted);
+
+    s->zero_refunded = zero;
+    s->ram_accounted -= bytes;
+    file_take_back(s->file, bytes);
+}
+
+bool session_save_ram(void *opaque, const VmfRamBlock *block, uint64_t offset, uint64_t length,
+                      unsigned flags, uint64_t *accounted, GError **error)
+{
+    VmfSession *s = opaque;
+
+    (void)flags;
+    if (G_UNLIKELY(session_failed(s))) {
+        return session_report(s, error);
+    }
+    if (G_UNLIKELY(!is_known(s, block))) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID,
+                    "RAM block \"%s\" is none of those that the session was made with: it is of "
+                    "another set, or was added too late",
+                    block->name);
+        return false;
+    }
+    if (s->qemu && s->hooks.state != QEMU_HOOKS_OPEN && !foreign_begin_ram(s, error)) {
+        return false;
+    }
+    s->ram_since_sync = true;
+    *accounted = account(s, length);
+    add(&s->ram_bytes, length);
+    while (length) {
+        const uint64_t part = cut(s, offset, length);
+
+        /* A gap may go along. */
+        const uint64_t most = part + s->conn->merge_gap;
+
+        if ((G_UNLIKELY(s->queue_taken + most > s->queue_limit) && !await_room(s, most, error)) ||
+            !add_range(s, block->index, offset, part, error)) {
+            return false;
+        }
+        offset += part;
+        length -= part;
+    }
+    return true;
+}
+
+/* --- sync points --- */
+
+static bool submit_sync(VmfSession *s, bool drain, GError **error)
+{
+    uint64_t number = s->sync_number + 1;
+
+    for (unsigned i = 0; i < s->channel_count; i++) {
+        SessionChannel *channel = &s->channels[i];
+
+        if (!session_submit_fill(s, channel, error)) {
+            return false;
+        }
+        channel->fill->kind = PAYLOAD_SYNC;
+        channel->fill->sync.number = number;
+        channel->fill->sync.drain = drain;
+        if (!submit(s, channel, error)) {
+            return false;
+        }
+    }
+    g_mutex_lock(&s->lock);
+    s->sync_number = number;
+    s->out_sync = number;
+    g_mutex_unlock(&s->lock);
+    s->ram_since_sync = false;
+    return true;
+}
+
+/* Waits until the latest sync went out on every channel and what was before it is written. */
+static bool await_syncs(VmfSession *s, GError **error)
+{
+    bool ok;
+
+    g_mutex_lock(&s->lock);
+    for (unsigned i = 0; i < s->channel_count; i++) {
+        while (!s->error && s->channels[i].sync_sent < s->sync_number) {
+            g_cond_wait(&s->changed, &s->lock);
+        }
+    }
+    ok = !s->error;
+    g_mutex_unlock(&s->lock);
+    return ok || session_report(s, error);
+}
+
+bool session_sync(VmfSession *s, bool drain, GError **error)
+{
+    return submit_sync(s, drain, error) && (!drain || await_syncs(s, error));
+}
+
+bool session_fence(VmfSession *s, GError **error)
+{
+    return !s->ram_since_sync || session_sync(s, false, error);
+}
+
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* What waits for company goes now, unless its channel has enough to do anyway. */
+static bool start_fills(VmfSession *s, GError **error)
+{
+    for (unsigned i = 0; i < s->channel_count; i++) {
+        SessionChannel *channel = &s->channels[i];
+
+        if (mailbox_has_room(&channel->mailbox) && !session_submit_fill(s, channel, error)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void session_update_channels_done(VmfSession *s)
+{
+    bool sending;
+
+    g_mutex_lock(&s->lock);
+    sending =
+        s->devices && s->devices->started && devices_first_before_locked(s->devices, DEVICE_DONE);
+    g_mutex_unlock(&s->lock);
+    g_atomic_int_set(&s->conn->channels_done, s->ram_flushed && !sending);
+}
+
+bool session_flush_ram(void *opaque, VmfFlush how, unsigned flags, GError **error)
+{
+    VmfSession *s = opaque;
+    uint64_t began;
+
+    (void)flags;
+    if (how == VMF_FLUSH_START) {
+        return start_fills(s, error);
+    }
+    began = now_ns(); /* every other flush drains: the end of a round pays its own tail */
+    if (!session_sync(s, true, error)) {
+        return false;
+    }
+    refund(s);
+    if (how == VMF_FLUSH_FINAL) {
+        s->ram_flushed = true;
+        session_update_channels_done(s);
+    }
+    __atomic_store_n(&s->last_flush_ns, now_ns() - began, __ATOMIC_RELAXED);
+    return true;
+}
