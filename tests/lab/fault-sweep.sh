@@ -6,6 +6,7 @@ HERE=$(cd "$(dirname "$(readlink -f "$0")")" && pwd)
 # shellcheck source=tests/support/checks.sh
 . "$HERE/../support/checks.sh"
 BUILD=${VMFERRY_BUILD:?where the build with -Dfault_injection=true is}
+export VMFERRY_PLUGIN_PATH=$BUILD/rdma
 
 # The sweep itself is one process that forks a child for every N: see fault-sweep.c.
 check "every fault point over unix:, natively" timeout 300 "$BUILD/tests/lab/fault-sweep"

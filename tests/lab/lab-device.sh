@@ -7,6 +7,7 @@ HERE=$(cd "$(dirname "$(readlink -f "$0")")" && pwd)
 . "$HERE/../support/checks.sh"
 BUILD=${VMFERRY_BUILD:?where the build is}
 VMFERRY=$BUILD/tools/vmferry
+export VMFERRY_PLUGIN_PATH=$BUILD/rdma
 PORT=7000
 WORK=/dev/shm/lab-device
 mkdir -p $WORK

@@ -12,6 +12,7 @@ INSIDE=
 if [ "${1:-}" = --inside ]; then INSIDE=1 && shift; fi
 WORK=${1:?the folder with the builds "address" and "thread"}
 SANITIZER=${2:?address or thread}
+export VMFERRY_PLUGIN_PATH=$WORK/$SANITIZER/rdma
 
 if [ -z "$INSIDE" ]; then
     "$HERE/../../tools/lab" exec --lab=vm --mem 3G --timeout 1100 -- "$HERE/lab-vm.sh" --inside "$WORK" "$SANITIZER"

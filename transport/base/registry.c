@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* registry.c -- transports: built in, registered, loaded from plugins */
 
-#include <dlfcn.h>
 #include <gmodule.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -200,41 +199,11 @@ bool vmf_transport_register(const VmfTransport *transport, GError **error)
 
 /* --- plugins --- */
 
-/* Beside the library of a build tree lies the build tree's plugin. */
-static char *build_tree_directory(void)
-{
-    Dl_info self;
-    g_autofree char *file = NULL;
-    g_autofree char *directory = NULL;
-    g_autofree char *top = NULL;
-    g_autofree char *mark = NULL;
-
-    if (!dladdr((void *)vmf_transport_find, &self) || !self.dli_fname) {
-        return NULL;
-    }
-    /* Linked into a program, it is known by what the program was called, perhaps without folder:
-     * never take the current directory for the program's. */
-    file = g_path_is_absolute(self.dli_fname) ? g_strdup(self.dli_fname)
-                                              : g_file_read_link("/proc/self/exe", NULL);
-    if (!file) {
-        return NULL;
-    }
-    directory = g_path_get_dirname(file);
-    top = g_build_filename(directory, "..", NULL);
-    mark = g_build_filename(top, "meson-private", NULL);
-    return g_file_test(mark, G_FILE_TEST_IS_DIR) ? g_build_filename(top, "rdma", NULL) : NULL;
-}
-
 static char **plugin_directories(void)
 {
     const char *path = g_getenv("VMFERRY_PLUGIN_PATH");
-    g_autofree char *build_tree = NULL;
 
-    if (path && *path) {
-        return g_strsplit(path, ":", -1);
-    }
-    build_tree = build_tree_directory();
-    return g_strsplit(build_tree ? build_tree : VMF_PLUGIN_DIR, ":", 1);
+    return g_strsplit(path && *path ? path : VMF_PLUGIN_DIR, ":", -1);
 }
 
 static const VmfTransport *load(const char *file, const char *scheme, GError **error)
