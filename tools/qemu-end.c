@@ -9,7 +9,7 @@
 #include <vmferry/plugin/bytes.h>
 #include <vmferry/error.h>
 
-#include "qemu-stream/qemu-stream.h"
+#include <vmferry/qemu-stream.h>
 
 /* More than any description has; the file's size may be anything. */
 #define TAIL_MAX (64ull << 20)
@@ -44,13 +44,13 @@ static uint8_t *read_tail(int fd, uint64_t at, size_t size, GError **error)
 
 static bool is_footer(const uint8_t *at)
 {
-    return at[0] == QEMU_SECTION_FOOTER && at[1] == 0 && at[2] == 0; /* sections are few */
+    return at[0] == VMF_QEMU_SECTION_FOOTER && at[1] == 0 && at[2] == 0; /* sections are few */
 }
 
 /* It stands behind the footer of the last section: every VM has devices. */
 static bool is_end_byte(const uint8_t *tail, size_t at, bool footers)
 {
-    return tail[at] == QEMU_SECTION_EOF &&
+    return tail[at] == VMF_QEMU_SECTION_EOF &&
            (!footers || (at >= FOOTER_BYTES && is_footer(tail + at - FOOTER_BYTES)));
 }
 
@@ -61,7 +61,7 @@ static bool has_description(const uint8_t *tail, size_t size, bool footers)
         const uint8_t *lead = tail + at - LEAD_BYTES;
         VmfReader length = vmf_reader(lead + 2, 4);
 
-        if (tail[at] == '{' && lead[1] == QEMU_SECTION_VMDESC &&
+        if (tail[at] == '{' && lead[1] == VMF_QEMU_SECTION_VMDESC &&
             vmf_read_be32(&length) == size - at && is_end_byte(tail, at - LEAD_BYTES, footers)) {
             return true;
         }

@@ -14,16 +14,16 @@
 #include "output-file.h"
 #include "progress.h"
 #include "qemu-end.h"
-#include "qemu-stream/qemu-stream.h"
+#include <vmferry/qemu-stream.h>
 #include "say.h"
-#include "ram/zero.h"
+#include <vmferry/ram.h>
 
 /* QEMU's MIG_CMD_OPEN_RETURN_PATH. */
 #define COMMAND_OPEN_RETURN_PATH 1
 
 typedef struct Receiver {
     GuestRam ram;
-    QemuStream *stream;
+    VmfQemuStream *stream;
     ProgressHow how;
     const char *path; /* of the file */
     OutputFile *file;
@@ -44,16 +44,16 @@ static bool check_out(Receiver *r, GError **error)
 
 /* --- RAM into the file --- */
 
-static const QemuBlock *listed(const Receiver *r, unsigned index)
+static const VmfQemuBlock *listed(const Receiver *r, unsigned index)
 {
-    return &g_array_index(qemu_stream_blocks(r->stream), QemuBlock, index);
+    return vmf_qemu_stream_block(r->stream, index);
 }
 
 /* The memory of that many bytes of a listed block, which the session has made. */
 static uint8_t *memory_of(const Receiver *r, unsigned index, uint64_t offset, uint64_t size,
                           GError **error)
 {
-    const QemuBlock *block = listed(r, index);
+    const VmfQemuBlock *block = listed(r, index);
     const VmfRamBlock *ram = vmf_ram_blocks_find(r->ram.blocks, block->name);
 
     if (!ram || offset > ram->length || size > ram->length - offset) {
@@ -66,12 +66,12 @@ static uint8_t *memory_of(const Receiver *r, unsigned index, uint64_t offset, ui
     return ram->host + offset;
 }
 
-static void put_page(Receiver *r, const QemuBlock *block, const uint8_t *page, uint64_t offset,
+static void put_page(Receiver *r, const VmfQemuBlock *block, const uint8_t *page, uint64_t offset,
                      size_t size)
 {
     const bool zero = vmf_is_zero(page, size);
     const uint64_t flags =
-        (zero ? QEMU_RAM_ZERO : QEMU_RAM_PAGE) | (offset ? QEMU_RAM_CONTINUE : 0);
+        (zero ? VMF_QEMU_RAM_ZERO : VMF_QEMU_RAM_PAGE) | (offset ? VMF_QEMU_RAM_CONTINUE : 0);
 
     vmf_put_be64(r->out, offset | flags);
     if (!offset) {
@@ -86,16 +86,16 @@ static void put_page(Receiver *r, const QemuBlock *block, const uint8_t *page, u
 
 static bool put_ram(Receiver *r, GError **error)
 {
-    const size_t page_bytes = qemu_stream_page_bytes(r->stream);
+    const size_t page_bytes = vmf_qemu_stream_page_bytes(r->stream);
     uint64_t total = 0, done = 0;
     Progress progress;
 
-    for (unsigned i = 0; i < qemu_stream_blocks(r->stream)->len; i++) {
+    for (unsigned i = 0; i < vmf_qemu_stream_block_count(r->stream); i++) {
         total += listed(r, i)->length;
     }
     progress_begin(&progress, r->how, "RAM to the file", total);
-    for (unsigned i = 0; i < qemu_stream_blocks(r->stream)->len; i++) {
-        const QemuBlock *block = listed(r, i);
+    for (unsigned i = 0; i < vmf_qemu_stream_block_count(r->stream); i++) {
+        const VmfQemuBlock *block = listed(r, i);
         const uint8_t *memory = memory_of(r, i, 0, block->length, error);
 
         if (!memory) {
@@ -117,7 +117,7 @@ static bool put_ram(Receiver *r, GError **error)
 
 /* --- the stream into the file --- */
 
-static bool refuse_command(const QemuItem *item, GError **error)
+static bool refuse_command(const VmfQemuItem *item, GError **error)
 {
     VmfReader reader = vmf_reader(item->raw + 1, item->size - 1);
     unsigned command = vmf_read_be16(&reader);
@@ -134,16 +134,16 @@ static bool refuse_command(const QemuItem *item, GError **error)
 }
 
 /* A page that came in the stream. */
-static bool keep_page(Receiver *r, const QemuItem *item, GError **error)
+static bool keep_page(Receiver *r, const VmfQemuItem *item, GError **error)
 {
     const size_t size =
-        item->kind == QEMU_ITEM_ZERO ? qemu_stream_page_bytes(r->stream) : item->size;
+        item->kind == VMF_QEMU_ITEM_ZERO ? vmf_qemu_stream_page_bytes(r->stream) : item->size;
     uint8_t *memory = memory_of(r, item->block, item->offset, size, error);
 
     if (!memory) {
         return false;
     }
-    if (item->kind == QEMU_ITEM_ZERO) {
+    if (item->kind == VMF_QEMU_ITEM_ZERO) {
         memset(memory, 0, size);
     } else {
         memcpy(memory, item->raw, size);
@@ -155,35 +155,35 @@ static bool keep_page(Receiver *r, const QemuItem *item, GError **error)
  * The file's section of RAM has a start, with the list of blocks, and an end,
  * with every page; what came in between is in memory.
  */
-static bool take_item(void *opaque, const QemuItem *item, GError **error)
+static bool take_item(void *opaque, const VmfQemuItem *item, GError **error)
 {
     Receiver *r = opaque;
-    const bool part = item->section == QEMU_SECTION_PART;
+    const bool part = item->section == VMF_QEMU_SECTION_PART;
 
     switch (item->kind) {
-    case QEMU_ITEM_COMMAND:
+    case VMF_QEMU_ITEM_COMMAND:
         return refuse_command(item, error);
-    case QEMU_ITEM_HOOK:
-    case QEMU_ITEM_PAGE:
+    case VMF_QEMU_ITEM_HOOK:
+    case VMF_QEMU_ITEM_PAGE:
         return true;
-    case QEMU_ITEM_DATA:
-    case QEMU_ITEM_ZERO:
+    case VMF_QEMU_ITEM_DATA:
+    case VMF_QEMU_ITEM_ZERO:
         return keep_page(r, item, error);
-    case QEMU_ITEM_EOS:
-        if (item->section == QEMU_SECTION_END && !put_ram(r, error)) {
+    case VMF_QEMU_ITEM_EOS:
+        if (item->section == VMF_QEMU_SECTION_END && !put_ram(r, error)) {
             return false;
         }
         break;
-    case QEMU_ITEM_FOOTER:
+    case VMF_QEMU_ITEM_FOOTER:
         r->footers = true;
         break;
-    case QEMU_ITEM_OPAQUE:
+    case VMF_QEMU_ITEM_OPAQUE:
         r->opaque = r->opaque ? r->opaque : vmf_file_tell(r->out);
         break;
     default:
         break;
     }
-    if (part && item->kind != QEMU_ITEM_OPAQUE) {
+    if (part && item->kind != VMF_QEMU_ITEM_OPAQUE) {
         return true;
     }
     vmf_put_buffer(r->out, item->raw, item->size);
@@ -197,7 +197,7 @@ static bool take_stream(Receiver *r, VmfFile *file, GError **error)
         const uint8_t *data;
 
         size = vmf_peek_buffer(file, &data, MIN(size, 32768), 0);
-        if (!size || qemu_stream_scan(r->stream, data, size, false, error) < 0) {
+        if (!size || vmf_qemu_stream_scan(r->stream, data, size, false, error) < 0) {
             return size ? false : vmf_file_check(file, error);
         }
         vmf_skip(file, size);
@@ -205,10 +205,10 @@ static bool take_stream(Receiver *r, VmfFile *file, GError **error)
     if (!vmf_file_check(file, error)) {
         return false;
     }
-    if (!qemu_stream_ram_ended(r->stream)) {
+    if (!vmf_qemu_stream_ram_ended(r->stream)) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL,
                     "QEMU's stream ends at offset %" G_GUINT64_FORMAT ", where %s should come",
-                    qemu_stream_position(r->stream), qemu_stream_awaits(r->stream));
+                    vmf_qemu_stream_position(r->stream), vmf_qemu_stream_awaits(r->stream));
         return false;
     }
     return true;
@@ -299,7 +299,7 @@ static void clear(Receiver *r)
 {
     vmf_file_free(r->out);
     output_file_free(r->file);
-    qemu_stream_free(r->stream);
+    vmf_qemu_stream_free(r->stream);
     guest_ram_clear(&r->ram);
 }
 
@@ -381,7 +381,7 @@ static bool run(const char *text, const char *path, ProgressHow how, GError **er
         return false;
     }
     guest_ram_init(&r.ram);
-    r.stream = qemu_stream_new(take_item, &r);
+    r.stream = vmf_qemu_stream_new(take_item, &r);
     r.file = g_steal_pointer(&file);
     ok = open_out(&r, error) && wait_and_save(&r, listener, error);
     if (ok) {

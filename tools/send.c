@@ -13,8 +13,8 @@
 #include "guest-ram.h"
 #include "progress.h"
 #include "qemu-end.h"
-#include "qemu-stream/qemu-stream.h"
-#include "ram/zero.h"
+#include <vmferry/qemu-stream.h>
+#include <vmferry/ram.h>
 
 #define READ_BYTES (256u * 1024)
 /* RAM queued between two looks at the progress. */
@@ -28,7 +28,7 @@ typedef struct Sender {
     uint64_t size; /* of the file */
     ProgressHow how;
     GuestRam ram;
-    QemuStream *stream;
+    VmfQemuStream *stream;
     /* What goes before RAM, and what ends it: pieces of the file. */
     GByteArray *start, *start_end, *end, *end_end;
     uint64_t opaque;          /* where the file goes on with what is not RAM */
@@ -89,21 +89,19 @@ static bool open_file(Sender *s, GError **error)
 
 static bool make_blocks(Sender *s, GError **error)
 {
-    const GArray *listed = qemu_stream_blocks(s->stream);
+    const VmfQemuBlock *block;
 
-    while (vmf_ram_blocks_count(s->ram.blocks) < listed->len) {
-        const QemuBlock *block =
-            &g_array_index(listed, QemuBlock, vmf_ram_blocks_count(s->ram.blocks));
+    while ((block = vmf_qemu_stream_block(s->stream, vmf_ram_blocks_count(s->ram.blocks)))) {
 
-        if (!guest_ram_add(&s->ram, block->name, block->length, qemu_stream_page_bytes(s->stream),
-                           error)) {
+        if (!guest_ram_add(&s->ram, block->name, block->length,
+                           vmf_qemu_stream_page_bytes(s->stream), error)) {
             return false;
         }
     }
     return true;
 }
 
-static uint8_t *page_at(Sender *s, const QemuItem *item)
+static uint8_t *page_at(Sender *s, const VmfQemuItem *item)
 {
     if (!s->block || s->block_index != item->block) {
         s->block = vmf_ram_blocks_get(s->ram.blocks, item->block);
@@ -112,9 +110,9 @@ static uint8_t *page_at(Sender *s, const QemuItem *item)
     return s->block->host + item->offset; /* the stream's reader has checked it */
 }
 
-static bool keep(GByteArray *piece, const QemuItem *item, GError **error)
+static bool keep(GByteArray *piece, const VmfQemuItem *item, GError **error)
 {
-    if (item->section == QEMU_SECTION_PART) {
+    if (item->section == VMF_QEMU_SECTION_PART) {
         return true; /* there are no parts any more */
     }
     if (piece->len + item->size > PIECES_MAX) {
@@ -127,43 +125,43 @@ static bool keep(GByteArray *piece, const QemuItem *item, GError **error)
     return true;
 }
 
-static bool take_item(void *opaque, const QemuItem *item, GError **error)
+static bool take_item(void *opaque, const VmfQemuItem *item, GError **error)
 {
     Sender *s = opaque;
-    const bool start = item->section == QEMU_SECTION_START;
+    const bool start = item->section == VMF_QEMU_SECTION_START;
 
     switch (item->kind) {
-    case QEMU_ITEM_HEADER:
-    case QEMU_ITEM_CONFIGURATION:
+    case VMF_QEMU_ITEM_HEADER:
+    case VMF_QEMU_ITEM_CONFIGURATION:
         return keep(s->start, item, error);
-    case QEMU_ITEM_BLOCKS:
+    case VMF_QEMU_ITEM_BLOCKS:
         return keep(s->start, item, error) && make_blocks(s, error);
-    case QEMU_ITEM_SECTION:
+    case VMF_QEMU_ITEM_SECTION:
         return keep(start ? s->start : s->end, item, error);
-    case QEMU_ITEM_FOOTER:
+    case VMF_QEMU_ITEM_FOOTER:
         s->footers = true;
         return keep(start ? s->start_end : s->end_end, item, error);
-    case QEMU_ITEM_EOS:
+    case VMF_QEMU_ITEM_EOS:
         return keep(start ? s->start_end : s->end_end, item, error);
-    case QEMU_ITEM_DATA:
+    case VMF_QEMU_ITEM_DATA:
         memcpy(page_at(s, item), item->raw, item->size);
         return true;
-    case QEMU_ITEM_ZERO: { /* it may have been something else before */
+    case VMF_QEMU_ITEM_ZERO: { /* it may have been something else before */
         uint8_t *page = page_at(s, item);
 
-        if (!vmf_is_zero(page, qemu_stream_page_bytes(s->stream))) {
-            memset(page, 0, qemu_stream_page_bytes(s->stream));
+        if (!vmf_is_zero(page, vmf_qemu_stream_page_bytes(s->stream))) {
+            memset(page, 0, vmf_qemu_stream_page_bytes(s->stream));
         }
         return true;
     }
-    case QEMU_ITEM_OPAQUE:
+    case VMF_QEMU_ITEM_OPAQUE:
         if (!s->opaque) {
-            s->opaque = qemu_stream_position(s->stream) - 1;
+            s->opaque = vmf_qemu_stream_position(s->stream) - 1;
         }
         return true;
-    case QEMU_ITEM_COMMAND: /* about a connection that is no more */
-    case QEMU_ITEM_HOOK:
-    case QEMU_ITEM_PAGE:
+    case VMF_QEMU_ITEM_COMMAND: /* about a connection that is no more */
+    case VMF_QEMU_ITEM_HOOK:
+    case VMF_QEMU_ITEM_PAGE:
         return true;
     }
     return true;
@@ -208,7 +206,7 @@ static bool load(Sender *s, GError **error)
         if (!read_at(s, at, buffer, part, error)) {
             return false;
         }
-        if (qemu_stream_scan(s->stream, buffer, part, false, error) < 0) {
+        if (vmf_qemu_stream_scan(s->stream, buffer, part, false, error) < 0) {
             g_prefix_error(error, "%s: ", s->path);
             return false;
         }
@@ -220,7 +218,7 @@ static bool load(Sender *s, GError **error)
         g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL,
                     "%s ends at offset %" G_GUINT64_FORMAT
                     ", where %s should come: it was cut, or holds no device state",
-                    s->path, s->size, qemu_stream_awaits(s->stream));
+                    s->path, s->size, vmf_qemu_stream_awaits(s->stream));
         return false;
     }
     return check_end(s, error);
@@ -237,7 +235,7 @@ static void put_bytes(VmfFile *file, const GByteArray *bytes)
 static void put_hook(VmfFile *file, VmfSession *session)
 {
     if (vmf_session_peer_is_qemu(session)) {
-        vmf_put_be64(file, QEMU_RAM_HOOK);
+        vmf_put_be64(file, VMF_QEMU_RAM_HOOK);
     }
 }
 
@@ -346,7 +344,7 @@ static bool run(const char *uri, const char *path, ProgressHow how, GError **err
     bool ok;
 
     guest_ram_init(&s.ram);
-    s.stream = qemu_stream_new(take_item, &s);
+    s.stream = vmf_qemu_stream_new(take_item, &s);
     s.start = g_byte_array_new();
     s.start_end = g_byte_array_new();
     s.end = g_byte_array_new();
@@ -356,7 +354,7 @@ static bool run(const char *uri, const char *path, ProgressHow how, GError **err
     g_byte_array_unref(s.start_end);
     g_byte_array_unref(s.end);
     g_byte_array_unref(s.end_end);
-    qemu_stream_free(s.stream);
+    vmf_qemu_stream_free(s.stream);
     guest_ram_clear(&s.ram);
     if (s.fd >= 0) {
         close(s.fd);

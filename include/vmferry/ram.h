@@ -137,6 +137,13 @@ VMF_API const VmfRamBlock *vmf_ram_blocks_get(const VmfRamBlocks *blocks, unsign
 VMF_API const VmfRamBlock *vmf_ram_blocks_find(const VmfRamBlocks *blocks, const char *name);
 VMF_API uint64_t vmf_ram_blocks_total(const VmfRamBlocks *blocks); /* bytes */
 
+/*
+ * Whether `size' bytes are all zero; any alignment and size. Fast both ways: a page that is not
+ * zero is mostly seen by its first words, and a zero one is read at about memory bandwidth. Any
+ * thread. The memory may change meanwhile: then the answer is for some mixture of moments.
+ */
+VMF_API bool vmf_is_zero(const void *memory, size_t size);
+
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(VmfRamBlocks, vmf_ram_blocks_unref)
 
 G_END_DECLS

@@ -4,7 +4,7 @@
 #include <string.h>
 #include <vmferry/plugin/bytes.h>
 
-#include "qemu-stream/qemu-stream.h"
+#include <vmferry/qemu-stream.h>
 #include "v1.h"
 
 /* --- the first message --- */
@@ -18,7 +18,7 @@ static bool check_first(RdmaChannel *channel, const V1Header *header, const uint
     if (header->type != V1_QEMU_FILE) {
         return v1_refuse(channel, header->type, error, "the stream must begin first");
     }
-    if (vmf_read_be32(&r) != QEMU_STREAM_MAGIC) {
+    if (vmf_read_be32(&r) != VMF_QEMU_STREAM_MAGIC) {
         return v1_refuse(channel, header->type, error, "the stream is not QEMU's");
     }
     return true;

@@ -2,28 +2,28 @@
 /* fuzz-qemu-stream.c -- QEMU's stream from arbitrary bytes, whole and cut to pieces */
 
 #include "fuzz.h"
-#include "qemu-stream/qemu-stream.h"
+#include <vmferry/qemu-stream.h>
 
 typedef struct Seen {
     uint64_t bytes;
-    const QemuStream *stream;
+    const VmfQemuStream *stream;
 } Seen;
 
 /* Items cover the stream without a gap, and pages lie inside their blocks. */
-static bool see(void *opaque, const QemuItem *item, GError **error)
+static bool see(void *opaque, const VmfQemuItem *item, GError **error)
 {
     Seen *seen = opaque;
-    const GArray *blocks = qemu_stream_blocks(seen->stream);
+    const VmfQemuBlock *block = vmf_qemu_stream_block(seen->stream, item->block);
 
     (void)error;
     seen->bytes += item->size;
-    if (item->kind == QEMU_ITEM_PAGE || item->kind == QEMU_ITEM_ZERO ||
-        item->kind == QEMU_ITEM_DATA) {
-        g_assert(item->block < blocks->len);
-        g_assert(item->offset < g_array_index(blocks, QemuBlock, item->block).length);
+    if (item->kind == VMF_QEMU_ITEM_PAGE || item->kind == VMF_QEMU_ITEM_ZERO ||
+        item->kind == VMF_QEMU_ITEM_DATA) {
+        g_assert(block);
+        g_assert(item->offset < block->length);
     }
-    if (item->kind == QEMU_ITEM_DATA) {
-        g_assert(item->size <= g_array_index(blocks, QemuBlock, item->block).length - item->offset);
+    if (item->kind == VMF_QEMU_ITEM_DATA) {
+        g_assert(item->size <= block->length - item->offset);
     }
     return true;
 }
@@ -32,19 +32,19 @@ static bool see(void *opaque, const QemuItem *item, GError **error)
 static uint64_t scan(const uint8_t *data, size_t size, size_t piece)
 {
     Seen seen = {0};
-    QemuStream *stream = qemu_stream_new(see, &seen);
+    VmfQemuStream *stream = vmf_qemu_stream_new(see, &seen);
     size_t at = 0;
     ssize_t taken = 1;
     uint64_t bytes;
 
     seen.stream = stream;
     while (at < size && taken >= 0) {
-        taken = qemu_stream_scan(stream, data + at, MIN(piece, size - at), false, NULL);
+        taken = vmf_qemu_stream_scan(stream, data + at, MIN(piece, size - at), false, NULL);
         at += taken > 0 ? (size_t)taken : 0;
     }
-    g_assert(seen.bytes <= size && qemu_stream_awaits(stream));
+    g_assert(seen.bytes <= size && vmf_qemu_stream_awaits(stream));
     bytes = seen.bytes;
-    qemu_stream_free(stream);
+    vmf_qemu_stream_free(stream);
     return bytes;
 }
 

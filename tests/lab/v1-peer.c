@@ -29,7 +29,7 @@
 #include <rdma/rdma_cma.h>
 #include <rdma/rdma_verbs.h>
 
-#include "qemu-stream/qemu-stream.h"
+#include <vmferry/qemu-stream.h>
 #include "qemu-v1/v1-wire.h"
 
 #define BUFFER_BYTES (512 * 1024)
@@ -67,7 +67,7 @@ static struct {
     uint8_t *buffers;
     struct rdma_cm_id *back; /* the return path, or NULL */
     struct ibv_mr *back_mr;
-    uint8_t back_page[QEMU_PAGE_BYTES];
+    uint8_t back_page[VMF_QEMU_PAGE_BYTES];
     unsigned next_receive;
     const char *how;
     int message, word; /* what is to go wrong */
@@ -206,9 +206,9 @@ static void write_page(const V1Registered *registered, uint64_t offset)
 {
     struct ibv_wc wc;
 
-    memset(peer.buffers, 0x5a, QEMU_PAGE_BYTES);
-    if (rdma_post_write(peer.id, NULL, peer.buffers, QEMU_PAGE_BYTES, peer.mr, IBV_SEND_SIGNALED,
-                        registered->host + offset, registered->rkey)) {
+    memset(peer.buffers, 0x5a, VMF_QEMU_PAGE_BYTES);
+    if (rdma_post_write(peer.id, NULL, peer.buffers, VMF_QEMU_PAGE_BYTES, peer.mr,
+                        IBV_SEND_SIGNALED, registered->host + offset, registered->rkey)) {
         fail("rdma_post_write");
     }
     await(rdma_get_send_comp, "writing", &wc);
@@ -246,7 +246,7 @@ static void write_by_return_path(const V1Registered *registered)
 
     memset(peer.back_page, 0x5a, sizeof(peer.back_page));
     if (rdma_post_write(peer.back, NULL, peer.back_page, sizeof(peer.back_page), peer.back_mr,
-                        IBV_SEND_SIGNALED, registered->host + 7 * QEMU_PAGE_BYTES,
+                        IBV_SEND_SIGNALED, registered->host + 7 * VMF_QEMU_PAGE_BYTES,
                         registered->rkey) ||
         rdma_get_send_comp(peer.back, &wc) < 1) {
         fail("writing by the return path");
@@ -262,9 +262,9 @@ static void write_memory(void)
     V1Registered registered;
 
     ask(0, &registered);
-    write_page(&registered, QEMU_PAGE_BYTES);
+    write_page(&registered, VMF_QEMU_PAGE_BYTES);
     if (peer.how && g_str_equal(peer.how, "far")) {
-        write_page(&registered, BLOCK_BYTES - QEMU_PAGE_BYTES);
+        write_page(&registered, BLOCK_BYTES - VMF_QEMU_PAGE_BYTES);
     } else if (peer.how && g_str_equal(peer.how, "apart")) {
         ask(2 * V1_CHUNK_BYTES, &registered);
         write_page(&registered, 2 * V1_CHUNK_BYTES);

@@ -10,7 +10,7 @@
 #include <cmocka.h>
 
 #include "fake-file.h"
-#include "file/file.h"
+#include "file/file-state.h"
 
 typedef struct Fixture {
     Fake fake;

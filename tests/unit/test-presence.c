@@ -57,15 +57,15 @@ static VmfRamBlocks *one_block(void *memory, uint64_t size, int fd, uint64_t fd_
 static unsigned data_pages(VmfRamBlocks *blocks)
 {
     const VmfRamBlock *block = vmf_ram_blocks_get(blocks, 0);
-    VmfRamScan *scan = vmf_ram_scan_new(blocks, PRESENCE_READ, NULL);
+    RamScan *scan = ram_scan_new(blocks, PRESENCE_READ, NULL);
     uint64_t at = 0, bytes = 0;
-    VmfRamRun run;
+    RamRun run;
 
     assert_non_null(scan);
-    while (vmf_ram_scan_next(scan, block, &at, block->length, &run)) {
+    while (ram_scan_next(scan, block, &at, block->length, &run)) {
         bytes += run.zero ? 0 : run.length;
     }
-    vmf_ram_scan_free(scan);
+    ram_scan_free(scan);
     return (unsigned)(bytes / PAGE);
 }
 
@@ -111,17 +111,17 @@ static void userfaultfd__memory_is_not_given_back(void **state)
 {
     uint8_t *memory = map_private(64 * PAGE);
     g_autoptr(VmfRamBlocks) blocks = one_block(memory, 64 * PAGE, -1, 0);
-    VmfRamScan *scan;
+    RamScan *scan;
     Lazy lazy;
 
     (void)state;
     lazy_start(&lazy, memory, 64 * PAGE, true);
-    scan = vmf_ram_scan_new(blocks, PRESENCE_WRITE, NULL);
-    vmf_ram_scan_release(scan, vmf_ram_blocks_get(blocks, 0), 0, 64 * PAGE);
+    scan = ram_scan_new(blocks, PRESENCE_WRITE, NULL);
+    ram_scan_release(scan, vmf_ram_blocks_get(blocks, 0), 0, 64 * PAGE);
     for (unsigned i = 0; i < 64; i++) {
         assert_int_equal(memory[i * PAGE], 0); /* not what the handler has */
     }
-    vmf_ram_scan_free(scan);
+    ram_scan_free(scan);
     lazy_stop(&lazy);
     assert_int_equal(lazy.events, 0);
     munmap(memory, 64 * PAGE);
@@ -338,7 +338,7 @@ static void assert_unusable(VmfRamBlocks *blocks, PresenceUse use, const char *r
     g_autoptr(GError) error = NULL;
     g_autofree char *pattern = g_strdup_printf("*\"ram\"*%s*%s*", range, why);
 
-    assert_null(vmf_ram_scan_new(blocks, use, &error));
+    assert_null(ram_scan_new(blocks, use, &error));
     assert_true(g_error_matches(error, VMF_ERROR, VMF_ERROR_INVALID));
     if (!g_pattern_match_simple(pattern, error->message)) {
         fail_msg("\"%s\" does not match \"%s\"", error->message, pattern);

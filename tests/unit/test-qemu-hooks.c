@@ -26,7 +26,7 @@
     check_bytes((const uint8_t *)(put), sizeof(put) - 1, (const uint8_t *)(expected),              \
                 sizeof(expected) - 1)
 
-static bool take(void *opaque, const QemuItem *item, GError **error)
+static bool take(void *opaque, const VmfQemuItem *item, GError **error)
 {
     (void)error;
     qemu_hooks_item(opaque, item);
@@ -37,7 +37,7 @@ static void check_bytes(const uint8_t *put, size_t size, const uint8_t *expected
                         size_t expected_size)
 {
     QemuHooks hooks;
-    QemuStream *stream = qemu_stream_new(take, &hooks);
+    VmfQemuStream *stream = vmf_qemu_stream_new(take, &hooks);
 
     qemu_hooks_init(&hooks);
     for (size_t i = 0; i < size; i++) {
@@ -45,13 +45,13 @@ static void check_bytes(const uint8_t *put, size_t size, const uint8_t *expected
             assert_true(qemu_hooks_ram(&hooks));
             g_byte_array_append(hooks.out, (const uint8_t *)RAM, 1);
         } else {
-            assert_int_equal(qemu_stream_scan(stream, &put[i], 1, false, NULL), 1);
+            assert_int_equal(vmf_qemu_stream_scan(stream, &put[i], 1, false, NULL), 1);
         }
     }
     assert_int_equal(hooks.out->len, expected_size);
     assert_memory_equal(hooks.out->data, expected, expected_size);
     qemu_hooks_clear(&hooks);
-    qemu_stream_free(stream);
+    vmf_qemu_stream_free(stream);
 }
 
 static void hook__goes_only_with_ram(void **state)
@@ -92,16 +92,16 @@ static void hook__twice_in_a_section_is_one(void **state)
     check(START HOOK HOOK RAM HOOK RAM EOS FOOTER LAST, START HOOK RAM RAM EOS FOOTER LAST);
 }
 
-static void scan(QemuStream *stream, const char *bytes, size_t size)
+static void scan(VmfQemuStream *stream, const char *bytes, size_t size)
 {
-    assert_int_equal(qemu_stream_scan(stream, (const uint8_t *)bytes, size, false, NULL), size);
+    assert_int_equal(vmf_qemu_stream_scan(stream, (const uint8_t *)bytes, size, false, NULL), size);
 }
 #define SCAN(stream, bytes) scan(stream, bytes, sizeof(bytes) - 1)
 
 static void ram__is_refused_where_there_is_no_hook(void **state)
 {
     QemuHooks hooks;
-    QemuStream *stream = qemu_stream_new(take, &hooks);
+    VmfQemuStream *stream = vmf_qemu_stream_new(take, &hooks);
 
     (void)state;
     qemu_hooks_init(&hooks);
@@ -117,13 +117,13 @@ static void ram__is_refused_where_there_is_no_hook(void **state)
     SCAN(stream, HOOK);
     assert_true(qemu_hooks_ram(&hooks));
     qemu_hooks_clear(&hooks);
-    qemu_stream_free(stream);
+    vmf_qemu_stream_free(stream);
 }
 
 static void release__sends_what_is_between_two_hooks_and_nothing_else(void **state)
 {
     QemuHooks hooks;
-    QemuStream *stream = qemu_stream_new(take, &hooks);
+    VmfQemuStream *stream = vmf_qemu_stream_new(take, &hooks);
 
     (void)state;
     qemu_hooks_init(&hooks);
@@ -142,7 +142,7 @@ static void release__sends_what_is_between_two_hooks_and_nothing_else(void **sta
     assert_int_equal(hooks.out->len, sizeof(EOS FOOTER PART HOOK) - 1);
     assert_memory_equal(hooks.out->data, EOS FOOTER PART HOOK, hooks.out->len);
     qemu_hooks_clear(&hooks);
-    qemu_stream_free(stream);
+    vmf_qemu_stream_free(stream);
 }
 
 int main(void)

@@ -9,7 +9,7 @@
 #include <cmocka.h>
 
 #include "fake-file.h"
-#include "file/file.h"
+#include "file/file-state.h"
 #include "reading.h"
 
 #define IN_SIZE 200000

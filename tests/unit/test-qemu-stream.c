@@ -9,7 +9,7 @@
 #include <cmocka.h>
 #include <vmferry/error.h>
 
-#include "qemu-stream/qemu-stream.h"
+#include <vmferry/qemu-stream.h>
 
 #define HEADER "QEVM\0\0\0\3"
 #define CONFIGURATION "\7\0\0\0\2pc"
@@ -33,24 +33,26 @@
 typedef struct Seen {
     GString *kinds; /* a letter for each item */
     uint64_t bytes, data;
-    QemuItem last_page;
+    VmfQemuItem last_page;
 } Seen;
 
-static bool see(void *opaque, const QemuItem *item, GError **error)
+static bool see(void *opaque, const VmfQemuItem *item, GError **error)
 {
     static const char letters[] = {
-        [QEMU_ITEM_HEADER] = 'h',  [QEMU_ITEM_CONFIGURATION] = 'c', [QEMU_ITEM_COMMAND] = 'm',
-        [QEMU_ITEM_SECTION] = 's', [QEMU_ITEM_BLOCKS] = 'b',        [QEMU_ITEM_HOOK] = '!',
-        [QEMU_ITEM_PAGE] = 'p',    [QEMU_ITEM_DATA] = 'd',          [QEMU_ITEM_ZERO] = 'z',
-        [QEMU_ITEM_EOS] = 'e',     [QEMU_ITEM_FOOTER] = 'f',        [QEMU_ITEM_OPAQUE] = 'o',
+        [VMF_QEMU_ITEM_HEADER] = 'h',  [VMF_QEMU_ITEM_CONFIGURATION] = 'c',
+        [VMF_QEMU_ITEM_COMMAND] = 'm', [VMF_QEMU_ITEM_SECTION] = 's',
+        [VMF_QEMU_ITEM_BLOCKS] = 'b',  [VMF_QEMU_ITEM_HOOK] = '!',
+        [VMF_QEMU_ITEM_PAGE] = 'p',    [VMF_QEMU_ITEM_DATA] = 'd',
+        [VMF_QEMU_ITEM_ZERO] = 'z',    [VMF_QEMU_ITEM_EOS] = 'e',
+        [VMF_QEMU_ITEM_FOOTER] = 'f',  [VMF_QEMU_ITEM_OPAQUE] = 'o',
     };
     Seen *seen = opaque;
     char letter = letters[item->kind];
 
     (void)error;
     seen->bytes += item->size;
-    seen->data += item->kind == QEMU_ITEM_DATA ? item->size : 0;
-    if (item->kind == QEMU_ITEM_PAGE || item->kind == QEMU_ITEM_ZERO) {
+    seen->data += item->kind == VMF_QEMU_ITEM_DATA ? item->size : 0;
+    if (item->kind == VMF_QEMU_ITEM_PAGE || item->kind == VMF_QEMU_ITEM_ZERO) {
         seen->last_page = *item;
     }
     /* However they are cut, these are one. */
@@ -65,20 +67,20 @@ static void check_kinds(const uint8_t *stream, size_t size, const char *kinds)
 {
     for (size_t piece = 1; piece <= size; piece += piece < 40 ? 1 : size) {
         Seen seen = {.kinds = g_string_new(NULL)};
-        QemuStream *q = qemu_stream_new(see, &seen);
+        VmfQemuStream *q = vmf_qemu_stream_new(see, &seen);
         g_autoptr(GError) error = NULL;
 
         for (size_t at = 0; at < size; at += piece) {
             size_t part = MIN(piece, size - at);
 
-            if (qemu_stream_scan(q, stream + at, part, false, &error) != (ssize_t)part) {
+            if (vmf_qemu_stream_scan(q, stream + at, part, false, &error) != (ssize_t)part) {
                 fail_msg("%s", error->message);
             }
         }
         assert_string_equal(seen.kinds->str, kinds);
         assert_int_equal(seen.bytes, size);
-        assert_int_equal(qemu_stream_position(q), size);
-        qemu_stream_free(q);
+        assert_int_equal(vmf_qemu_stream_position(q), size);
+        vmf_qemu_stream_free(q);
         g_string_free(seen.kinds, TRUE);
     }
 }
@@ -119,21 +121,21 @@ static void stream__with_pages_is_followed(void **state)
 static void page__is_placed_in_its_block(void **state)
 {
     Seen seen = {.kinds = g_string_new(NULL)};
-    QemuStream *q = qemu_stream_new(see, &seen);
+    VmfQemuStream *q = vmf_qemu_stream_new(see, &seen);
 
     (void)state;
-    assert_true(qemu_stream_scan(
+    assert_true(vmf_qemu_stream_scan(
                     q,
                     BYTES(HEADER RAM_START BLOCKS EOS RAM_END ZERO_PAGE "\0\0\0\0\0\0\0\10\3rom"),
                     false, NULL) > 0);
-    assert_int_equal(seen.last_page.kind, QEMU_ITEM_PAGE);
+    assert_int_equal(seen.last_page.kind, VMF_QEMU_ITEM_PAGE);
     assert_int_equal(seen.last_page.block, 1);
     assert_int_equal(seen.last_page.offset, 0);
-    assert_int_equal(seen.last_page.section, QEMU_SECTION_END);
-    assert_string_equal(qemu_stream_awaits(q), "a page");
-    assert_int_equal(qemu_stream_blocks(q)->len, 2);
-    assert_string_equal(g_array_index(qemu_stream_blocks(q), QemuBlock, 1).name, "rom");
-    qemu_stream_free(q);
+    assert_int_equal(seen.last_page.section, VMF_QEMU_SECTION_END);
+    assert_string_equal(vmf_qemu_stream_awaits(q), "a page");
+    assert_int_equal(vmf_qemu_stream_block_count(q), 2);
+    assert_string_equal(vmf_qemu_stream_block(q, 1)->name, "rom");
+    vmf_qemu_stream_free(q);
     g_string_free(seen.kinds, TRUE);
 }
 
@@ -141,32 +143,32 @@ static void scan__stops_behind_a_hook(void **state)
 {
     static const char start[] = HEADER RAM_START BLOCKS HOOK;
     Seen seen = {.kinds = g_string_new(NULL)};
-    QemuStream *q = qemu_stream_new(see, &seen);
+    VmfQemuStream *q = vmf_qemu_stream_new(see, &seen);
 
     (void)state;
-    assert_int_equal(qemu_stream_scan(q, BYTES(HEADER RAM_START BLOCKS HOOK EOS), true, NULL),
+    assert_int_equal(vmf_qemu_stream_scan(q, BYTES(HEADER RAM_START BLOCKS HOOK EOS), true, NULL),
                      sizeof(start) - 1);
-    assert_true(qemu_stream_at_hook(q));
-    assert_true(qemu_stream_blocks_complete(q));
-    assert_int_equal(qemu_stream_scan(q, BYTES(EOS), true, NULL), 8);
-    assert_false(qemu_stream_at_hook(q));
-    assert_false(qemu_stream_ram_ended(q));
-    qemu_stream_free(q);
+    assert_true(vmf_qemu_stream_at_hook(q));
+    assert_true(vmf_qemu_stream_blocks_complete(q));
+    assert_int_equal(vmf_qemu_stream_scan(q, BYTES(EOS), true, NULL), 8);
+    assert_false(vmf_qemu_stream_at_hook(q));
+    assert_false(vmf_qemu_stream_ram_ended(q));
+    vmf_qemu_stream_free(q);
     g_string_free(seen.kinds, TRUE);
 }
 
 static void refused(const uint8_t *stream, size_t size, int code, const char *why)
 {
     Seen seen = {.kinds = g_string_new(NULL)};
-    QemuStream *q = qemu_stream_new(see, &seen);
+    VmfQemuStream *q = vmf_qemu_stream_new(see, &seen);
     g_autoptr(GError) error = NULL;
 
-    assert_int_equal(qemu_stream_scan(q, stream, size, false, &error), -1);
+    assert_int_equal(vmf_qemu_stream_scan(q, stream, size, false, &error), -1);
     assert_int_equal(error->code, code);
     if (!strstr(error->message, why) || !strstr(error->message, "offset")) {
         fail_msg("\"%s\" does not say \"%s\"", error->message, why);
     }
-    qemu_stream_free(q);
+    vmf_qemu_stream_free(q);
     g_string_free(seen.kinds, TRUE);
 }
 

@@ -26,7 +26,7 @@ typedef struct Ram {
     int fd;
     VmfRamBlocks *blocks;
     const VmfRamBlock *block;
-    VmfRamScan *scan;
+    RamScan *scan;
 } Ram;
 
 static void ram_init_block(Ram *ram, uint64_t lead, uint64_t length, uint32_t page_size)
@@ -38,7 +38,7 @@ static void ram_init_block(Ram *ram, uint64_t lead, uint64_t length, uint32_t pa
             : vmf_ram_blocks_add_shared(ram->blocks, "ram", ram->memory + lead, length, page_size,
                                         ram->fd, MIB + lead, NULL);
     assert_non_null(ram->block);
-    ram->scan = vmf_ram_scan_new(ram->blocks, PRESENCE_WRITE, NULL);
+    ram->scan = ram_scan_new(ram->blocks, PRESENCE_WRITE, NULL);
     assert_non_null(ram->scan);
 }
 
@@ -64,7 +64,7 @@ static void ram_map_file(Ram *ram, uint64_t size, int flags)
 
 static void ram_clear(Ram *ram)
 {
-    vmf_ram_scan_free(ram->scan);
+    ram_scan_free(ram->scan);
     vmf_ram_blocks_unref(ram->blocks);
     munmap(ram->memory, ram->size);
     if (ram->fd >= 0) {
@@ -86,9 +86,9 @@ static void expect_range(Ram *ram, uint64_t from, uint64_t to, const char *want)
 {
     uint64_t offset = from, at = from;
     int last = -1;
-    VmfRamRun run;
+    RamRun run;
 
-    while (vmf_ram_scan_next(ram->scan, ram->block, &offset, to, &run)) {
+    while (ram_scan_next(ram->scan, ram->block, &offset, to, &run)) {
         assert_int_equal(run.offset, at);
         assert_true(run.length > 0);
         assert_int_equal(offset, run.offset + run.length);
@@ -193,21 +193,21 @@ static void scan__block_that_begins_and_ends_within_pages(void **state)
 {
     Ram ram;
     uint64_t offset = 0;
-    VmfRamRun run;
+    RamRun run;
 
     (void)state;
     ram_map_private(&ram, 4 * PAGE);
     ram_init_block(&ram, 100, 3 * PAGE + 777, 512);
     ram.memory[99] = 1; /* the byte before the block, in a page that it shares */
-    assert_true(vmf_ram_scan_next(ram.scan, ram.block, &offset, ram.block->length, &run));
+    assert_true(ram_scan_next(ram.scan, ram.block, &offset, ram.block->length, &run));
     assert_true(run.zero && run.length == ram.block->length);
     ram.memory[100 + 3 * PAGE + 776] = 1; /* its last byte */
     offset = 0;
-    assert_true(vmf_ram_scan_next(ram.scan, ram.block, &offset, ram.block->length, &run));
+    assert_true(ram_scan_next(ram.scan, ram.block, &offset, ram.block->length, &run));
     assert_true(run.zero && run.length == 3 * PAGE + 512);
-    assert_true(vmf_ram_scan_next(ram.scan, ram.block, &offset, ram.block->length, &run));
+    assert_true(ram_scan_next(ram.scan, ram.block, &offset, ram.block->length, &run));
     assert_true(!run.zero && run.length == 777 - 512);
-    assert_false(vmf_ram_scan_next(ram.scan, ram.block, &offset, ram.block->length, &run));
+    assert_false(ram_scan_next(ram.scan, ram.block, &offset, ram.block->length, &run));
     ram_clear(&ram);
 }
 
@@ -223,9 +223,9 @@ static void scan__large_pages(void **state)
     for (unsigned i = 0; i < 2; i++) {
         uint64_t offset = 0;
         bool found = false;
-        VmfRamRun run;
+        RamRun run;
 
-        while (vmf_ram_scan_next(ram.scan, ram.block, &offset, 4 * MIB, &run)) {
+        while (ram_scan_next(ram.scan, ram.block, &offset, 4 * MIB, &run)) {
             found |= !run.zero && run.offset <= 3 * MIB && run.offset + run.length > 3 * MIB;
         }
         assert_true(found);
@@ -278,7 +278,7 @@ static void scan__makes_nothing_resident(void **state)
     (void)state;
     for (unsigned kind = 0; kind < 2; kind++) {
         uint64_t offset = 0;
-        VmfRamRun run;
+        RamRun run;
         Ram ram;
 
         if (kind) {
@@ -287,11 +287,11 @@ static void scan__makes_nothing_resident(void **state)
             ram_map_private(&ram, size);
         }
         ram_init_block(&ram, 0, size, PAGE);
-        assert_true(vmf_ram_scan_next(ram.scan, ram.block, &offset, size, &run));
+        assert_true(ram_scan_next(ram.scan, ram.block, &offset, size, &run));
         assert_true(run.zero && run.length == size);
-        vmf_ram_scan_zero(ram.scan, ram.block, 0, size);
+        ram_scan_zero(ram.scan, ram.block, 0, size);
         assert_int_equal(resident(&ram), 0);
-        assert_true(vmf_ram_scan_own_bytes(ram.scan) < size / 1000);
+        assert_true(ram_scan_own_bytes(ram.scan) < size / 1000);
         ram_clear(&ram);
     }
 }
@@ -305,7 +305,7 @@ static void zero_only_what_is_asked(Ram *ram)
     ram_init_block(ram, 0, 16 * PAGE, PAGE);
     memset(ram->memory, 0xaa, 3 * PAGE);
     memset(ram->memory + 4 * PAGE, 0xaa, 4 * PAGE);
-    vmf_ram_scan_zero(ram->scan, ram->block, from, length);
+    ram_scan_zero(ram->scan, ram->block, from, length);
     assert_int_equal(resident(ram), 7); /* page 3 and those from 8 on are as they were */
     for (uint64_t at = 0; at < 16 * PAGE; at++) {
         bool kept = at < 8 * PAGE && at / PAGE != 3 && (at < from || at >= from + length);
@@ -316,7 +316,7 @@ static void zero_only_what_is_asked(Ram *ram)
     }
     /* Again, with everything known, and what was written since. */
     memset(ram->memory + 10 * PAGE, 0xbb, PAGE);
-    vmf_ram_scan_zero(ram->scan, ram->block, 0, 16 * PAGE);
+    ram_scan_zero(ram->scan, ram->block, 0, 16 * PAGE);
     assert_int_equal(resident(ram), 8);
     for (uint64_t at = 0; at < 16 * PAGE; at++) {
         assert_int_equal(ram->memory[at], 0);
@@ -353,7 +353,7 @@ static void zero__shared_without_file(void **state)
     ram.fd = -1;
     ram_init_block(&ram, 0, 4 * PAGE, PAGE);
     memset(ram.memory, 1, 4 * PAGE);
-    vmf_ram_scan_zero(ram.scan, ram.block, 10, 4 * PAGE - 20);
+    ram_scan_zero(ram.scan, ram.block, 10, 4 * PAGE - 20);
     for (uint64_t at = 0; at < 4 * PAGE; at++) {
         assert_int_equal(ram.memory[at], at < 10 || at >= 4 * PAGE - 10);
     }
@@ -373,7 +373,7 @@ static void zero__does_not_write_zero_pages(void **state)
         sum = (uint8_t)(sum + ram.memory[i * PAGE]); /* mapped by reading */
     }
     assert_int_equal(mprotect(ram.memory, 4 * PAGE, PROT_READ), 0);
-    vmf_ram_scan_zero(ram.scan, ram.block, 0, 4 * PAGE); /* would be killed if it wrote */
+    ram_scan_zero(ram.scan, ram.block, 0, 4 * PAGE); /* would be killed if it wrote */
     assert_int_equal(sum, 0);
     ram_clear(&ram);
 }
@@ -390,7 +390,7 @@ static void release__leaves_the_rest_of_a_page(void **state)
     ram_init_block(&ram, 0, 64 * PAGE, PAGE);
     memset(ram.memory, 0xaa, 64 * PAGE);
     expect(&ram, "dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd");
-    vmf_ram_scan_release(ram.scan, ram.block, from, length);
+    ram_scan_release(ram.scan, ram.block, from, length);
     assert_int_equal(resident(&ram), 64 - 39);
     expect(&ram, "dddddddddddzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzdddddddddddddd");
     assert_int_equal(resident(&ram), 64 - 39); /* what was given back counts as untouched again */
@@ -409,7 +409,7 @@ static void release__of_a_whole_odd_block(void **state)
     ram_map_private(&ram, 64 * PAGE);
     memset(ram.memory, 0xaa, 64 * PAGE);
     ram_init_block(&ram, 100, 60 * PAGE + 1000, 512);
-    vmf_ram_scan_release(ram.scan, ram.block, 0, ram.block->length);
+    ram_scan_release(ram.scan, ram.block, 0, ram.block->length);
     assert_int_equal(resident(&ram), 64 - 59);
     for (uint64_t at = 0; at < 64 * PAGE; at++) {
         assert_int_equal(ram.memory[at], at < 100 || at >= 100 + ram.block->length ? 0xaa : 0);
@@ -436,7 +436,7 @@ static void release__zeroes_where_it_cannot(void **state)
         if (kind == 2 && syscall(SYS_mlock, ram.memory, 32ul * PAGE) < 0) {
             fail_msg("128 KiB could not be locked: %s", strerror(errno));
         }
-        vmf_ram_scan_release(ram.scan, ram.block, 0, length);
+        ram_scan_release(ram.scan, ram.block, 0, length);
         assert_int_equal(resident(&ram), 32);
         for (uint64_t at = 0; at < 32 * PAGE; at++) {
             assert_int_equal(ram.memory[at], at < length ? 0 : 0xaa);

@@ -11,7 +11,6 @@
 #include <cmocka.h>
 
 #include "ram/ram-scan.h"
-#include "ram/zero.h"
 #include "support/resident.h"
 
 #define PAGE 4096u
@@ -76,7 +75,7 @@ static void zero__sees_every_byte_at_every_alignment(void **state)
 
 typedef struct Scan {
     VmfRamBlocks *blocks;
-    VmfRamScan *scan;
+    RamScan *scan;
     const VmfRamBlock *block;
     uint8_t *memory;
 } Scan;
@@ -88,13 +87,13 @@ static void scan_init(Scan *s, int fd)
     s->blocks = vmf_ram_blocks_new();
     s->block =
         vmf_ram_blocks_add_shared(s->blocks, "ram", s->memory, PAGES * PAGE, PAGE, fd, 0, NULL);
-    s->scan = vmf_ram_scan_new(s->blocks, PRESENCE_WRITE, NULL);
+    s->scan = ram_scan_new(s->blocks, PRESENCE_WRITE, NULL);
     assert_non_null(s->scan);
 }
 
 static void scan_clear(Scan *s)
 {
-    vmf_ram_scan_free(s->scan);
+    ram_scan_free(s->scan);
     g_clear_pointer(&s->blocks, vmf_ram_blocks_unref);
     munmap(s->memory, PAGES * PAGE);
 }
@@ -103,10 +102,10 @@ static void scan_clear(Scan *s)
 static char *runs(Scan *s, uint64_t from, uint64_t end)
 {
     GString *text = g_string_new(NULL);
-    VmfRamRun run;
+    RamRun run;
     uint64_t at = from;
 
-    while (vmf_ram_scan_next(s->scan, s->block, &at, end, &run)) {
+    while (ram_scan_next(s->scan, s->block, &at, end, &run)) {
         g_string_append_printf(text, "%s%c%" G_GUINT64_FORMAT, text->len ? " " : "",
                                run.zero ? 'z' : 'd',
                                run.length % PAGE ? run.length : run.length / PAGE);
@@ -166,7 +165,7 @@ static void scan__finds_holes_of_shared_memory(void **state)
     assert_int_equal(pwrite(fd, &byte, 1, 30 * PAGE), 1);
     assert_runs(&s, 0, PAGES * PAGE, "z30 d1 z33");
     assert_int_equal(resident(s.memory), 1);
-    vmf_ram_scan_zero(s.scan, s.block, 0, PAGES * PAGE);
+    ram_scan_zero(s.scan, s.block, 0, PAGES * PAGE);
     assert_int_equal(resident(s.memory), 1);
     assert_int_equal(s.memory[30 * PAGE], 0);
     scan_clear(&s);
@@ -183,9 +182,9 @@ static void scan__reads_shared_memory_of_an_unknown_file(void **state)
     (void)state;
     assert_int_equal(ftruncate(fd, PAGES * PAGE), 0);
     scan_init(&s, fd);
-    vmf_ram_scan_free(s.scan);
+    ram_scan_free(s.scan);
     s.block = vmf_ram_blocks_add(blocks, "ram", s.memory, PAGES * PAGE, PAGE, NULL);
-    s.scan = vmf_ram_scan_new(blocks, PRESENCE_WRITE, NULL);
+    s.scan = ram_scan_new(blocks, PRESENCE_WRITE, NULL);
     assert_int_equal(pwrite(fd, &byte, 1, 30 * PAGE), 1);
     /* The page table knows nothing of that byte; it must be found all the same. */
     assert_runs(&s, 0, PAGES * PAGE, "z30 d1 z33");
@@ -200,7 +199,7 @@ static void zeroing__makes_nothing_resident_and_misses_nothing(void **state)
     (void)state;
     scan_init(&s, -1);
     memset(s.memory + 8 * PAGE, 0xff, 2 * PAGE);
-    vmf_ram_scan_zero(s.scan, s.block, 8 * PAGE + 100, 50 * PAGE);
+    ram_scan_zero(s.scan, s.block, 8 * PAGE + 100, 50 * PAGE);
     assert_int_equal(resident(s.memory), 2);
     assert_int_equal(s.memory[8 * PAGE + 99], 0xff);
     assert_true(vmf_is_zero(s.memory + 8 * PAGE + 100, 2 * PAGE - 100));

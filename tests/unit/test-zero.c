@@ -9,7 +9,7 @@
 #include <cmocka.h>
 #include <glib.h>
 
-#include "ram/zero.h"
+#include <vmferry/ram.h>
 
 #define SIZES 1200 /* beyond four blocks of the vectorised loop */
 #define ALIGNMENTS 64

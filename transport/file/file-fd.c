@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #include "base/fault.h"
-#include "file.h"
+#include "file-state.h"
 
 #define PIECES_MAX 8
 

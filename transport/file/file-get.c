@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "file.h"
+#include "file-state.h"
 
 /*
  * Reads once from the transport into `into'. Returns the bytes; 0 when there

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "file.h"
+#include "file-state.h"
 
 /* GByteArray counts in 32 bits and doubles its room. */
 #define MEMORY_MAX ((size_t)G_MAXINT32)

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "file.h"
+#include "file-state.h"
 
 /* Hands the buffer, and `size' bytes behind it, to the transport in one call. */
 static bool push(VmfFile *file, const void *more, size_t size)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* file-rate.c -- the migration file: the rate limit */
 
-#include "file.h"
+#include "file-state.h"
 
 /* The budget is counted over slices of that length, so that a pause is not saved up. */
 #define RATE_SLICE_US 100000

@@ -17,7 +17,7 @@ void qemu_hooks_clear(QemuHooks *hooks)
     g_clear_pointer(&hooks->held, g_byte_array_unref);
 }
 
-static void append(GByteArray *bytes, const QemuItem *item)
+static void append(GByteArray *bytes, const VmfQemuItem *item)
 {
     g_byte_array_append(bytes, item->raw, (guint)item->size);
 }
@@ -28,7 +28,7 @@ static void set_state(QemuHooks *hooks, QemuHooksState state)
     g_byte_array_set_size(hooks->held, 0);
 }
 
-static void hook(QemuHooks *hooks, const QemuItem *item)
+static void hook(QemuHooks *hooks, const VmfQemuItem *item)
 {
     switch (hooks->state) {
     case QEMU_HOOKS_NONE:
@@ -45,23 +45,23 @@ static void hook(QemuHooks *hooks, const QemuItem *item)
 }
 
 /* Whether an item is part of what lies between the hooks of two parts of RAM. */
-static bool lies_between(const QemuHooks *hooks, const QemuItem *item)
+static bool lies_between(const QemuHooks *hooks, const VmfQemuItem *item)
 {
     switch (item->kind) {
-    case QEMU_ITEM_EOS:
-        return hooks->state == QEMU_HOOKS_OPEN && item->section != QEMU_SECTION_END;
-    case QEMU_ITEM_FOOTER:
+    case VMF_QEMU_ITEM_EOS:
+        return hooks->state == QEMU_HOOKS_OPEN && item->section != VMF_QEMU_SECTION_END;
+    case VMF_QEMU_ITEM_FOOTER:
         return hooks->state == QEMU_HOOKS_PAUSED;
-    case QEMU_ITEM_SECTION:
-        return hooks->state == QEMU_HOOKS_PAUSED && item->section == QEMU_SECTION_PART;
+    case VMF_QEMU_ITEM_SECTION:
+        return hooks->state == QEMU_HOOKS_PAUSED && item->section == VMF_QEMU_SECTION_PART;
     default:
         return false;
     }
 }
 
-void qemu_hooks_item(QemuHooks *hooks, const QemuItem *item)
+void qemu_hooks_item(QemuHooks *hooks, const VmfQemuItem *item)
 {
-    if (item->kind == QEMU_ITEM_HOOK) {
+    if (item->kind == VMF_QEMU_ITEM_HOOK) {
         hook(hooks, item);
     } else if (lies_between(hooks, item)) {
         hooks->state = QEMU_HOOKS_PAUSED;

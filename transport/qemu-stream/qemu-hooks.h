@@ -7,7 +7,7 @@
 
 #include <glib.h>
 
-#include "qemu-stream.h"
+#include <vmferry/qemu-stream.h>
 
 /*
  * QEMU puts a hook into every section of RAM, and there is a section for every
@@ -36,7 +36,7 @@ void qemu_hooks_init(QemuHooks *hooks);
 void qemu_hooks_clear(QemuHooks *hooks);
 
 /* The next item of the stream. */
-void qemu_hooks_item(QemuHooks *hooks, const QemuItem *item);
+void qemu_hooks_item(QemuHooks *hooks, const VmfQemuItem *item);
 /*
  * RAM comes. Returns whether it may; if the state was HELD, the hook has become
  * the end of `out', which must go as a message of its own.

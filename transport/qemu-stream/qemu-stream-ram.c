@@ -16,36 +16,36 @@ static bool is_text(const uint8_t *name, size_t size)
     return size > 0 && !memchr(name, '\0', size);
 }
 
-static bool blocks_begin(QemuStream *q, uint64_t total, GError **error)
+static bool blocks_begin(VmfQemuStream *q, uint64_t total, GError **error)
 {
-    if (q->section != QEMU_SECTION_START || q->blocks_complete || q->blocks->len) {
+    if (q->section != VMF_QEMU_SECTION_START || q->blocks_complete || q->blocks->len) {
         return qemu_stream_bad(q, VMF_ERROR_PROTOCOL, error, "a second list of RAM blocks");
     }
     q->blocks_left = total;
     q->blocks_complete = total == 0;
     qemu_stream_await(q, total ? STATE_BLOCK_LENGTH : STATE_WORD, total ? 1 : 8);
-    return qemu_stream_emit(q, QEMU_ITEM_BLOCKS, 0, error);
+    return qemu_stream_emit(q, VMF_QEMU_ITEM_BLOCKS, 0, error);
 }
 
-static bool hook(QemuStream *q, GError **error)
+static bool hook(VmfQemuStream *q, GError **error)
 {
     q->at_hook = true;
     qemu_stream_await(q, STATE_WORD, 8);
-    return qemu_stream_emit(q, QEMU_ITEM_HOOK, 0, error);
+    return qemu_stream_emit(q, VMF_QEMU_ITEM_HOOK, 0, error);
 }
 
-static bool end_of_section(QemuStream *q, GError **error)
+static bool end_of_section(VmfQemuStream *q, GError **error)
 {
-    q->ram_ended = q->section == QEMU_SECTION_END;
+    q->ram_ended = q->section == VMF_QEMU_SECTION_END;
     q->footer_may_come = true;
     qemu_stream_await(q, STATE_TYPE, 1);
-    return qemu_stream_emit(q, QEMU_ITEM_EOS, 0, error);
+    return qemu_stream_emit(q, VMF_QEMU_ITEM_EOS, 0, error);
 }
 
-static bool page_of_block(QemuStream *q, GError **error)
+static bool page_of_block(VmfQemuStream *q, GError **error)
 {
-    const uint64_t offset = q->word & ~(uint64_t)QEMU_RAM_FLAGS;
-    const QemuBlock *block = &g_array_index(q->blocks, QemuBlock, q->block);
+    const uint64_t offset = q->word & ~(uint64_t)VMF_QEMU_RAM_FLAGS;
+    const VmfQemuBlock *block = &g_array_index(q->blocks, VmfQemuBlock, q->block);
 
     if (offset & (q->page_bytes - 1) || offset >= block->length) {
         return qemu_stream_bad(q, VMF_ERROR_PROTOCOL, error,
@@ -59,31 +59,31 @@ static bool page_of_block(QemuStream *q, GError **error)
                                "a page of %u bytes beyond the end of RAM block \"%s\"",
                                q->page_bytes, block->name);
     }
-    if (q->word & QEMU_RAM_ZERO) {
+    if (q->word & VMF_QEMU_RAM_ZERO) {
         qemu_stream_await(q, STATE_ZERO_VALUE, q->have + 1);
         return true;
     }
     qemu_stream_await(q, STATE_DATA, 0);
     q->data_left = q->page_bytes;
-    return qemu_stream_emit(q, QEMU_ITEM_PAGE, offset, error);
+    return qemu_stream_emit(q, VMF_QEMU_ITEM_PAGE, offset, error);
 }
 
-bool qemu_ram_word(QemuStream *q, GError **error)
+bool qemu_ram_word(VmfQemuStream *q, GError **error)
 {
     VmfReader r = vmf_reader(q->field, 8);
     unsigned flags;
 
     q->word = vmf_read_be64(&r);
-    flags = q->word & QEMU_RAM_FLAGS;
-    switch (flags & ~(unsigned)QEMU_RAM_CONTINUE) {
-    case QEMU_RAM_MEM_SIZE:
-        return blocks_begin(q, q->word & ~(uint64_t)QEMU_RAM_FLAGS, error);
-    case QEMU_RAM_HOOK:
+    flags = q->word & VMF_QEMU_RAM_FLAGS;
+    switch (flags & ~(unsigned)VMF_QEMU_RAM_CONTINUE) {
+    case VMF_QEMU_RAM_MEM_SIZE:
+        return blocks_begin(q, q->word & ~(uint64_t)VMF_QEMU_RAM_FLAGS, error);
+    case VMF_QEMU_RAM_HOOK:
         return hook(q, error);
-    case QEMU_RAM_EOS:
+    case VMF_QEMU_RAM_EOS:
         return end_of_section(q, error);
-    case QEMU_RAM_ZERO:
-    case QEMU_RAM_PAGE:
+    case VMF_QEMU_RAM_ZERO:
+    case VMF_QEMU_RAM_PAGE:
         break;
     case 0: /* mapped-ram puts a table behind each block of the list */
         return qemu_stream_bad(q, VMF_ERROR_UNSUPPORTED, error,
@@ -95,7 +95,7 @@ bool qemu_ram_word(QemuStream *q, GError **error)
             "compress, xbzrle and multifd off in the QEMU that migrates, and migrate again",
             flags);
     }
-    if (!(flags & QEMU_RAM_CONTINUE)) {
+    if (!(flags & VMF_QEMU_RAM_CONTINUE)) {
         qemu_stream_await(q, STATE_PAGE_NAME_LENGTH, 9);
         return true;
     }
@@ -105,7 +105,7 @@ bool qemu_ram_word(QemuStream *q, GError **error)
     return page_of_block(q, error);
 }
 
-bool qemu_ram_block_length(QemuStream *q, GError **error)
+bool qemu_ram_block_length(VmfQemuStream *q, GError **error)
 {
     if (q->field[0] == 0) {
         return qemu_stream_bad(q, VMF_ERROR_UNSUPPORTED, error,
@@ -115,9 +115,9 @@ bool qemu_ram_block_length(QemuStream *q, GError **error)
     return true;
 }
 
-bool qemu_ram_block(QemuStream *q, GError **error)
+bool qemu_ram_block(VmfQemuStream *q, GError **error)
 {
-    QemuBlock entry = {0};
+    VmfQemuBlock entry = {0};
     size_t length = q->field[0];
     VmfReader r = vmf_reader(q->field + 1 + length, 8);
 
@@ -138,10 +138,10 @@ bool qemu_ram_block(QemuStream *q, GError **error)
     q->blocks_left -= entry.length;
     q->blocks_complete = q->blocks_left == 0;
     qemu_stream_await(q, q->blocks_left ? STATE_BLOCK_LENGTH : STATE_WORD, q->blocks_left ? 1 : 8);
-    return qemu_stream_emit(q, QEMU_ITEM_BLOCKS, 0, error);
+    return qemu_stream_emit(q, VMF_QEMU_ITEM_BLOCKS, 0, error);
 }
 
-bool qemu_ram_page_name_length(QemuStream *q, GError **error)
+bool qemu_ram_page_name_length(VmfQemuStream *q, GError **error)
 {
     if (q->field[8] == 0) {
         return qemu_stream_bad(q, VMF_ERROR_PROTOCOL, error, "a page of a block without a name");
@@ -150,12 +150,12 @@ bool qemu_ram_page_name_length(QemuStream *q, GError **error)
     return true;
 }
 
-bool qemu_ram_page_name(QemuStream *q, GError **error)
+bool qemu_ram_page_name(VmfQemuStream *q, GError **error)
 {
     g_autofree char *name = g_strndup((const char *)q->field + 9, q->field[8]);
 
     for (unsigned i = 0; i < q->blocks->len; i++) {
-        if (g_str_equal(g_array_index(q->blocks, QemuBlock, i).name, name)) {
+        if (g_str_equal(g_array_index(q->blocks, VmfQemuBlock, i).name, name)) {
             q->block = i;
             q->block_known = true;
             return page_of_block(q, error);
@@ -165,7 +165,7 @@ bool qemu_ram_page_name(QemuStream *q, GError **error)
                            "a page of RAM block \"%s\", which is not listed", name);
 }
 
-bool qemu_ram_zero_value(QemuStream *q, GError **error)
+bool qemu_ram_zero_value(VmfQemuStream *q, GError **error)
 {
     unsigned value = q->field[q->have - 1];
 
@@ -173,5 +173,5 @@ bool qemu_ram_zero_value(QemuStream *q, GError **error)
         return qemu_stream_bad(q, VMF_ERROR_UNSUPPORTED, error, "a page filled with 0x%02x", value);
     }
     qemu_stream_await(q, STATE_WORD, 8);
-    return qemu_stream_emit(q, QEMU_ITEM_ZERO, q->word & ~(uint64_t)QEMU_RAM_FLAGS, error);
+    return qemu_stream_emit(q, VMF_QEMU_ITEM_ZERO, q->word & ~(uint64_t)VMF_QEMU_RAM_FLAGS, error);
 }

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* qemu-stream-states.h -- the inside of QemuStream: its states, and what they share */
+/* qemu-stream-states.h -- the inside of VmfQemuStream: its states, and what they share */
 
 #ifndef VMF_QEMU_STREAM_STATES_H
 #define VMF_QEMU_STREAM_STATES_H
 
-#include "qemu-stream.h"
+#include <vmferry/qemu-stream.h>
 
 /*
  * A state waits for `need' bytes, gathers them in `field', and is then called.
@@ -40,8 +40,8 @@ typedef enum {
 
 #define FIELD_MAX 1024
 
-struct QemuStream {
-    QemuItemFunc item;
+struct VmfQemuStream {
+    VmfQemuItemFunc item;
     void *opaque;
     uint64_t position; /* of the next byte */
     State state;
@@ -50,11 +50,11 @@ struct QemuStream {
 
     bool configured;
     unsigned capabilities_left, command_left;
-    unsigned section; /* QEMU_SECTION_* */
+    unsigned section; /* VMF_QEMU_SECTION_* */
     uint32_t section_id, ram_id;
     bool ram_started, ram_ended, footer_may_come, at_hook;
 
-    GArray *blocks; /* of QemuBlock */
+    GArray *blocks; /* of VmfQemuBlock */
     uint64_t blocks_left;
     bool blocks_complete;
 
@@ -66,23 +66,23 @@ struct QemuStream {
 };
 
 /* Always false. Says what is wrong, and where. */
-bool qemu_stream_bad(QemuStream *q, int code, GError **error, const char *format, ...)
+bool qemu_stream_bad(VmfQemuStream *q, int code, GError **error, const char *format, ...)
     G_GNUC_PRINTF(4, 5);
 /* Hands the gathered field on as (part of) an item. */
-bool qemu_stream_emit(QemuStream *q, QemuItemKind kind, uint64_t offset, GError **error);
+bool qemu_stream_emit(VmfQemuStream *q, VmfQemuItemKind kind, uint64_t offset, GError **error);
 
-static inline void qemu_stream_await(QemuStream *q, State state, size_t need)
+static inline void qemu_stream_await(VmfQemuStream *q, State state, size_t need)
 {
     q->state = state;
     q->need = need;
 }
 
 /* --- qemu-stream-ram.c: the content of RAM --- */
-bool qemu_ram_word(QemuStream *q, GError **error);
-bool qemu_ram_block_length(QemuStream *q, GError **error);
-bool qemu_ram_block(QemuStream *q, GError **error);
-bool qemu_ram_page_name_length(QemuStream *q, GError **error);
-bool qemu_ram_page_name(QemuStream *q, GError **error);
-bool qemu_ram_zero_value(QemuStream *q, GError **error);
+bool qemu_ram_word(VmfQemuStream *q, GError **error);
+bool qemu_ram_block_length(VmfQemuStream *q, GError **error);
+bool qemu_ram_block(VmfQemuStream *q, GError **error);
+bool qemu_ram_page_name_length(VmfQemuStream *q, GError **error);
+bool qemu_ram_page_name(VmfQemuStream *q, GError **error);
+bool qemu_ram_zero_value(VmfQemuStream *q, GError **error);
 
 #endif

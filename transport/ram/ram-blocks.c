@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "ram-blocks.h"
+#include "ram-watch.h"
 
 struct VmfRamBlocks {
     gatomicrefcount references;
@@ -153,11 +154,6 @@ void vmf_ram_blocks_set_discardable(VmfRamBlocks *blocks)
     blocks->discardable = true;
 }
 
-RamWatches *ram_blocks_watches(VmfRamBlocks *blocks)
-{
-    return &blocks->watches;
-}
-
 bool ram_blocks_discardable(const VmfRamBlocks *blocks)
 {
     return blocks->discardable;
@@ -199,4 +195,37 @@ const VmfRamBlock *vmf_ram_blocks_find(const VmfRamBlocks *blocks, const char *n
 uint64_t vmf_ram_blocks_total(const VmfRamBlocks *blocks)
 {
     return blocks->total;
+}
+
+/* --- discards --- */
+
+struct VmfRamWatch {
+    RamWatch entry;       /* first */
+    VmfRamBlocks *blocks; /* a reference */
+};
+
+VmfRamWatch *vmf_ram_blocks_watch(VmfRamBlocks *blocks, VmfRamDiscarded discarded, void *opaque)
+{
+    VmfRamWatch *watch = g_new(VmfRamWatch, 1);
+
+    *watch = (VmfRamWatch){.entry = {.discarded = discarded, .opaque = opaque},
+                           .blocks = vmf_ram_blocks_ref(blocks)};
+    ram_watches_add(&blocks->watches, &watch->entry);
+    return watch;
+}
+
+void vmf_ram_blocks_unwatch(VmfRamWatch *watch)
+{
+    if (!watch) {
+        return;
+    }
+    ram_watches_remove(&watch->blocks->watches, &watch->entry);
+    vmf_ram_blocks_unref(watch->blocks);
+    g_free(watch);
+}
+
+void vmf_ram_discarded(VmfRamBlocks *blocks, const VmfRamBlock *block, uint64_t offset,
+                       uint64_t length)
+{
+    ram_watches_tell(&blocks->watches, block, offset, length);
 }

@@ -12,15 +12,6 @@ bool ram_blocks_discardable(const VmfRamBlocks *blocks);
 bool ram_blocks_has(const VmfRamBlocks *blocks, const VmfRamBlock *block);
 /* Whether the set has an allocator. */
 bool ram_blocks_can_grow(const VmfRamBlocks *blocks);
-/* See ram-watch.c. */
-typedef struct RamWatches {
-    int count; /* atomic: of the list */
-    GRWLock lock;
-    GPtrArray *list; /* VmfRamWatch; under the lock */
-} RamWatches;
-RamWatches *ram_blocks_watches(VmfRamBlocks *blocks);
-void ram_watches_init(RamWatches *watches);
-void ram_watches_clear(RamWatches *watches);
 /* Adds a block in memory of the allocator's; NULL with *error. */
 const VmfRamBlock *ram_blocks_grow(VmfRamBlocks *blocks, const char *name, uint64_t length,
                                    uint32_t page_size, GError **error);

@@ -8,9 +8,8 @@
 #include <vmferry/plugin/transport.h>
 
 #include "base/fault.h"
-#include "zero.h"
 
-struct VmfRamScan {
+struct RamScan {
     VmfRamBlocks *blocks;
     Presence presence;
     /*
@@ -27,7 +26,7 @@ struct VmfRamScan {
 static void discarded(void *opaque, const VmfRamBlock *block, uint64_t offset, uint64_t length);
 
 /* The bits of a block; false, with *error, without memory for them. */
-static bool add_bits(VmfRamScan *scan, const VmfRamBlock *block, GError **error)
+static bool add_bits(RamScan *scan, const VmfRamBlock *block, GError **error)
 {
     const uint64_t words = (block->length / scan->presence.page_size + 2) / 64 + 1;
 
@@ -44,7 +43,7 @@ static bool add_bits(VmfRamScan *scan, const VmfRamBlock *block, GError **error)
     return true;
 }
 
-static bool scan_init(VmfRamScan *scan, PresenceUse use, GError **error)
+static bool scan_init(RamScan *scan, PresenceUse use, GError **error)
 {
     const unsigned count = scan->block_count;
 
@@ -60,23 +59,23 @@ static bool scan_init(VmfRamScan *scan, PresenceUse use, GError **error)
     return true;
 }
 
-VmfRamScan *vmf_ram_scan_new(VmfRamBlocks *blocks, PresenceUse use, GError **error)
+RamScan *ram_scan_new(VmfRamBlocks *blocks, PresenceUse use, GError **error)
 {
-    VmfRamScan *scan = g_new0(VmfRamScan, 1);
+    RamScan *scan = g_new0(RamScan, 1);
 
     scan->blocks = vmf_ram_blocks_ref(blocks);
     scan->block_count = vmf_ram_blocks_count(blocks);
     scan->touched = g_new0(uint64_t *, MAX(scan->block_count, 1));
     scan->presence.pagemap = -1;
     if (!scan_init(scan, use, error)) {
-        vmf_ram_scan_free(scan);
+        ram_scan_free(scan);
         return NULL;
     }
     scan->watch = vmf_ram_blocks_watch(blocks, discarded, scan);
     return scan;
 }
 
-void vmf_ram_scan_free(VmfRamScan *scan)
+void ram_scan_free(RamScan *scan)
 {
     if (!scan) {
         return;
@@ -91,14 +90,14 @@ void vmf_ram_scan_free(VmfRamScan *scan)
     g_free(scan);
 }
 
-uint64_t vmf_ram_scan_own_bytes(const VmfRamScan *scan)
+uint64_t ram_scan_own_bytes(const RamScan *scan)
 {
     return sizeof(*scan) + scan->own_bytes;
 }
 
 /* --- the bits of touched pages: pages are counted from the one that holds the block's start --- */
 
-static uint64_t page_of(const VmfRamScan *scan, const VmfRamBlock *block, uint64_t offset)
+static uint64_t page_of(const RamScan *scan, const VmfRamBlock *block, uint64_t offset)
 {
     const uint64_t size = scan->presence.page_size;
 
@@ -106,7 +105,7 @@ static uint64_t page_of(const VmfRamScan *scan, const VmfRamBlock *block, uint64
 }
 
 /* The end, at most `end', of the pages from `offset' on whose bits are set. */
-static uint64_t known_touched(const VmfRamScan *scan, const VmfRamBlock *block, uint64_t offset,
+static uint64_t known_touched(const RamScan *scan, const VmfRamBlock *block, uint64_t offset,
                               uint64_t end)
 {
     const uint64_t *bits = scan->touched[block->index];
@@ -130,7 +129,7 @@ static uint64_t known_touched(const VmfRamScan *scan, const VmfRamBlock *block, 
 }
 
 /* To one value for all pages of [offset, end). */
-static void set_touched(VmfRamScan *scan, const VmfRamBlock *block, uint64_t offset, uint64_t end,
+static void set_touched(RamScan *scan, const VmfRamBlock *block, uint64_t offset, uint64_t end,
                         bool touched)
 {
     uint64_t *bits = scan->touched[block->index];
@@ -153,7 +152,7 @@ static void set_touched(VmfRamScan *scan, const VmfRamBlock *block, uint64_t off
 /* Whole pages that were discarded are untouched again, until the guest touches them. */
 static void discarded(void *opaque, const VmfRamBlock *block, uint64_t offset, uint64_t length)
 {
-    VmfRamScan *scan = opaque;
+    RamScan *scan = opaque;
     uintptr_t from, to;
 
     if (block->index >= scan->block_count || !scan->touched[block->index]) {
@@ -168,8 +167,8 @@ static void discarded(void *opaque, const VmfRamBlock *block, uint64_t offset, u
 /* Touched memory is remembered, so it pays to ask about more of it than is needed now. */
 #define LOOK_AHEAD (64ull << 20)
 
-bool vmf_ram_scan_touched(VmfRamScan *scan, const VmfRamBlock *block, uint64_t offset, uint64_t end,
-                          uint64_t *until)
+bool ram_scan_touched(RamScan *scan, const VmfRamBlock *block, uint64_t offset, uint64_t end,
+                      uint64_t *until)
 {
     bool touched;
 
@@ -214,8 +213,8 @@ static bool zero_run(const VmfRamBlock *block, uint64_t offset, uint64_t end, ui
     return zero;
 }
 
-bool vmf_ram_scan_next(VmfRamScan *scan, const VmfRamBlock *block, uint64_t *offset, uint64_t end,
-                       VmfRamRun *run)
+bool ram_scan_next(RamScan *scan, const VmfRamBlock *block, uint64_t *offset, uint64_t end,
+                   RamRun *run)
 {
     uint64_t at = *offset;
 
@@ -226,8 +225,8 @@ bool vmf_ram_scan_next(VmfRamScan *scan, const VmfRamBlock *block, uint64_t *off
     /* A zero run may be put together of zero and of untouched pieces, in any order. */
     while (at < end) {
         uint64_t until;
-        bool zero = !vmf_ram_scan_touched(scan, block, at, end, &until) ||
-                    zero_run(block, at, until, &until);
+        bool zero =
+            !ram_scan_touched(scan, block, at, end, &until) || zero_run(block, at, until, &until);
 
         if (at == run->offset) {
             run->zero = zero;
@@ -243,14 +242,14 @@ bool vmf_ram_scan_next(VmfRamScan *scan, const VmfRamBlock *block, uint64_t *off
 
 /* --- zeroing --- */
 
-void vmf_ram_scan_zero(VmfRamScan *scan, const VmfRamBlock *block, uint64_t offset, uint64_t length)
+void ram_scan_zero(RamScan *scan, const VmfRamBlock *block, uint64_t offset, uint64_t length)
 {
     uint64_t at = offset, end = offset + length;
 
     while (at < end) {
         uint64_t until;
 
-        if (vmf_ram_scan_touched(scan, block, at, end, &until)) {
+        if (ram_scan_touched(scan, block, at, end, &until)) {
             for (uint64_t page = at; page < until;) {
                 uint64_t next = MIN((page / block->page_size + 1) * block->page_size, until);
 
@@ -267,8 +266,7 @@ void vmf_ram_scan_zero(VmfRamScan *scan, const VmfRamBlock *block, uint64_t offs
 /* Less is left resident: to give it back would cost more than to find it zero. */
 #define RELEASE_MIN (64ull << 10)
 
-void vmf_ram_scan_release(VmfRamScan *scan, const VmfRamBlock *block, uint64_t offset,
-                          uint64_t length)
+void ram_scan_release(RamScan *scan, const VmfRamBlock *block, uint64_t offset, uint64_t length)
 {
     const uintptr_t host = (uintptr_t)block->host;
     uintptr_t from, to;
@@ -276,10 +274,10 @@ void vmf_ram_scan_release(VmfRamScan *scan, const VmfRamBlock *block, uint64_t o
     presence_whole_pages(&scan->presence, block, offset, offset + length, &from, &to);
     if (to < from + RELEASE_MIN || !scan->presence.blocks[block->index].own ||
         VMF_FAULT("madvise release") || madvise((void *)from, to - from, MADV_DONTNEED) < 0) {
-        vmf_ram_scan_zero(scan, block, offset, length);
+        ram_scan_zero(scan, block, offset, length);
         return;
     }
     set_touched(scan, block, from - host, to - host, false);
-    vmf_ram_scan_zero(scan, block, offset, from - host - offset);
-    vmf_ram_scan_zero(scan, block, to - host, offset + length - (to - host));
+    ram_scan_zero(scan, block, offset, from - host - offset);
+    ram_scan_zero(scan, block, to - host, offset + length - (to - host));
 }

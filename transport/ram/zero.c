@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* zero.c -- is this memory all zero? vectorised, chosen at run time */
 
-#include "zero.h"
+#include <vmferry/ram.h>
 
 #include <stdint.h>
 #include <string.h>

@@ -21,8 +21,7 @@ static bool send_data(SessionChannel *channel, unsigned block, uint64_t offset, 
  * What of a zero run is told as zero: whole pages, for whoever keeps account of pages that
  * were told would take the rest of the page for told, too. The rest goes as data.
  */
-static bool trim_to_pages(const VmfRamBlock *block, const VmfRamRun *run, uint64_t *from,
-                          uint64_t *to)
+static bool trim_to_pages(const VmfRamBlock *block, const RamRun *run, uint64_t *from, uint64_t *to)
 {
     const uint64_t mask = MIN(block->page_size, RAM_CUT) - 1;
     const uint64_t end = run->offset + run->length;
@@ -39,13 +38,13 @@ static bool send_range(SessionChannel *channel, const PayloadRange *range, GErro
     const VmfRamBlock *block = conn->blocks[range->block];
     uint64_t offset = range->offset, end = offset + range->length, data;
     uint64_t from, to;
-    VmfRamRun run;
+    RamRun run;
 
     if (!s->zero_detect || conn->zero_min == UINT64_MAX) {
         return s->ops->send_ram(conn, channel->number, range->block, offset, range->length, error);
     }
     data = offset;
-    while (vmf_ram_scan_next(s->scan, block, &offset, end, &run)) {
+    while (ram_scan_next(s->scan, block, &offset, end, &run)) {
         if (!run.zero || !trim_to_pages(block, &run, &from, &to) || to - from < conn->zero_min) {
             continue; /* it goes with what is next to it */
         }
@@ -292,9 +291,9 @@ static bool make_zero(VmfConn *conn, unsigned number, uint64_t offset, uint64_t 
     }
     block = conn->blocks[number];
     if (unregistered && was_populated(s, block)) {
-        vmf_ram_scan_release(s->scan, block, offset, length);
+        ram_scan_release(s->scan, block, offset, length);
     } else {
-        vmf_ram_scan_zero(s->scan, block, offset, length);
+        ram_scan_zero(s->scan, block, offset, length);
     }
     __atomic_fetch_add(&s->zero_bytes, length, __ATOMIC_RELAXED);
     return true;
@@ -314,7 +313,7 @@ static bool release_range(VmfConn *conn, unsigned block, uint64_t offset, uint64
 
 static bool untouched(VmfConn *conn, unsigned block, uint64_t offset, uint64_t end, uint64_t *until)
 {
-    return !vmf_ram_scan_touched(conn_session(conn)->scan, conn->blocks[block], offset, end, until);
+    return !ram_scan_touched(conn_session(conn)->scan, conn->blocks[block], offset, end, until);
 }
 
 static void device_sent(VmfConn *conn, unsigned number, void *piece)

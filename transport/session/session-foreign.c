@@ -5,7 +5,7 @@
 
 #include "session.h"
 
-static bool fits(const VmfRamBlock *own, const QemuBlock *listed)
+static bool fits(const VmfRamBlock *own, const VmfQemuBlock *listed)
 {
     return listed->length == own->length || (own->resizable && listed->length <= own->length);
 }
@@ -15,14 +15,14 @@ static bool fits(const VmfRamBlock *own, const QemuBlock *listed)
 /* RAM blocks have no names on the wire, but the places that the stream gives them. */
 static bool check_blocks(VmfSession *s, GError **error)
 {
-    const GArray *listed = qemu_stream_blocks(s->qemu);
+    const unsigned count = vmf_qemu_stream_block_count(s->qemu);
 
-    if (s->blocks_checked || !qemu_stream_blocks_complete(s->qemu)) {
+    if (s->blocks_checked || !vmf_qemu_stream_blocks_complete(s->qemu)) {
         return true;
     }
     s->blocks_checked = true;
-    for (unsigned i = 0; i < MAX(listed->len, s->conn->block_count); i++) {
-        const QemuBlock *block = i < listed->len ? &g_array_index(listed, QemuBlock, i) : NULL;
+    for (unsigned i = 0; i < MAX(count, s->conn->block_count); i++) {
+        const VmfQemuBlock *block = vmf_qemu_stream_block(s->qemu, i);
         const VmfRamBlock *own = i < s->conn->block_count ? s->conn->blocks[i] : NULL;
 
         if (!block || !own || strcmp(block->name, own->name) || !fits(own, block)) {
@@ -56,7 +56,7 @@ static bool submit_stream(SessionChannel *channel, GByteArray *bytes, bool hook,
     return session_submit_fill(s, channel, error);
 }
 
-bool foreign_source_item(void *opaque, const QemuItem *item, GError **error)
+bool foreign_source_item(void *opaque, const VmfQemuItem *item, GError **error)
 {
     VmfSession *s = opaque;
 
@@ -78,7 +78,7 @@ bool foreign_begin_ram(VmfSession *s, GError **error)
 static bool put_forth(VmfSession *s, const struct iovec *iov, unsigned iovcnt, GError **error)
 {
     for (unsigned i = 0; i < iovcnt; i++) {
-        if (qemu_stream_scan(s->qemu, iov[i].iov_base, iov[i].iov_len, false, error) < 0) {
+        if (vmf_qemu_stream_scan(s->qemu, iov[i].iov_base, iov[i].iov_len, false, error) < 0) {
             return false;
         }
     }
@@ -164,12 +164,12 @@ void foreign_close_back(VmfSession *s)
 /* Follows the stream, for its hooks and RAM blocks. */
 static bool follow(VmfSession *s, const uint8_t *data, size_t size, bool *hook, GError **error)
 {
-    ssize_t scanned = qemu_stream_scan(s->qemu, data, size, true, error);
+    ssize_t scanned = vmf_qemu_stream_scan(s->qemu, data, size, true, error);
 
     if (scanned < 0) {
         return false;
     }
-    *hook = qemu_stream_at_hook(s->qemu);
+    *hook = vmf_qemu_stream_at_hook(s->qemu);
     if ((size_t)scanned < size) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL,
                     "QEMU_FILE: %zu bytes of the stream behind a hook in the same message",
@@ -211,14 +211,14 @@ void foreign_stream_ended(VmfConn *conn)
     VmfSession *s = conn_session(conn);
 
     /* A source that is killed hangs up like one that is through: the kernel does it in its name. */
-    if (s->role == VMF_ROLE_DESTINATION && !qemu_stream_ram_ended(s->qemu)) {
+    if (s->role == VMF_ROLE_DESTINATION && !vmf_qemu_stream_ram_ended(s->qemu)) {
         session_fail(s,
                      g_error_new(VMF_ERROR, VMF_ERROR_PROTOCOL,
                                  "%s hung up at offset %" G_GUINT64_FORMAT
                                  " of QEMU's stream, where %s should come: its migration was "
                                  "cancelled or failed, or its process has ended",
-                                 conn->peer, qemu_stream_position(s->qemu),
-                                 qemu_stream_awaits(s->qemu)),
+                                 conn->peer, vmf_qemu_stream_position(s->qemu),
+                                 vmf_qemu_stream_awaits(s->qemu)),
                      false);
         return;
     }
@@ -232,15 +232,15 @@ void foreign_stream_ended(VmfConn *conn)
 bool foreign_stream_blocks(VmfConn *conn, GError **error)
 {
     VmfSession *s = conn_session(conn);
-    const GArray *listed = qemu_stream_blocks(s->qemu);
+    const unsigned count = vmf_qemu_stream_block_count(s->qemu);
 
-    if (!qemu_stream_blocks_complete(s->qemu)) {
+    if (!vmf_qemu_stream_blocks_complete(s->qemu)) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL,
                     "RAM_BLOCKS_REQUEST before the stream has listed the RAM blocks");
         return false;
     }
-    for (unsigned i = 0; i < listed->len; i++) {
-        const QemuBlock *block = &g_array_index(listed, QemuBlock, i);
+    for (unsigned i = 0; i < count; i++) {
+        const VmfQemuBlock *block = vmf_qemu_stream_block(s->qemu, i);
         MessageBlock entry = {.length = block->length};
 
         g_strlcpy(entry.name, block->name, sizeof(entry.name));
@@ -253,11 +253,11 @@ bool foreign_stream_blocks(VmfConn *conn, GError **error)
         return false;
     }
     /* Nobody else looks at these before RAM comes. */
-    s->scan = vmf_ram_scan_new(s->blocks, PRESENCE_WRITE, error);
+    s->scan = ram_scan_new(s->blocks, PRESENCE_WRITE, error);
     if (!s->scan) {
         return false;
     }
     conn->blocks = s->wire_blocks;
-    conn->block_count = listed->len;
+    conn->block_count = count;
     return true;
 }

@@ -4,7 +4,7 @@
 #include <time.h>
 
 #include "device/devices.h"
-#include "file/file.h"
+#include "file/file-state.h"
 #include "session.h"
 
 /*

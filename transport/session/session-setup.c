@@ -81,7 +81,7 @@ bool session_match_blocks(VmfSession *s, GError **error)
 
         if (!own && ram_blocks_can_grow(s->blocks)) {
             own = ram_blocks_grow(s->blocks, peer->name, peer->length,
-                                  peer->page_size ? peer->page_size : QEMU_PAGE_BYTES, error);
+                                  peer->page_size ? peer->page_size : VMF_QEMU_PAGE_BYTES, error);
             if (!own) {
                 return false;
             }
@@ -153,7 +153,7 @@ static bool agree_on_blocks(VmfSession *s, GError **error)
         use_own_order(s);
         post_blocks(s);
         /* Both sides look at their memory at the same time. */
-        s->scan = vmf_ram_scan_new(s->blocks, PRESENCE_READ, error);
+        s->scan = ram_scan_new(s->blocks, PRESENCE_READ, error);
         if (!s->scan || !await_flag(s, &s->blocks_agreed, error)) {
             return false;
         }
@@ -162,7 +162,7 @@ static bool agree_on_blocks(VmfSession *s, GError **error)
             return false;
         }
         /* Before anything is registered, for here the block that cannot be written has a name. */
-        s->scan = vmf_ram_scan_new(s->blocks, PRESENCE_WRITE, error);
+        s->scan = ram_scan_new(s->blocks, PRESENCE_WRITE, error);
         if (!s->scan) {
             return false;
         }
@@ -221,7 +221,7 @@ bool session_set_up(VmfSession *s, GError **error)
 
 /* --- with stock QEMU --- */
 
-static bool no_item(void *opaque, const QemuItem *item, GError **error)
+static bool no_item(void *opaque, const VmfQemuItem *item, GError **error)
 {
     (void)opaque;
     (void)item;
@@ -234,7 +234,7 @@ bool session_set_up_foreign(VmfSession *s, GError **error)
 {
     const bool source = s->role == VMF_ROLE_SOURCE;
 
-    s->qemu = qemu_stream_new(source ? foreign_source_item : no_item, s);
+    s->qemu = vmf_qemu_stream_new(source ? foreign_source_item : no_item, s);
     if (source) {
         qemu_hooks_init(&s->hooks);
         use_own_order(s);
@@ -251,6 +251,6 @@ bool session_set_up_foreign(VmfSession *s, GError **error)
     if (!s->ops->ram_setup(s->conn, error) || !session_prepare_channels(s, error)) {
         return false;
     }
-    s->scan = source ? vmf_ram_scan_new(s->blocks, PRESENCE_READ, error) : NULL;
+    s->scan = source ? ram_scan_new(s->blocks, PRESENCE_READ, error) : NULL;
     return (s->scan || !source) && session_open_file(s, error) && session_start_channels(s, error);
 }

@@ -46,7 +46,7 @@ void vmf_session_get_stats(VmfSession *s, VmfStats *out)
     stats.own_bytes += s->conn->own_bytes + sizeof(*s) +
                        s->channel_count * (sizeof(SessionChannel) + 3 * sizeof(Payload));
     if (!s->conn->foreign || s->role == VMF_ROLE_SOURCE) { /* else it is made later */
-        stats.own_bytes += vmf_ram_scan_own_bytes(s->scan);
+        stats.own_bytes += ram_scan_own_bytes(s->scan);
     }
     stats.setup_ns = s->setup_ns;
     stats.chunk_size = s->conn->chunk_size;

@@ -424,11 +424,11 @@ void vmf_session_free(VmfSession *s)
     g_free(s->channels);
     free_ring_buffers(s);
     close_descriptors(s);
-    qemu_stream_free(s->qemu);
+    vmf_qemu_stream_free(s->qemu);
     qemu_hooks_clear(&s->hooks);
     g_free(s->lengths);
     g_free(s->populated);
-    vmf_ram_scan_free(s->scan);
+    ram_scan_free(s->scan);
     g_free(s->wire_blocks);
     vmf_ram_blocks_unref(s->blocks);
     g_array_unref(s->peer_blocks);

@@ -11,7 +11,7 @@
 #include "message.h"
 #include "payload.h"
 #include "qemu-stream/qemu-hooks.h"
-#include "qemu-stream/qemu-stream.h"
+#include <vmferry/qemu-stream.h>
 #include "ram/ram-scan.h"
 #include "stream.h"
 
@@ -49,7 +49,7 @@ struct VmfSession {
     VmfRamBlocks *blocks;
     const VmfRamBlock **wire_blocks; /* conn->blocks */
     GPtrArray *shorter_blocks;       /* destination: of these, those made for the session */
-    VmfRamScan *scan;
+    RamScan *scan;
     bool *populated; /* destination: of which blocks some was made resident ahead; or NULL */
     unsigned populated_count; /* the set may have grown since */
     uint64_t populated_bytes;
@@ -116,7 +116,7 @@ struct VmfSession {
     uint64_t stream_bytes;
 
     /* With a foreign peer. */
-    QemuStream *qemu;     /* the stream as far as it was sent, or has arrived */
+    VmfQemuStream *qemu;  /* the stream as far as it was sent, or has arrived */
     QemuHooks hooks;      /* source: which hooks the destination is told */
     bool blocks_checked;  /* source: the stream lists the same RAM blocks */
     uint64_t *lengths;    /* source: conn->block_lengths */
@@ -260,7 +260,7 @@ bool session_match_blocks(VmfSession *s, GError **error);
 bool session_prepare_channels(VmfSession *s, GError **error);
 
 /* --- session-foreign.c --- */
-bool foreign_source_item(void *opaque, const QemuItem *item, GError **error);
+bool foreign_source_item(void *opaque, const VmfQemuItem *item, GError **error);
 /* RAM comes: what leads to it goes. */
 bool foreign_begin_ram(VmfSession *s, GError **error);
 bool foreign_put_stream(VmfSession *s, const struct iovec *iov, unsigned iovcnt, GError **error);

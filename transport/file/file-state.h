@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* file.h -- the inside of VmfFile, shared by its reading, writing and common parts */
+/* file-state.h -- the inside of VmfFile, shared by its reading, writing and common parts */
 
-#ifndef VMF_FILE_INTERNAL_H
-#define VMF_FILE_INTERNAL_H
+#ifndef VMF_FILE_STATE_H
+#define VMF_FILE_STATE_H
 
 #include <vmferry/file.h>
 
