@@ -4,7 +4,7 @@
 #include <glib.h>
 
 #include "fuzz.h"
-#include "session/message.h"
+#include "base/message.h"
 #include "socket/tcp-wire.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

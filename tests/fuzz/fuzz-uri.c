@@ -6,7 +6,7 @@
 
 #include "fuzz.h"
 #include "base/options.h"
-#include "base/uri.h"
+#include "base/uri-parts.h"
 
 static void check_parts(const char *text)
 {

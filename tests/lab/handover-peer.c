@@ -10,7 +10,7 @@
 #include <unistd.h>
 #include <vmferry/vmferry.h>
 
-#include "session/message.h"
+#include "base/message.h"
 #include "session/stepper.h"
 
 #define RAM_BYTES (1u << 20)

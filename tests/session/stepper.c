@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-#include "session/message.h"
+#include "base/message.h"
 
 static VmfTransport table;
 static const VmfTransport *base;

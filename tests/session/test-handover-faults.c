@@ -8,7 +8,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "session/message.h"
+#include "base/message.h"
 #include "session/session.h"
 #include "sides.h"
 

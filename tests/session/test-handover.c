@@ -10,7 +10,7 @@
 #include <cmocka.h>
 
 #include "session/handover.h"
-#include "session/message.h"
+#include "base/message.h"
 #include "support/pair.h"
 #include "stepper.h"
 

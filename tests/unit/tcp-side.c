@@ -127,7 +127,7 @@ void side_init_pairs(Side *side, VmfRole role, unsigned channels, uint64_t max_i
     make_pair(fds);
     conn = tcp_conn_new(uri, role, fds[0], NULL);
     assert_non_null(conn);
-    conn->base.ops = &vmf_unix_transport;
+    conn->base.ops = &unix_transport;
     *control_peer = fds[1];
     side_init(side, &conn->base, channels, max_inflight);
     conn->base.counters = g_new0(VmfChannelCounters, channels);

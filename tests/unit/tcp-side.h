@@ -6,6 +6,7 @@
 
 #include <vmferry/plugin/transport.h>
 
+#include "socket/tcp-transport.h"
 #include "socket/tcp.h"
 
 #define SIDE_RAM (1u << 20)

@@ -116,7 +116,7 @@ static void connect__a_cancel_ends_a_lookup(void **state)
     GError *error = NULL;
 
     (void)state;
-    assert_null(vmf_tcp_transport.connect(uri, uuid, cancel, &error));
+    assert_null(tcp_transport.connect(uri, uuid, cancel, &error));
     expect_error(&error, VMF_ERROR_CANCELLED, "looking up host");
     g_thread_join(thread);
 }

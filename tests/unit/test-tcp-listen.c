@@ -18,7 +18,7 @@
 #include <cmocka.h>
 #include <glib/gstdio.h>
 
-#include "session/message.h"
+#include "base/message.h"
 #include "tcp-side.h"
 
 #define PATIENT "connect-timeout=20s"
@@ -141,7 +141,7 @@ static VmfConn *accept_finish(Accepting *a)
 static VmfConn *connect_to(const Rig *rig)
 {
     g_autoptr(GError) error = NULL;
-    VmfConn *conn = vmf_tcp_transport.connect(rig->uri, our_uuid, NULL, &error);
+    VmfConn *conn = tcp_transport.connect(rig->uri, our_uuid, NULL, &error);
 
     if (!conn) {
         fail_msg("%s", error->message);
@@ -394,7 +394,7 @@ static void *open_main(void *opaque)
 {
     Opening *opening = opaque;
 
-    return GINT_TO_POINTER(vmf_tcp_transport.open_channels(opening->conn, &opening->error));
+    return GINT_TO_POINTER(tcp_transport.open_channels(opening->conn, &opening->error));
 }
 
 /* Both sides of a session, the destination's channels being awaited. */
@@ -438,7 +438,7 @@ static void channels__carry_to_their_numbers(void **state)
 
     (void)state;
     session_init(&s, PATIENT, CHANNELS);
-    assert_true(vmf_tcp_transport.open_channels(s.source.conn, NULL));
+    assert_true(tcp_transport.open_channels(s.source.conn, NULL));
     assert_true(session_opened(&s));
     for (unsigned i = 0; i < CHANNELS; i++) {
         side_serve(&s.destination, i);
@@ -506,7 +506,7 @@ static void channels__another_source_waits_its_turn(void **state)
     session_init(&s, PATIENT, 1);
     next_source = connect_to(&s.rig);
     g_usleep(20000);
-    assert_true(vmf_tcp_transport.open_channels(s.source.conn, NULL));
+    assert_true(tcp_transport.open_channels(s.source.conn, NULL));
     assert_true(session_opened(&s));
     accept_start(&accepting, &s.rig);
     next = accept_finish(&accepting);
@@ -547,7 +547,7 @@ static void channels__cancel_ends_the_wait(void **state)
 static void refuse_connect(const char *text, GCancellable *cancel, int code, const char *says)
 {
     g_autoptr(VmfUri) uri = side_uri("%s", text);
-    const VmfTransport *transport = vmf_uri_path(uri) ? &vmf_unix_transport : &vmf_tcp_transport;
+    const VmfTransport *transport = vmf_uri_path(uri) ? &unix_transport : &tcp_transport;
     GError *error = NULL;
 
     assert_null(transport->connect(uri, our_uuid, cancel, &error));
@@ -594,7 +594,7 @@ static void connect__tries_every_address_of_a_name(void **state)
     rig_init(&rig, PATIENT);
     uri = side_uri("tcp:localhost:%u," PATIENT, rig.port);
     accept_start(&accepting, &rig);
-    source = vmf_tcp_transport.connect(uri, our_uuid, NULL, NULL);
+    source = tcp_transport.connect(uri, our_uuid, NULL, NULL);
     assert_non_null(source);
     say(source, "greeting");
     tcp_close(accept_finish(&accepting));

@@ -12,7 +12,7 @@
 #include <vmferry/uri.h>
 
 #include "base/options.h"
-#include "base/uri.h"
+#include "base/uri-parts.h"
 
 /* A transport with an option of every type. */
 static const VmfOptionSpec test_options[] = {

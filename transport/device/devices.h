@@ -6,7 +6,7 @@
 
 #include <vmferry/device.h>
 
-#include "session/message.h"
+#include "base/message.h"
 #include "session/payload.h"
 
 /* A buffer goes over the channels in pieces of this size, so that none holds RAM up for long. */

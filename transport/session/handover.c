@@ -3,7 +3,7 @@
 
 #include "handover.h"
 
-#include "message.h"
+#include "base/message.h"
 
 /* What an event does in a state. */
 typedef enum Effect {

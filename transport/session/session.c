@@ -12,7 +12,7 @@
 
 #include "base/cancel-fd.h"
 #include "base/fault.h"
-#include "base/registry.h"
+#include "registry/registry.h"
 
 /* --- failing --- */
 

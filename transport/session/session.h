@@ -8,7 +8,7 @@
 #include <vmferry/plugin/transport.h>
 
 #include "handover.h"
-#include "message.h"
+#include "base/message.h"
 #include "payload.h"
 #include "qemu-stream/qemu-hooks.h"
 #include <vmferry/qemu-stream.h>

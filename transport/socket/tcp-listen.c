@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "base/fault.h"
-#include "session/message.h"
+#include "base/message.h"
 #include "base/resolve.h"
 #include "tcp.h"
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* tcp.h -- the built-in tcp: and unix: transports */
+/* tcp.h -- connections and channels of the socket transports, shared by the tcp-*.c files */
 
 #ifndef VMF_TCP_H
 #define VMF_TCP_H
@@ -7,8 +7,6 @@
 #include <vmferry/plugin/transport.h>
 
 #include "tcp-wire.h"
-
-extern const VmfTransport vmf_tcp_transport, vmf_unix_transport;
 
 #define TCP_CONTROL_MAX (64u * 1024)
 /* Bytes of a block that stay on one channel, and the longest record. */
@@ -81,6 +79,11 @@ char *tcp_listener_address(VmfTransportListener *listener);
 VmfConn *tcp_accept(VmfTransportListener *listener, GCancellable *cancel, GError **error);
 void tcp_listener_free(VmfTransportListener *listener);
 bool tcp_await_channels(TcpConn *conn, GError **error);
+
+/* --- tcp-connect.c --- */
+VmfConn *tcp_connect(const VmfUri *uri, const uint8_t uuid[VMF_UUID_BYTES], GCancellable *cancel,
+                     GError **error);
+bool tcp_open_channels(VmfConn *conn, GError **error);
 
 /* --- tcp-conn.c --- */
 TcpConn *tcp_conn_new(const VmfUri *uri, VmfRole role, int fd, GError **error);

@@ -6,10 +6,10 @@
 #include <sys/stat.h>
 #include <vmferry/plugin/transport.h>
 
-#include "fault.h"
-#include "options.h"
+#include "base/fault.h"
+#include "base/options.h"
 #include "registry.h"
-#include "socket/tcp.h"
+#include "socket/tcp-transport.h"
 
 /* The project's one mutable global; it only grows, under its lock. */
 static GMutex lock;
@@ -161,8 +161,8 @@ static void need_list(void)
 {
     if (!known) {
         known = g_ptr_array_new();
-        g_ptr_array_add(known, (void *)&vmf_tcp_transport);
-        g_ptr_array_add(known, (void *)&vmf_unix_transport);
+        g_ptr_array_add(known, (void *)&tcp_transport);
+        g_ptr_array_add(known, (void *)&unix_transport);
     }
 }
 
