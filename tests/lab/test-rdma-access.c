@@ -16,7 +16,7 @@
 
 #include "support/pair.h"
 #include "rdma.h"
-#include "session/session.h"
+#include "session/session-state.h"
 
 #define RAM (8ul << 20)
 #define BYTES 64u

@@ -10,7 +10,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-#include "session/session.h"
+#include "session/session-state.h"
 
 #define RAM_BYTES (256u * 1024)
 

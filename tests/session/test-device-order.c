@@ -8,9 +8,9 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "device/devices.h"
+#include "device/device-set.h"
 #include "support/pair.h"
-#include "session/session.h"
+#include "session/session-state.h"
 
 #define MIB (1024u * 1024)
 /* Nothing here takes that long; a wait that would never end ends with an error. */

@@ -10,9 +10,9 @@
 
 #include <vmferry/plugin/bytes.h>
 
-#include "device/devices.h"
+#include "device/device-set.h"
 #include "support/pair.h"
-#include "session/session.h"
+#include "session/session-state.h"
 
 /* --- the window: every sequence of takes and gives, up to a depth --- */
 

@@ -9,7 +9,7 @@
 #include <cmocka.h>
 
 #include "base/message.h"
-#include "session/session.h"
+#include "session/session-state.h"
 #include "sides.h"
 
 /* --- two owners --- */

@@ -9,7 +9,7 @@
 #include <cmocka.h>
 
 #include "base/message.h"
-#include "session/stream.h"
+#include "session/stream-ring.h"
 #include "socket/tcp-wire.h"
 
 static void header__matches_its_vector_and_the_table(void **state)

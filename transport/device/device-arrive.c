@@ -4,9 +4,9 @@
 
 #include <string.h>
 
-#include "devices.h"
+#include "device-set.h"
 #include "base/fault.h"
-#include "session/session.h"
+#include "session/session-state.h"
 
 VmfDevices *devices_expecting_locked(VmfSession *s)
 {

@@ -6,9 +6,9 @@
 
 #include <vmferry/plugin/bytes.h>
 
-#include "devices.h"
+#include "device-set.h"
 #include "base/fault.h"
-#include "session/session.h"
+#include "session/session-state.h"
 
 /* --- load jobs --- */
 

@@ -5,9 +5,9 @@
 
 #include <vmferry/plugin/bytes.h>
 
-#include "devices.h"
+#include "device-set.h"
 #include "base/fault.h"
-#include "session/session.h"
+#include "session/session-state.h"
 
 /* --- buffers that were put --- */
 

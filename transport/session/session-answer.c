@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "session.h"
+#include "session-state.h"
 
 /* How long who connects may take to say why. It is served one after the other. */
 #define SPEAK_US G_USEC_PER_SEC

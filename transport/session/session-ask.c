@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "base/cancel-fd.h"
-#include "session.h"
+#include "session-state.h"
 
 /* How long the destination may take to hang up. */
 #define BYE_US G_USEC_PER_SEC

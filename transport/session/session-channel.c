@@ -3,8 +3,8 @@
 
 #include <string.h>
 
-#include "device/devices.h"
-#include "session.h"
+#include "device/device-set.h"
+#include "session-state.h"
 
 /* --- source --- */
 
@@ -338,8 +338,8 @@ const VmfConnHost session_host = {
     .untouched = untouched,
     .ram_range = ram_range,
     .post_message = post_message,
-    .stream_arrived = foreign_stream_arrived,
-    .stream_ended = foreign_stream_ended,
-    .stream_blocks = foreign_stream_blocks,
+    .stream_arrived = qemu_peer_stream_arrived,
+    .stream_ended = qemu_peer_stream_ended,
+    .stream_blocks = qemu_peer_stream_blocks,
     .release_range = release_range,
 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* session-client.c -- payloads of clients other than the RAM path; raw writes for benchmarks */
 
-#include "session.h"
+#include "session-state.h"
 
 /* --- payloads for clients --- */
 

@@ -5,7 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "session.h"
+#include "session-state.h"
 
 /* How long a failing session tries to tell its peer why. */
 #define LAST_WORDS_US (500 * G_TIME_SPAN_MILLISECOND)

@@ -3,8 +3,8 @@
 
 #include <string.h>
 
-#include "device/devices.h"
-#include "session.h"
+#include "device/device-set.h"
+#include "session-state.h"
 
 static bool out_of_place(const MessageHeader *header, GError **error)
 {

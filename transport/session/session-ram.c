@@ -3,9 +3,9 @@
 
 #include <time.h>
 
-#include "device/devices.h"
+#include "device/device-set.h"
 #include "file/file-state.h"
-#include "session.h"
+#include "session-state.h"
 
 /*
  * RAM that waits for the channels: gathered, in mailboxes, and what their threads work on. The
@@ -221,7 +221,7 @@ bool session_save_ram(void *opaque, const VmfRamBlock *block, uint64_t offset, u
                     block->name);
         return false;
     }
-    if (s->qemu && s->hooks.state != QEMU_HOOKS_OPEN && !foreign_begin_ram(s, error)) {
+    if (s->qemu && s->hooks.state != QEMU_HOOKS_OPEN && !qemu_peer_begin_ram(s, error)) {
         return false;
     }
     s->ram_since_sync = true;

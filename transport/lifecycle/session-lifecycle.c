@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* session.c -- making, failing and ending a session */
+/* session-lifecycle.c -- making, failing and ending a session */
 
-#include "device/devices.h"
-#include "session.h"
+#include "device/device-set.h"
+#include "session/session-state.h"
 
 #include <errno.h>
 #include <string.h>
@@ -410,7 +410,7 @@ void vmf_session_free(VmfSession *s)
     session_stop_control(s);
     session_fail(s, g_error_new(VMF_ERROR, VMF_ERROR_CANCELLED, "the session was ended"), false);
     session_join_channels(s);
-    foreign_close_back(s);
+    qemu_peer_close_back(s);
     vmf_file_free(s->file);
     allocated = s->channels ? s->conn->channels : 0;
     if (s->conn) {
@@ -452,7 +452,7 @@ bool vmf_session_peer_is_qemu(const VmfSession *s)
 
 bool vmf_session_open_return_path(VmfSession *s, GError **error)
 {
-    return !s->conn->foreign || foreign_open_back(s, error);
+    return !s->conn->foreign || qemu_peer_open_back(s, error);
 }
 
 VmfFile *vmf_session_get_file(VmfSession *s)

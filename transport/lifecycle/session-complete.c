@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* session-complete.c -- handing the VM over: LOADED, GO, and who owns it when that fails */
 
-#include "device/devices.h"
-#include "session.h"
+#include "device/device-set.h"
+#include "session/session-state.h"
 
 /* --- the hand-over's state --- */
 
@@ -117,7 +117,7 @@ static bool complete_source(VmfSession *s, GError **error)
     }
     if (s->conn->foreign) {
         /* QEMU's destination has no way to say that it is ready: having everything must do. */
-        if (!foreign_settle(s, &failure)) {
+        if (!qemu_peer_settle(s, &failure)) {
             session_fail(s, failure, false);
             return session_outcome(s, error);
         }

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* session-setup.c -- RAM blocks, and readiness of both sides */
+/* session-blocks.c -- RAM blocks, and readiness of both sides */
 
 #include <string.h>
 
 #include "base/fault.h"
 #include "ram/ram-blocks.h"
-#include "session.h"
+#include "session-state.h"
 
 /* --- RAM blocks --- */
 
@@ -234,7 +234,7 @@ bool session_set_up_foreign(VmfSession *s, GError **error)
 {
     const bool source = s->role == VMF_ROLE_SOURCE;
 
-    s->qemu = vmf_qemu_stream_new(source ? foreign_source_item : no_item, s);
+    s->qemu = vmf_qemu_stream_new(source ? qemu_peer_source_item : no_item, s);
     if (source) {
         qemu_hooks_init(&s->hooks);
         use_own_order(s);

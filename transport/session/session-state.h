@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* session.h -- the inside of a session, shared by the session-*.c files */
+/* session-state.h -- the inside of a session */
 
-#ifndef VMF_SESSION_INTERNAL_H
-#define VMF_SESSION_INTERNAL_H
+#ifndef VMF_SESSION_STATE_H
+#define VMF_SESSION_STATE_H
 
 #include <vmferry/device.h>
 #include <vmferry/plugin/transport.h>
 
 #include "handover.h"
 #include "base/message.h"
-#include "payload.h"
+#include "mailbox.h"
 #include "qemu-stream/qemu-hooks.h"
 #include <vmferry/qemu-stream.h>
 #include "ram/ram-scan.h"
-#include "stream.h"
+#include "stream-ring.h"
 
 /* One channel: its thread, and on the source what that thread is fed with. */
 typedef struct SessionChannel {
@@ -260,20 +260,20 @@ bool session_match_blocks(VmfSession *s, GError **error);
 bool session_prepare_channels(VmfSession *s, GError **error);
 
 /* --- session-foreign.c --- */
-bool foreign_source_item(void *opaque, const VmfQemuItem *item, GError **error);
+bool qemu_peer_source_item(void *opaque, const VmfQemuItem *item, GError **error);
 /* RAM comes: what leads to it goes. */
-bool foreign_begin_ram(VmfSession *s, GError **error);
-bool foreign_put_stream(VmfSession *s, const struct iovec *iov, unsigned iovcnt, GError **error);
+bool qemu_peer_begin_ram(VmfSession *s, GError **error);
+bool qemu_peer_put_stream(VmfSession *s, const struct iovec *iov, unsigned iovcnt, GError **error);
 /* Opens the return path, if that can be. The session's own thread. */
-bool foreign_open_back(VmfSession *s, GError **error);
+bool qemu_peer_open_back(VmfSession *s, GError **error);
 /* Ends it; the session has failed or is over. */
-void foreign_close_back(VmfSession *s);
+void qemu_peer_close_back(VmfSession *s);
 /* Source: everything is at the peer. */
-bool foreign_settle(VmfSession *s, GError **error);
-bool foreign_stream_arrived(VmfConn *conn, const uint8_t *data, size_t size, bool *hook,
-                            GError **error);
-void foreign_stream_ended(VmfConn *conn);
-bool foreign_stream_blocks(VmfConn *conn, GError **error);
+bool qemu_peer_settle(VmfSession *s, GError **error);
+bool qemu_peer_stream_arrived(VmfConn *conn, const uint8_t *data, size_t size, bool *hook,
+                              GError **error);
+void qemu_peer_stream_ended(VmfConn *conn);
+bool qemu_peer_stream_blocks(VmfConn *conn, GError **error);
 
 /* --- session-control.c --- */
 bool session_start_control(VmfSession *s, GError **error);

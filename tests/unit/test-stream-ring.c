@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <cmocka.h>
 
-#include "session/stream.h"
+#include "session/stream-ring.h"
 
 static void marks__of_single_bytes_cost_little(void **state)
 {

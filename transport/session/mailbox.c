@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* payload.c -- the mailbox that hands payloads over to a channel's thread */
+/* mailbox.c -- the mailbox that hands payloads over to a channel's thread */
 
-#include "payload.h"
+#include "mailbox.h"
 
 #include <errno.h>
 #include <sys/eventfd.h>

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* devices.c -- the devices of a session: registering, finding, errors, the end */
+/* device-set.c -- the devices of a session: registering, finding, errors, the end */
 
-#include "devices.h"
+#include "device-set.h"
 
 #include <string.h>
 #include <sys/mman.h>
 
-#include "session/session.h"
+#include "session/session-state.h"
 
 /* --- by name --- */
 

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* devices.h -- the inside of a session's devices, shared by the device*.c files */
+/* device-set.h -- the inside of a session's devices, shared by the device*.c files */
 
-#ifndef VMF_DEVICES_H
-#define VMF_DEVICES_H
+#ifndef VMF_DEVICE_SET_H
+#define VMF_DEVICE_SET_H
 
 #include <vmferry/device.h>
 
 #include "base/message.h"
-#include "session/payload.h"
+#include "session/mailbox.h"
 
 /* A buffer goes over the channels in pieces of this size, so that none holds RAM up for long. */
 #define DEVICE_PIECE (1u << 20)

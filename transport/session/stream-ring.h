@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* stream.h -- one direction of a session's byte stream: a ring, with the syncs its bytes need */
+/* stream-ring.h -- one direction of a session's byte stream: a ring, with the syncs its bytes need
+ */
 
-#ifndef VMF_STREAM_H
-#define VMF_STREAM_H
+#ifndef VMF_STREAM_RING_H
+#define VMF_STREAM_RING_H
 
 #include <stdbool.h>
 #include <stddef.h>

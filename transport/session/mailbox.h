@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* payload.h -- pieces of work for a channel, and the mailbox that hands them over */
+/* mailbox.h -- pieces of work for a channel, and the mailbox that hands them over */
 
-#ifndef VMF_PAYLOAD_H
-#define VMF_PAYLOAD_H
+#ifndef VMF_MAILBOX_H
+#define VMF_MAILBOX_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* session-greet.c -- messages before the control thread runs: the handshake, and who only asks */
+/* session-handshake.c -- messages before the control thread runs: the handshake, and who only asks
+ */
 
 #include <string.h>
 
-#include "session.h"
+#include "session-state.h"
 
 /* A peer that is turned away gets that long to hear why. */
 #define REFUSE_US (G_USEC_PER_SEC / 2)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* stream.c -- one direction of a session's byte stream: a ring, with the syncs its bytes need */
+/* stream-ring.c -- one direction of a session's byte stream: a ring, with the syncs its bytes need
+ */
 
-#include "stream.h"
+#include "stream-ring.h"
 
 #include <string.h>
 

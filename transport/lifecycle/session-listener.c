@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* session-listen.c -- a destination's listener: accepting sessions, and making RAM ready before */
+/* session-listener.c -- a destination's listener: accepting sessions, and making RAM ready before
+ */
 
 #include "ram/populate.h"
-#include "session.h"
+#include "session/session-state.h"
 
 struct VmfListener {
     Listening *listening;

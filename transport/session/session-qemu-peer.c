@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* session-foreign.c -- the stream of a session with stock QEMU, which marks in it when RAM comes */
+/* session-qemu-peer.c -- the stream of a session with stock QEMU, which marks in it when RAM comes
+ */
 
 #include <string.h>
 
-#include "session.h"
+#include "session-state.h"
 
 static bool fits(const VmfRamBlock *own, const VmfQemuBlock *listed)
 {
@@ -56,7 +57,7 @@ static bool submit_stream(SessionChannel *channel, GByteArray *bytes, bool hook,
     return session_submit_fill(s, channel, error);
 }
 
-bool foreign_source_item(void *opaque, const VmfQemuItem *item, GError **error)
+bool qemu_peer_source_item(void *opaque, const VmfQemuItem *item, GError **error)
 {
     VmfSession *s = opaque;
 
@@ -65,7 +66,7 @@ bool foreign_source_item(void *opaque, const VmfQemuItem *item, GError **error)
     return true;
 }
 
-bool foreign_begin_ram(VmfSession *s, GError **error)
+bool qemu_peer_begin_ram(VmfSession *s, GError **error)
 {
     if (!qemu_hooks_ram(&s->hooks)) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID,
@@ -95,7 +96,7 @@ static bool put_back(VmfSession *s, const struct iovec *iov, unsigned iovcnt, GE
     return submit_stream(s->back, bytes, false, error);
 }
 
-bool foreign_put_stream(VmfSession *s, const struct iovec *iov, unsigned iovcnt, GError **error)
+bool qemu_peer_put_stream(VmfSession *s, const struct iovec *iov, unsigned iovcnt, GError **error)
 {
     if (session_failed(s)) {
         return session_report(s, error);
@@ -109,7 +110,7 @@ bool foreign_put_stream(VmfSession *s, const struct iovec *iov, unsigned iovcnt,
                                       : put_back(s, iov, iovcnt, error);
 }
 
-bool foreign_settle(VmfSession *s, GError **error)
+bool qemu_peer_settle(VmfSession *s, GError **error)
 {
     qemu_hooks_release(&s->hooks);
     return submit_stream(&s->channels[0], s->hooks.out, false, error) &&
@@ -118,7 +119,7 @@ bool foreign_settle(VmfSession *s, GError **error)
 
 /* --- the return path --- */
 
-bool foreign_open_back(VmfSession *s, GError **error)
+bool qemu_peer_open_back(VmfSession *s, GError **error)
 {
     SessionChannel *back;
 
@@ -141,7 +142,7 @@ bool foreign_open_back(VmfSession *s, GError **error)
     return session_start_channel(back, error);
 }
 
-void foreign_close_back(VmfSession *s)
+void qemu_peer_close_back(VmfSession *s)
 {
     SessionChannel *back = s->back;
 
@@ -179,8 +180,8 @@ static bool follow(VmfSession *s, const uint8_t *data, size_t size, bool *hook, 
     return true;
 }
 
-bool foreign_stream_arrived(VmfConn *conn, const uint8_t *data, size_t size, bool *hook,
-                            GError **error)
+bool qemu_peer_stream_arrived(VmfConn *conn, const uint8_t *data, size_t size, bool *hook,
+                              GError **error)
 {
     VmfSession *s = conn_session(conn);
 
@@ -206,7 +207,7 @@ bool foreign_stream_arrived(VmfConn *conn, const uint8_t *data, size_t size, boo
     return vmf_session_check(s, error);
 }
 
-void foreign_stream_ended(VmfConn *conn)
+void qemu_peer_stream_ended(VmfConn *conn)
 {
     VmfSession *s = conn_session(conn);
 
@@ -229,7 +230,7 @@ void foreign_stream_ended(VmfConn *conn)
     g_mutex_unlock(&s->lock);
 }
 
-bool foreign_stream_blocks(VmfConn *conn, GError **error)
+bool qemu_peer_stream_blocks(VmfConn *conn, GError **error)
 {
     VmfSession *s = conn_session(conn);
     const unsigned count = vmf_qemu_stream_block_count(s->qemu);

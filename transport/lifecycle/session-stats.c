@@ -3,8 +3,8 @@
 
 #include <string.h>
 
-#include "device/devices.h"
-#include "session.h"
+#include "device/device-set.h"
+#include "session/session-state.h"
 
 static uint64_t load(const uint64_t *counter)
 {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* session-stream.c -- the session's streams as migration files, both ways */
+/* session-stream-file.c -- the session's streams as migration files, both ways */
 
 #include <unistd.h>
 
-#include "session.h"
+#include "session-state.h"
 
 /* How much is read before the sender is told that it may send more. */
 #define CREDIT_STEP (STREAM_RING / 4)
@@ -50,7 +50,7 @@ bool session_put_stream(void *opaque, const struct iovec *iov, unsigned iovcnt, 
     (void)position;
     (void)flags;
     if (s->conn->foreign) {
-        return foreign_put_stream(s, iov, iovcnt, error);
+        return qemu_peer_put_stream(s, iov, iovcnt, error);
     }
     if (s->role == VMF_ROLE_SOURCE && !session_fence(s, error)) {
         return false;
@@ -94,7 +94,7 @@ bool vmf_session_settle(VmfSession *s, GError **error)
         return false;
     }
     if (s->conn->foreign) {
-        return foreign_settle(s, error);
+        return qemu_peer_settle(s, error);
     }
     g_mutex_lock(&s->lock);
     all = s->out_ring.head;
@@ -253,7 +253,7 @@ static VmfFile *return_path(void *opaque, GError **error)
 {
     VmfSession *s = opaque;
 
-    if (s->conn->foreign && !foreign_open_back(s, error)) {
+    if (s->conn->foreign && !qemu_peer_open_back(s, error)) {
         return NULL;
     }
     return s->role == VMF_ROLE_SOURCE ? vmf_file_new(&return_reader_ops, s, VMF_FILE_READ, error)
