@@ -68,9 +68,9 @@ void sides_await_state(VmfSession *session, HandoverState wanted)
 
     while (now != wanted) {
         assert_true(g_get_monotonic_time() < deadline);
-        g_mutex_lock(&session->lock);
-        now = session->handover.state;
-        g_mutex_unlock(&session->lock);
+        g_mutex_lock(&session->core.lock);
+        now = session->peer.handover.state;
+        g_mutex_unlock(&session->core.lock);
         g_usleep(1000);
     }
 }

@@ -257,9 +257,9 @@ static bool all_are_ready(VmfDevices *devices)
 {
     Device *unready;
 
-    g_mutex_lock(&devices->session->lock);
+    g_mutex_lock(&devices->session->core.lock);
     unready = devices_first_before_locked(devices, DEVICE_READY);
-    g_mutex_unlock(&devices->session->lock);
+    g_mutex_unlock(&devices->session->core.lock);
     return !unready;
 }
 
@@ -295,9 +295,9 @@ static void await_switchover(VmfDevices *devices)
     while (!there) {
         assert_true(vmf_session_check(devices->session, NULL));
         g_usleep(1000);
-        g_mutex_lock(&devices->session->lock);
+        g_mutex_lock(&devices->session->core.lock);
         there = devices->switchover;
-        g_mutex_unlock(&devices->session->lock);
+        g_mutex_unlock(&devices->session->core.lock);
     }
 }
 

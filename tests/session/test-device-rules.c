@@ -13,6 +13,9 @@
 #include "device/device-set.h"
 #include "support/pair.h"
 #include "session/session-state.h"
+#include "device/device-arrive.h"
+#include "device/device-load.h"
+#include "device/device-save.h"
 
 /* --- the window: every sequence of takes and gives, up to a depth --- */
 

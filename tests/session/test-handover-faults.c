@@ -267,9 +267,9 @@ static bool stream_is_full(VmfSession *s)
 {
     bool some;
 
-    g_mutex_lock(&s->lock);
-    some = stream_room(&s->in_ring) == 0;
-    g_mutex_unlock(&s->lock);
+    g_mutex_lock(&s->core.lock);
+    some = stream_room(&s->streams.in_ring) == 0;
+    g_mutex_unlock(&s->core.lock);
     return some;
 }
 

@@ -11,6 +11,7 @@
 #include "base/message.h"
 #include "session/session-state.h"
 #include "sides.h"
+#include "session/session-post.h"
 
 #define RAM_BYTES (256u * 1024)
 
@@ -217,9 +218,9 @@ static unsigned waiting(VmfSession *s)
 {
     unsigned count;
 
-    g_mutex_lock(&s->lock);
-    count = s->out.length;
-    g_mutex_unlock(&s->lock);
+    g_mutex_lock(&s->core.lock);
+    count = s->outbox.messages.length;
+    g_mutex_unlock(&s->core.lock);
     return count;
 }
 
@@ -256,9 +257,9 @@ static void await_known(VmfSession *session)
 
     while (!known) {
         assert_true(g_get_monotonic_time() < deadline);
-        g_mutex_lock(&session->lock);
-        known = session->handover.known;
-        g_mutex_unlock(&session->lock);
+        g_mutex_lock(&session->core.lock);
+        known = session->peer.handover.known;
+        g_mutex_unlock(&session->core.lock);
         g_usleep(1000);
     }
 }
@@ -271,9 +272,9 @@ static void await_over(VmfSession *session)
 
     while (!over) {
         assert_true(g_get_monotonic_time() < deadline);
-        g_mutex_lock(&session->lock);
-        over = session->control_over;
-        g_mutex_unlock(&session->lock);
+        g_mutex_lock(&session->core.lock);
+        over = session->outbox.over;
+        g_mutex_unlock(&session->core.lock);
         g_usleep(1000);
     }
 }
@@ -294,7 +295,7 @@ static void free__of_a_session_that_cannot_send_ends(void **state)
     vmf_session_free(g_steal_pointer(&sides.pair.destination));
     /* It is not the source's time-out for a silent peer that ended it: the source sees it close. */
     await_over(sides.pair.source);
-    assert_true(sides.pair.source->control_ended);
+    assert_true(sides.pair.source->control.ended);
     stepper_clog(0);
     pair_clear(&sides.pair);
 }

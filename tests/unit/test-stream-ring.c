@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* test-stream.c -- the ring of a session's byte stream, and the syncs that its bytes need */
+/* test-stream-ring.c -- the ring of a session's byte stream, and the syncs that its bytes need */
 
 #include <setjmp.h>
 #include <stdarg.h>

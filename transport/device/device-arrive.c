@@ -2,15 +2,15 @@
 /* device-arrive.c -- pieces of device state arrive at the destination, over any channel, in any
  * order */
 
+#include "device-arrive.h"
+
 #include <string.h>
 
-#include "device-set.h"
 #include "base/fault.h"
-#include "session/session-state.h"
 
 VmfDevices *devices_expecting_locked(VmfSession *s)
 {
-    return s->devices && s->devices->started ? s->devices : NULL;
+    return s->devices->started ? s->devices : NULL;
 }
 
 DeviceArrival *device_find_arrival(Device *device, uint32_t index)
@@ -216,14 +216,14 @@ static DeviceArrival *begin_locked(VmfSession *s, const VmfDeviceHeader *header,
 void *device_begin(VmfConn *conn, unsigned number, const VmfDeviceHeader *header, GError **error)
 {
     VmfSession *s = conn_session(conn);
-    SessionChannel *channel = &s->channels[number];
+    DeviceArriving *arriving = &s->devices->arriving[number];
     DeviceArrival *a;
 
-    g_mutex_lock(&s->lock);
+    g_mutex_lock(&s->core.lock);
     a = begin_locked(s, header, error);
-    g_mutex_unlock(&s->lock);
-    channel->arriving = a;
-    channel->arriving_bytes = header->size;
+    g_mutex_unlock(&s->core.lock);
+    arriving->arrival = a;
+    arriving->bytes = header->size;
     return a ? a->data + header->offset : NULL;
 }
 
@@ -251,18 +251,18 @@ static bool config_complete_locked(Device *device, GError **error)
 bool device_done(VmfConn *conn, unsigned number, GError **error)
 {
     VmfSession *s = conn_session(conn);
-    SessionChannel *channel = &s->channels[number];
-    DeviceArrival *a = channel->arriving;
+    DeviceArriving *arriving = &s->devices->arriving[number];
+    DeviceArrival *a = arriving->arrival;
     bool ok = true;
 
-    channel->arriving = NULL;
-    g_mutex_lock(&s->lock);
-    a->received += channel->arriving_bytes;
-    s->device_bytes += channel->arriving_bytes;
+    arriving->arrival = NULL;
+    g_mutex_lock(&s->core.lock);
+    a->received += arriving->bytes;
+    s->devices->bytes += arriving->bytes;
     if (a->received == a->total) {
         ok = !a->config || config_complete_locked(a->device, error);
-        g_cond_broadcast(&s->changed);
+        g_cond_broadcast(&s->core.changed);
     }
-    g_mutex_unlock(&s->lock);
+    g_mutex_unlock(&s->core.lock);
     return ok;
 }

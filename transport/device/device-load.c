@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* device-load.c -- the destination's devices: load jobs on threads of their own, configurations */
 
+#include "device-load.h"
+
 #include <string.h>
 #include <sys/mman.h>
-
 #include <vmferry/plugin/bytes.h>
 
-#include "device-set.h"
 #include "base/fault.h"
-#include "session/session-state.h"
+#include "device-arrive.h"
+#include "session/session-core.h"
+#include "session/session-post.h"
+#include "session/session-waking.h"
 
 /* --- load jobs --- */
 
@@ -45,24 +48,24 @@ bool vmf_device_get(VmfDeviceJob *job, const void **data, size_t *size, GError *
     DeviceArrival *a = NULL;
     bool credit, failed;
 
-    g_mutex_lock(&s->lock);
+    g_mutex_lock(&s->core.lock);
     credit = give_back_locked(device);
-    g_mutex_unlock(&s->lock);
+    g_mutex_unlock(&s->core.lock);
     if (credit) {
         session_post(s, MESSAGE_DEVICE_CREDIT, 0, (uint64_t)device->number << 32 | device->next,
                      NULL, 0);
     }
-    g_mutex_lock(&s->lock);
-    while (!s->error && !(a = next_locked(device)) && !at_end_locked(device)) {
-        g_cond_wait(&s->changed, &s->lock);
+    g_mutex_lock(&s->core.lock);
+    while (!s->core.error && !(a = next_locked(device)) && !at_end_locked(device)) {
+        g_cond_wait(&s->core.changed, &s->core.lock);
     }
-    failed = s->error != NULL;
+    failed = s->core.error != NULL;
     device->ended = !a && !failed;
     if (a && !failed) {
         device->lent = a;
         device->next++;
     }
-    g_mutex_unlock(&s->lock);
+    g_mutex_unlock(&s->core.lock);
     *data = a && !failed ? a->data : NULL;
     *size = a && !failed ? a->total : 0;
     return !failed || session_report(s, error);
@@ -98,11 +101,11 @@ static void *load_main(void *opaque)
         device_fail(device, "it cannot be loaded", error);
         return NULL;
     }
-    g_mutex_lock(&s->lock);
+    g_mutex_lock(&s->core.lock);
     device->stage = DEVICE_READY;
     g_queue_push_tail(&device->set->ready, device);
-    g_cond_broadcast(&s->changed);
-    g_mutex_unlock(&s->lock);
+    g_cond_broadcast(&s->core.changed);
+    g_mutex_unlock(&s->core.lock);
     return NULL;
 }
 
@@ -151,10 +154,10 @@ static bool start_jobs_if_due(VmfDevices *devices, GError **error)
     VmfSession *s = devices->session;
     bool due;
 
-    g_mutex_lock(&s->lock);
+    g_mutex_lock(&s->core.lock);
     due = devices->switchover && devices->begun && !devices->jobs_started;
     devices->jobs_started |= due;
-    g_mutex_unlock(&s->lock);
+    g_mutex_unlock(&s->core.lock);
     if (!due) {
         return true;
     }
@@ -176,12 +179,12 @@ static bool switch_over(VmfDevices *devices, uint64_t put, GError **error)
     VmfSession *s = devices->session;
     Device *missing;
 
-    g_mutex_lock(&s->lock);
+    g_mutex_lock(&s->core.lock);
     missing = devices_first_before_locked(devices, DEVICE_ANNOUNCED);
     devices->switchover = !missing;
     devices->put = put;
-    g_cond_broadcast(&s->changed);
-    g_mutex_unlock(&s->lock);
+    g_cond_broadcast(&s->core.changed);
+    g_mutex_unlock(&s->core.lock);
     if (missing) {
         return device_error(missing, error, VMF_ERROR_MISMATCH,
                             "this side has it, the source has not");
@@ -199,9 +202,9 @@ bool devices_handle_switchover(VmfSession *s, const MessageHeader *header, const
 
     payload += MESSAGE_SWITCHOVER_BYTES;
 
-    g_mutex_lock(&s->lock);
+    g_mutex_lock(&s->core.lock);
     devices = devices_expecting_locked(s);
-    g_mutex_unlock(&s->lock);
+    g_mutex_unlock(&s->core.lock);
     if (devices && (devices->switchover || header->argument != devices->announced)) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL,
                     "SWITCHOVER_START: a second one, or its parts are out of order");
@@ -212,9 +215,9 @@ bool devices_handle_switchover(VmfSession *s, const MessageHeader *header, const
         size_t taken = message_device_decode(payload, left, &entry, error);
         bool ok;
 
-        g_mutex_lock(&s->lock);
+        g_mutex_lock(&s->core.lock);
         ok = taken && announce_locked(devices, &entry, error);
-        g_mutex_unlock(&s->lock);
+        g_mutex_unlock(&s->core.lock);
         if (!ok) {
             return false;
         }
@@ -241,10 +244,10 @@ static bool begin(VmfDevices *devices, GError **error)
     VmfSession *s = devices->session;
     GError *failure = NULL;
 
-    g_mutex_lock(&s->lock);
+    g_mutex_lock(&s->core.lock);
     devices->begun = true;
-    devices->read = s->in_ring.tail - vmf_file_buffered(s->file);
-    g_mutex_unlock(&s->lock);
+    devices->read = s->streams.in_ring.tail - vmf_file_buffered(s->file);
+    g_mutex_unlock(&s->core.lock);
     if (!start_jobs_if_due(devices, &failure)) {
         session_fail(s, failure, false);
     }
@@ -325,16 +328,16 @@ bool vmf_devices_expect(VmfDevices *devices, GError **error)
     devices->expected = true;
     /* Every device gets an equal part of what all may have: none can use up another's. */
     devices->window_bytes =
-        MIN(s->device_options.bytes, MAX(s->device_options.all_bytes / count, 1));
+        MIN(s->options.device.bytes, MAX(s->options.device.all_bytes / count, 1));
     devices->window_buffers =
-        MIN(s->device_options.buffers, MAX(s->device_options.all_buffers / count, 1));
-    devices->alone_max = s->device_options.all_bytes;
+        MIN(s->options.device.buffers, MAX(s->options.device.all_buffers / count, 1));
+    devices->alone_max = s->options.device.all_bytes;
     if (!allocate_arrivals(devices, error) || !map_windows(devices, error)) {
         return false;
     }
-    g_mutex_lock(&s->lock);
+    g_mutex_lock(&s->core.lock);
     devices->started = true;
-    g_mutex_unlock(&s->lock);
+    g_mutex_unlock(&s->core.lock);
     vmf_write_be32(&w, devices->window_buffers);
     vmf_write_be64(&w, devices->alone_max);
     session_post(s, MESSAGE_DEVICE_WINDOW, 0, devices->window_bytes, payload, sizeof(payload));
@@ -346,7 +349,7 @@ bool vmf_devices_expect(VmfDevices *devices, GError **error)
 /* Whether all that the source will ever send is here; the caller holds the lock. */
 static bool all_here_locked(const VmfSession *s)
 {
-    return s->in_ended && session_seen_locked(s) >= s->final_sync;
+    return s->streams.in_ended && session_seen_locked(s) >= s->streams.final_sync;
 }
 
 /* What a device lacks when nothing more can come; the caller holds the lock. */
@@ -383,7 +386,7 @@ static GError *find_lack_locked(VmfDevices *devices)
 /* A number that changes whenever something arrives, or a job takes something. */
 static uint64_t progress_locked(const VmfDevices *devices)
 {
-    uint64_t progress = devices->session->device_bytes + devices->jobs_started;
+    uint64_t progress = devices->bytes + devices->jobs_started;
 
     for (guint i = 0; i < devices->list->len; i++) {
         const Device *device = devices->list->pdata[i];
@@ -402,16 +405,16 @@ static void await_progress_locked(VmfDevices *devices, uint64_t *progress, gint6
 
     if (*progress != progress_locked(devices)) {
         *progress = progress_locked(devices);
-        *deadline = g_get_monotonic_time() + s->device_options.timeout_us;
+        *deadline = g_get_monotonic_time() + s->options.device.timeout_us;
     }
     if (!devices->jobs_started) { /* the VM runs, as long as it likes */
-        g_cond_wait(&s->changed, &s->lock);
-    } else if (!g_cond_wait_until(&s->changed, &s->lock, *deadline) &&
+        g_cond_wait(&s->core.changed, &s->core.lock);
+    } else if (!g_cond_wait_until(&s->core.changed, &s->core.lock, *deadline) &&
                (unready = devices_first_before_locked(devices, DEVICE_READY))) {
         device_error(unready, late, VMF_ERROR_TIMEOUT,
                      "not loaded, and no device has taken or got anything for %.1f s (the time-out "
                      "is the option device-timeout=)",
-                     (double)s->device_options.timeout_us / 1e6);
+                     (double)s->options.device.timeout_us / 1e6);
     }
 }
 
@@ -423,8 +426,8 @@ static Device *await_ready(VmfDevices *devices, GError **lack)
     uint64_t progress = UINT64_MAX;
     gint64 deadline = 0;
 
-    g_mutex_lock(&s->lock);
-    while (!s->error && !*lack && devices_first_before_locked(devices, DEVICE_DONE) &&
+    g_mutex_lock(&s->core.lock);
+    while (!s->core.error && !*lack && devices_first_before_locked(devices, DEVICE_DONE) &&
            !(device = g_queue_pop_head(&devices->ready))) {
         if (all_here_locked(s)) {
             *lack = find_lack_locked(devices);
@@ -433,7 +436,7 @@ static Device *await_ready(VmfDevices *devices, GError **lack)
             await_progress_locked(devices, &progress, &deadline, lack);
         }
     }
-    g_mutex_unlock(&s->lock);
+    g_mutex_unlock(&s->core.lock);
     return device;
 }
 
@@ -450,9 +453,9 @@ static bool load_config(Device *device, GError **error)
         return session_report(s, error);
     }
     g_clear_pointer(&device->config.own, g_free);
-    g_mutex_lock(&s->lock);
+    g_mutex_lock(&s->core.lock);
     device->stage = DEVICE_DONE;
-    g_mutex_unlock(&s->lock);
+    g_mutex_unlock(&s->core.lock);
     return true;
 }
 

@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* device-save.c -- the source's devices: save jobs on worker threads, buffers on their way */
 
-#include <string.h>
+#include "device-save.h"
 
+#include <string.h>
 #include <vmferry/plugin/bytes.h>
 
-#include "device-set.h"
 #include "base/fault.h"
-#include "session/session-state.h"
+#include "session/session-client.h"
+#include "session/session-core.h"
+#include "session/session-post.h"
+#include "session/session-ram.h"
 
 /* --- buffers that were put --- */
 
@@ -62,7 +65,7 @@ static bool took_nothing(const Device *device, bool alone, GError **error)
     return device_error(device, error, VMF_ERROR_TIMEOUT,
                         "its load job at the destination has taken nothing for %.1f s, or was not "
                         "begun%s (the time-out is the option device-timeout=)",
-                        (double)device->set->session->device_options.timeout_us / 1e6,
+                        (double)device->set->session->options.device.timeout_us / 1e6,
                         alone ? "; or those of other devices hold all the memory for buffers that "
                                 "are larger than their windows"
                               : "");
@@ -78,16 +81,16 @@ static bool take_place(Device *device, DeviceOutgoing *out, GError **error)
     uint64_t given_back = 0;
     bool taken, late = false;
 
-    g_mutex_lock(&s->lock);
-    while (!(taken = try_to_take_locked(device, size, alone, &out->header.place)) && !s->error &&
-           !late) {
+    g_mutex_lock(&s->core.lock);
+    while (!(taken = try_to_take_locked(device, size, alone, &out->header.place)) &&
+           !s->core.error && !late) {
         if (!deadline || given_back != given_back_locked(device, alone)) {
             given_back = given_back_locked(device, alone);
-            deadline = g_get_monotonic_time() + s->device_options.timeout_us;
+            deadline = g_get_monotonic_time() + s->options.device.timeout_us;
         }
-        late = !g_cond_wait_until(&s->changed, &s->lock, deadline);
+        late = !g_cond_wait_until(&s->core.changed, &s->core.lock, deadline);
     }
-    g_mutex_unlock(&s->lock);
+    g_mutex_unlock(&s->core.lock);
     if (session_failed(s)) {
         return session_report(s, error);
     }
@@ -120,7 +123,7 @@ static bool send_pieces(Device *device, DeviceOutgoing *out, const void *data, G
     if (!ok) {
         return session_report(s, error);
     }
-    __atomic_fetch_add(&s->device_bytes, out->header.total, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&s->devices->bytes, out->header.total, __ATOMIC_RELAXED);
     return true;
 }
 
@@ -229,10 +232,10 @@ static void save_device(Device *device)
         device_fail(device, "it cannot be saved", error);
         return;
     }
-    g_mutex_lock(&s->lock);
+    g_mutex_lock(&s->core.lock);
     device->stage = DEVICE_DONE;
-    g_cond_broadcast(&s->changed);
-    g_mutex_unlock(&s->lock);
+    g_cond_broadcast(&s->core.changed);
+    g_mutex_unlock(&s->core.lock);
 }
 
 static void *worker_main(void *opaque)
@@ -250,21 +253,22 @@ static void *worker_main(void *opaque)
 
 static bool await_window(VmfSession *s, GError **error)
 {
-    gint64 deadline = g_get_monotonic_time() + s->device_options.timeout_us;
+    gint64 deadline = g_get_monotonic_time() + s->options.device.timeout_us;
     bool known;
 
-    g_mutex_lock(&s->lock);
-    while (!s->error && !s->window_buffers && g_cond_wait_until(&s->changed, &s->lock, deadline)) {
+    g_mutex_lock(&s->core.lock);
+    while (!s->core.error && !s->devices->window_buffers &&
+           g_cond_wait_until(&s->core.changed, &s->core.lock, deadline)) {
     }
-    known = s->window_buffers != 0;
-    g_mutex_unlock(&s->lock);
+    known = s->devices->window_buffers != 0;
+    g_mutex_unlock(&s->core.lock);
     if (session_failed(s)) {
         return session_report(s, error);
     }
     if (!known) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_TIMEOUT,
                     "the destination did not say within %.1f s that it expects devices",
-                    (double)s->device_options.timeout_us / 1e6);
+                    (double)s->options.device.timeout_us / 1e6);
     }
     return known;
 }
@@ -275,9 +279,9 @@ static void begin_list(VmfSession *s, GByteArray *list)
     uint8_t bytes[MESSAGE_SWITCHOVER_BYTES];
     VmfWriter w = vmf_writer(bytes, sizeof(bytes));
 
-    g_mutex_lock(&s->lock);
-    vmf_write_be64(&w, s->out_ring.head);
-    g_mutex_unlock(&s->lock);
+    g_mutex_lock(&s->core.lock);
+    vmf_write_be64(&w, s->streams.out_ring.head);
+    g_mutex_unlock(&s->core.lock);
     g_byte_array_set_size(list, 0);
     g_byte_array_append(list, bytes, sizeof(bytes));
 }
@@ -324,15 +328,13 @@ static bool check_start(VmfDevices *devices, GError **error)
 /* The window's sizes are final: the control thread looks at rings from `started' on. */
 static bool make_rings(VmfDevices *devices, GError **error)
 {
-    const VmfSession *s = devices->session;
-
     for (guint i = 0; i < devices->list->len; i++) {
         Device *device = devices->list->pdata[i];
 
         device_ring_clear(&device->ring); /* of a start that failed */
-        if (!device_ring_init(&device->ring, s->window_bytes, s->window_buffers)) {
+        if (!device_ring_init(&device->ring, devices->window_bytes, devices->window_buffers)) {
             return device_error(device, error, VMF_ERROR_FAILED,
-                                "no memory for a window of %u buffers", s->window_buffers);
+                                "no memory for a window of %u buffers", devices->window_buffers);
         }
     }
     return true;
@@ -345,7 +347,7 @@ static bool make_rings(VmfDevices *devices, GError **error)
  */
 static bool start_workers(VmfDevices *devices, GError **error)
 {
-    const unsigned most = devices->session->device_options.workers;
+    const unsigned most = devices->session->options.device.workers;
     const unsigned wanted = most ? MIN(most, devices->list->len) : devices->list->len;
 
     devices->workers = g_new0(GThread *, wanted); /* as many as the VMM has added devices */
@@ -382,11 +384,10 @@ bool vmf_devices_start(VmfDevices *devices, GError **error)
     if (!make_rings(devices, error)) {
         return false;
     }
-    devices_lay_out(devices, s->window_bytes);
-    g_mutex_lock(&s->lock);
-    devices->alone_max = s->window_alone;
+    devices_lay_out(devices, devices->window_bytes);
+    g_mutex_lock(&s->core.lock);
     devices->started = true;
-    g_mutex_unlock(&s->lock);
+    g_mutex_unlock(&s->core.lock);
     session_update_channels_done(s);
     announce(devices);
     if (!start_workers(devices, &failure)) { /* the destination waits for them by now */
@@ -406,11 +407,11 @@ bool vmf_devices_finish(VmfDevices *devices, GError **error)
     if (!vmf_file_flush(s->file, error)) { /* its reader may not have come to vmf_devices_begin() */
         return false;
     }
-    g_mutex_lock(&s->lock);
-    while (!s->error && devices_first_before_locked(devices, DEVICE_DONE)) {
-        g_cond_wait(&s->changed, &s->lock);
+    g_mutex_lock(&s->core.lock);
+    while (!s->core.error && devices_first_before_locked(devices, DEVICE_DONE)) {
+        g_cond_wait(&s->core.changed, &s->core.lock);
     }
-    g_mutex_unlock(&s->lock);
+    g_mutex_unlock(&s->core.lock);
     session_update_channels_done(s);
     return vmf_session_check(s, error);
 }
@@ -423,18 +424,19 @@ bool devices_handle_window(VmfSession *s, const MessageHeader *header, const uin
     VmfReader r = vmf_reader(payload, header->length);
     const uint32_t buffers = vmf_read_be32(&r);
     const uint64_t alone = vmf_read_be64(&r);
+    VmfDevices *devices = s->devices;
     bool ok;
 
-    g_mutex_lock(&s->lock);
-    ok = !r.bad && !s->window_buffers && buffers && buffers <= DEVICE_WINDOW_BUFFERS_MAX &&
+    g_mutex_lock(&s->core.lock);
+    ok = !r.bad && !devices->window_buffers && buffers && buffers <= DEVICE_WINDOW_BUFFERS_MAX &&
          header->argument <= DEVICE_WINDOW_BYTES_MAX;
     if (ok) {
-        s->window_bytes = header->argument;
-        s->window_buffers = buffers;
-        s->window_alone = alone;
-        g_cond_broadcast(&s->changed);
+        devices->window_bytes = header->argument;
+        devices->window_buffers = buffers;
+        devices->alone_max = alone;
+        g_cond_broadcast(&s->core.changed);
     }
-    g_mutex_unlock(&s->lock);
+    g_mutex_unlock(&s->core.lock);
     if (!ok) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL,
                     "DEVICE_WINDOW: a second one, or one of %" G_GUINT64_FORMAT
@@ -451,16 +453,16 @@ bool devices_handle_credit(VmfSession *s, const MessageHeader *header, GError **
     Device *device = NULL;
     bool ok = false;
 
-    g_mutex_lock(&s->lock);
-    if (s->devices && s->devices->started && number < s->devices->list->len) {
+    g_mutex_lock(&s->core.lock);
+    if (s->devices->started && number < s->devices->list->len) {
         device = s->devices->list->pdata[number];
         ok = given_back - device->given_back <= device->ring.count;
         while (ok && device->given_back != given_back) {
             give_back_locked(device);
         }
-        g_cond_broadcast(&s->changed);
+        g_cond_broadcast(&s->core.changed);
     }
-    g_mutex_unlock(&s->lock);
+    g_mutex_unlock(&s->core.lock);
     if (!ok) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL,
                     "DEVICE_CREDIT: device number %u, buffers up to %u: there is no such device, "

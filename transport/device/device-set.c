@@ -1,23 +1,23 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* device-set.c -- the devices of a session: registering, finding, errors, the end */
+/* device-set.c -- the devices of a session: finding, errors */
 
 #include "device-set.h"
 
 #include <string.h>
 #include <sys/mman.h>
 
-#include "session/session-state.h"
+#include "session/session-core.h"
 
 /* --- by name --- */
 
-static guint hash_name(gconstpointer key)
+guint device_hash(gconstpointer key)
 {
     const Device *device = key;
 
     return g_str_hash(device->idstr) * 31 + device->instance_id;
 }
 
-static gboolean same_name(gconstpointer a, gconstpointer b)
+gboolean device_equal(gconstpointer a, gconstpointer b)
 {
     const Device *x = a, *y = b;
 
@@ -55,7 +55,7 @@ uint64_t devices_lay_out(VmfDevices *devices, uint64_t window_bytes)
 
 /* --- how far they are --- */
 
-Device *devices_first_before_locked(VmfDevices *devices, DeviceStage stage)
+Device *devices_first_before_locked(const VmfDevices *devices, DeviceStage stage)
 {
     for (guint i = 0; i < devices->list->len; i++) {
         Device *device = devices->list->pdata[i];
@@ -72,9 +72,9 @@ bool devices_are_done(VmfDevices *devices, GError **error)
     VmfSession *s = devices->session;
     Device *device;
 
-    g_mutex_lock(&s->lock);
+    g_mutex_lock(&s->core.lock);
     device = devices_first_before_locked(devices, DEVICE_DONE);
-    g_mutex_unlock(&s->lock);
+    g_mutex_unlock(&s->core.lock);
     return !device ||
            device_error(device, error, VMF_ERROR_INVALID,
                         "the migration was completed before it was %s",
@@ -119,99 +119,4 @@ void device_fail(Device *device, const char *what, GError *error)
 bool vmf_device_job_check(const VmfDeviceJob *job, GError **error)
 {
     return vmf_session_check(job->device->set->session, error);
-}
-
-/* --- the set --- */
-
-static void device_free(void *data)
-{
-    Device *device = data;
-
-    if (device->thread) {
-        g_thread_join(device->thread);
-    }
-    device_release(device, true);
-    for (unsigned i = 0; device->arrivals && i < device->set->window_buffers; i++) {
-        g_free(device->arrivals[i].own);
-    }
-    g_free(device->arrivals);
-    g_free(device->config.own);
-    device_ring_clear(&device->ring);
-    g_free(device->idstr);
-    g_free(device);
-}
-
-VmfDevices *vmf_session_get_devices(VmfSession *s)
-{
-    VmfDevices *devices = s->devices;
-
-    if (!devices) {
-        devices = g_new0(VmfDevices, 1);
-        devices->session = s;
-        devices->list = g_ptr_array_new_with_free_func(device_free);
-        devices->by_name = g_hash_table_new(hash_name, same_name);
-        /* The control thread looks for it. */
-        g_mutex_lock(&s->lock);
-        s->devices = devices;
-        g_mutex_unlock(&s->lock);
-    }
-    return devices;
-}
-
-/* The shortest table: one job. What lies behind a table's size counts as NULL. */
-#define OPS_SHORTEST offsetof(VmfDeviceOps, save_config)
-
-bool vmf_devices_add(VmfDevices *devices, const char *idstr, uint32_t instance_id,
-                     const VmfDeviceOps *ops, void *opaque, GError **error)
-{
-    Device *device;
-
-    if (!*idstr || strlen(idstr) > 255 || ops->size < OPS_SHORTEST) {
-        g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID,
-                    "device \"%s\": a name has 1 to 255 bytes, and ops->size is that of "
-                    "VmfDeviceOps: %zu is too short",
-                    idstr, ops->size);
-        return false;
-    }
-    if (devices->started || devices_find(devices, idstr, instance_id)) {
-        g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID, "device \"%s\" instance %u: %s", idstr,
-                    instance_id, devices->started ? "too late to add it" : "is there already");
-        return false;
-    }
-    if (devices->list->len == DEVICES_MAX) {
-        g_set_error(
-            error, VMF_ERROR, VMF_ERROR_INVALID,
-            "device \"%s\" instance %u: there are %u devices already, as many as there can be",
-            idstr, instance_id, DEVICES_MAX);
-        return false;
-    }
-    device = g_new0(Device, 1);
-    device->set = devices;
-    device->idstr = g_strdup(idstr);
-    device->instance_id = instance_id;
-    memcpy(&device->ops, ops, MIN(ops->size, sizeof(*ops)));
-    device->opaque = opaque;
-    device->job.device = device;
-    g_queue_init(&device->outgoing);
-    g_ptr_array_add(devices->list, device);
-    g_hash_table_add(devices->by_name, device);
-    return true;
-}
-
-void devices_free(VmfDevices *devices)
-{
-    if (!devices) {
-        return;
-    }
-    for (unsigned i = 0; i < devices->worker_count; i++) {
-        g_thread_join(devices->workers[i]);
-    }
-    g_free(devices->workers);
-    g_hash_table_unref(devices->by_name);
-    g_ptr_array_unref(devices->list);
-    if (devices->memory) {
-        munmap(devices->memory, devices->memory_bytes);
-    }
-    g_queue_clear(&devices->ready);
-    g_free(devices);
 }

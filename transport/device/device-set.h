@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* device-set.h -- the inside of a session's devices, shared by the device*.c files */
+/* device-set.h -- the devices of a session: what is known of each, finding, errors */
 
 #ifndef VMF_DEVICE_SET_H
 #define VMF_DEVICE_SET_H
@@ -8,6 +8,8 @@
 
 #include "base/message.h"
 #include "session/mailbox.h"
+#include "session/session-device.h"
+#include "device-window.h"
 
 /* A buffer goes over the channels in pieces of this size, so that none holds RAM up for long. */
 #define DEVICE_PIECE (1u << 20)
@@ -20,42 +22,6 @@
 
 /* VmfDeviceHeader.flags: the configuration; its index is the number of buffers before it. */
 #define DEVICE_FLAG_CONFIG 1u
-/* A place in a window, or this: larger than the window, so in memory of its own, and alone. */
-#define DEVICE_NO_PLACE VMF_DEVICE_NO_PLACE
-/* Places in a window, and windows, begin at multiples of this. */
-#define DEVICE_ALIGN 64u
-
-/*
- * Flow control. For each device the destination keeps a window of memory, into
- * which the source places its buffers, in a ring: they are given back in the
- * order of their index. So a buffer is never sent that has no place to go, no
- * channel ever waits for a device, and no device for another. A buffer larger
- * than the window goes alone, in memory of its own; these have a bound for all
- * devices together, which the source keeps and the destination checks: there a
- * device can wait for another. One larger than that bound goes when there is no other.
- */
-typedef struct DeviceSpan {
-    uint64_t place, size; /* size 0: not in the window */
-} DeviceSpan;
-
-/* Places that are taken, oldest first. */
-typedef struct DeviceRing {
-    uint64_t bytes;
-    unsigned most;
-    DeviceSpan *spans;
-    unsigned first, count;
-} DeviceRing;
-
-/* false: no memory. */
-bool device_ring_init(DeviceRing *ring, uint64_t bytes, unsigned most);
-void device_ring_clear(DeviceRing *ring);
-/* Whether a buffer of that many bytes is larger than the window. */
-bool device_ring_is_smaller(const DeviceRing *ring, uint64_t size);
-/* A place for that many bytes, DEVICE_NO_PLACE for a buffer that goes alone; false: none now. */
-bool device_ring_take(DeviceRing *ring, uint64_t size, uint64_t *place);
-/* Gives the oldest back. */
-void device_ring_give(DeviceRing *ring);
-
 /* Source: a buffer on its way, until its owner has been told. */
 typedef struct DeviceOutgoing {
     VmfDeviceHeader header;
@@ -74,6 +40,12 @@ typedef struct DeviceArrival {
     uint8_t *own; /* data, if it is not in the window */
     uint8_t pieces[DEVICE_BUFFER_MAX / DEVICE_PIECE / 8];
 } DeviceArrival;
+
+/* Destination: the piece that is arriving on a channel. */
+typedef struct DeviceArriving {
+    DeviceArrival *arrival; /* NULL: none */
+    uint64_t bytes;
+} DeviceArriving;
 
 /* How far a device is, on either side. */
 typedef enum {
@@ -126,6 +98,15 @@ struct VmfDevices {
     uint64_t alone, alone_max;
     uint64_t alone_given_back; /* source: so many so far */
 
+    /*
+     * Of each device's window in the destination's memory. The destination's options say it, and
+     * DEVICE_WINDOW tells the source, which has 0 buffers until then. Under the session's lock
+     * until the devices are started; fixed afterwards.
+     */
+    uint64_t window_bytes;
+    uint32_t window_buffers;
+    uint64_t bytes; /* of device state so far; atomic */
+
     /* Source. */
     GThread **workers; /* each takes the next device that nobody has taken */
     unsigned worker_count;
@@ -133,8 +114,7 @@ struct VmfDevices {
 
     /* Destination. */
     bool expected; /* vmf_devices_expect() was called, whatever came of it */
-    uint64_t window_bytes;
-    uint32_t window_buffers;
+    DeviceArriving arriving[VMF_CHANNELS_MAX]; /* each is its channel's thread's alone */
     uint8_t *memory;
     size_t memory_bytes;
     unsigned announced; /* by the source so far; its control thread counts */
@@ -146,11 +126,12 @@ struct VmfDevices {
     GQueue ready;
 };
 
-/* --- devices.c --- */
-void devices_free(VmfDevices *devices);
+/* By name and instance, for a GHashTable. */
+guint device_hash(gconstpointer key);
+gboolean device_equal(gconstpointer a, gconstpointer b);
 Device *devices_find(VmfDevices *devices, const char *idstr, uint32_t instance_id);
 /* The first device that is not as far as that, or NULL. The caller holds the lock. */
-Device *devices_first_before_locked(VmfDevices *devices, DeviceStage stage);
+Device *devices_first_before_locked(const VmfDevices *devices, DeviceStage stage);
 /* Whether all are saved, or loaded; else an error that names one that is not. */
 bool devices_are_done(VmfDevices *devices, GError **error);
 /* Says where each device's window begins, the same on both sides; returns the bytes of all. */
@@ -162,27 +143,5 @@ void device_fail(Device *device, const char *what, GError *error);
 /* Sets *error, with the device's name in front. */
 bool device_error(const Device *device, GError **error, int code, const char *format, ...)
     G_GNUC_PRINTF(4, 5);
-
-/* --- device-save.c --- */
-/* Tells the owners of buffers that are not needed any more; all of them, in time, if `wait'. */
-void device_release(Device *device, bool wait);
-bool devices_handle_window(VmfSession *s, const MessageHeader *header, const uint8_t *payload,
-                           GError **error);
-bool devices_handle_credit(VmfSession *s, const MessageHeader *header, GError **error);
-
-/* --- device-arrive.c: what channels do on the destination --- */
-/*
- * The devices once the destination expects them: from then on nothing is added,
- * and what the peer sends may look at them. NULL before. The caller holds the lock.
- */
-VmfDevices *devices_expecting_locked(VmfSession *s);
-void *device_begin(VmfConn *conn, unsigned channel, const VmfDeviceHeader *header, GError **error);
-bool device_done(VmfConn *conn, unsigned channel, GError **error);
-/* The caller holds the lock. */
-DeviceArrival *device_find_arrival(Device *device, uint32_t index);
-
-/* --- device-load.c --- */
-bool devices_handle_switchover(VmfSession *s, const MessageHeader *header, const uint8_t *payload,
-                               GError **error);
 
 #endif

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* session-lifecycle.c -- making, failing and ending a session */
+/* session-lifecycle.c -- making and ending a session */
 
-#include "device/device-set.h"
-#include "session/session-state.h"
+#include "session-lifecycle.h"
 
 #include <errno.h>
 #include <string.h>
@@ -12,116 +11,15 @@
 
 #include "base/cancel-fd.h"
 #include "base/fault.h"
-#include "registry/registry.h"
-
-/* --- failing --- */
-
-void session_need_error(GError **failure, const char *what)
-{
-    if (!*failure) {
-        *failure = g_error_new(VMF_ERROR, VMF_ERROR_FAILED,
-                               "%s failed, and the transport or the caller gave no reason", what);
-    }
-}
-
-uint64_t session_error_code(const GError *error)
-{
-    return error->domain == VMF_ERROR ? (uint64_t)error->code : VMF_ERROR_FAILED;
-}
-
-/* What failed is told to everything that waits for the session's work. */
-static void stop_work(VmfSession *s, unsigned channel_count, SessionChannel *back)
-{
-    g_cancellable_cancel(s->cancel);
-    for (unsigned i = 0; i < channel_count; i++) {
-        mailbox_close(&s->channels[i].mailbox);
-    }
-    if (back) {
-        mailbox_close(&back->mailbox);
-    }
-}
-
-/* Takes the error over, as the session's or as the hand-over's; returns whether it is the first. */
-static bool take_error_locked(VmfSession *s, GError *error, HandoverEvent event)
-{
-    const HandoverState before = s->handover.state;
-
-    session_event_locked(s, event);
-    if (!s->error) {
-        s->error = error;
-        s->error_from_peer = event == HANDOVER_GOT_ERROR || event == HANDOVER_TOLD_KEPT;
-        __atomic_store_n(&s->failed, 1, __ATOMIC_RELEASE);
-        session_update_readable_locked(s);
-        session_wake_control_locked(s);
-        return true;
-    }
-    /* This decided, not what failed first. Where it decided nothing, session_outcome() says that.
-     */
-    if (s->handover.state != before && handover_over(&s->handover) &&
-        handover_owner(&s->handover) != VMF_OWNER_UNKNOWN && !s->outcome) {
-        s->outcome = error;
-    } else {
-        g_error_free(error);
-    }
-    return false;
-}
-
-void session_fail_as(VmfSession *s, GError *error, HandoverEvent event)
-{
-    unsigned channel_count;
-    SessionChannel *back;
-    bool first;
-
-    session_need_error(&error, "the session");
-    g_mutex_lock(&s->lock);
-    channel_count = s->channel_count;
-    back = s->back;
-    if (event == HANDOVER_CANCEL) {
-        s->hurry = true;
-    }
-    first = take_error_locked(s, error, event);
-    g_cond_broadcast(&s->changed);
-    g_mutex_unlock(&s->lock);
-    if (event == HANDOVER_CANCEL) {
-        g_cancellable_cancel(s->asking);
-    }
-    if (first) {
-        stop_work(s, channel_count, back);
-    }
-}
-
-void session_fail(VmfSession *s, GError *error, bool from_peer)
-{
-    session_fail_as(s, error, from_peer ? HANDOVER_GOT_ERROR : HANDOVER_FAULT);
-}
-
-void session_lost(VmfSession *s, GError *error)
-{
-    session_fail_as(s, error, HANDOVER_LOST);
-}
-
-bool session_report(VmfSession *s, GError **error)
-{
-    g_mutex_lock(&s->lock);
-    if (s->error && error) {
-        *error = g_error_copy(s->error);
-    } else if (!s->error) {
-        g_set_error(error, VMF_ERROR, VMF_ERROR_FAILED, "the session has ended");
-    }
-    g_mutex_unlock(&s->lock);
-    return false;
-}
-
-void vmf_session_fail(VmfSession *s, GError *error)
-{
-    session_fail(s, error, false);
-}
-
-void vmf_session_cancel(VmfSession *s)
-{
-    session_fail_as(s, g_error_new(VMF_ERROR, VMF_ERROR_CANCELLED, "the migration was cancelled"),
-                    HANDOVER_CANCEL);
-}
+#include "device/device-life.h"
+#include "session/session-answer.h"
+#include "session/session-channel.h"
+#include "session/session-control.h"
+#include "session/session-core.h"
+#include "session/session-direct.h"
+#include "session/session-host.h"
+#include "session/session-peer.h"
+#include "device/device-set.h"
 
 /* --- making --- */
 
@@ -130,41 +28,35 @@ VmfSession *session_new(VmfRole role, VmfRamBlocks *blocks)
     VmfSession *s = g_new0(VmfSession, 1);
 
     s->role = role;
-    s->blocks = vmf_ram_blocks_ref(blocks);
-    s->cancel = g_cancellable_new();
-    s->cancel_fd = cancel_fd_get(s->cancel);
-    s->asking = g_cancellable_new();
-    handover_init(&s->handover, role == VMF_ROLE_SOURCE);
-    s->wake_fd = s->readable_fd = -1;
-    s->setup_began = g_get_monotonic_time();
-    s->out_credit = STREAM_RING;
-    s->in_credit_told = STREAM_RING;
-    s->shorter_blocks = g_ptr_array_new_with_free_func(g_free);
-    s->peer_blocks = g_array_new(FALSE, FALSE, sizeof(MessageBlock));
-    g_mutex_init(&s->lock);
-    g_cond_init(&s->changed);
+    s->blocks.set = vmf_ram_blocks_ref(blocks);
+    s->devices = devices_new(s);
+    s->device_ops = &device_ops;
+    s->core.cancel = g_cancellable_new();
+    s->core.cancel_fd = cancel_fd_get(s->core.cancel);
+    s->core.asking = g_cancellable_new();
+    handover_init(&s->peer.handover, role == VMF_ROLE_SOURCE);
+    s->outbox.wake_fd = s->streams.readable_fd = -1;
+    s->setup.began = g_get_monotonic_time();
+    s->streams.out_credit = STREAM_RING;
+    s->streams.in_credit_told = STREAM_RING;
+    s->blocks.shorter = g_ptr_array_new_with_free_func(g_free);
+    s->peer.blocks = g_array_new(FALSE, FALSE, sizeof(MessageBlock));
+    g_mutex_init(&s->core.lock);
+    g_cond_init(&s->core.changed);
     return s;
 }
 
 bool session_make_descriptors(VmfSession *s, GError **error)
 {
-    s->wake_fd = VMF_FAULT("eventfd wake") ? -1 : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    s->readable_fd = VMF_FAULT("eventfd readable") ? -1 : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (s->wake_fd < 0 || s->readable_fd < 0 || s->cancel_fd < 0) {
+    s->outbox.wake_fd = VMF_FAULT("eventfd wake") ? -1 : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    s->streams.readable_fd =
+        VMF_FAULT("eventfd readable") ? -1 : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (s->outbox.wake_fd < 0 || s->streams.readable_fd < 0 || s->core.cancel_fd < 0) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_IO, "cannot create event descriptors: %s",
                     g_strerror(errno));
         return false;
     }
     return true;
-}
-
-VmfConn *session_usable(VmfConn *conn, const VmfTransport *ops, GError **error)
-{
-    if (conn && !registry_check_connection(conn, ops, error)) {
-        ops->close(conn);
-        return NULL;
-    }
-    return conn;
 }
 
 void session_adopt(VmfSession *s, VmfConn *conn, const VmfTransport *ops, const VmfUri *uri)
@@ -174,23 +66,24 @@ void session_adopt(VmfSession *s, VmfConn *conn, const VmfTransport *ops, const 
     }
     s->ops = conn->ops;
     s->conn = conn;
+    s->peer_ops = conn->foreign ? &session_qemu_peer : &session_native_peer;
     conn->role = s->role;
     conn->host = &session_host;
     conn->session = s;
-    conn->ram = s->blocks;
-    conn->cancel = s->cancel;
-    conn->cancel_fd = s->cancel_fd;
+    conn->ram = s->blocks.set;
+    conn->cancel = s->core.cancel;
+    conn->cancel_fd = s->core.cancel_fd;
     conn->timeout_ms = (uint32_t)vmf_uri_get_uint(uri, "timeout");
     conn->heartbeat_ms = MAX(conn->timeout_ms / 4, 10);
     conn->max_inflight = vmf_uri_get_uint(uri, "max-inflight");
-    s->connect_timeout_us = (gint64)vmf_uri_get_uint(uri, "connect-timeout") * 1000;
-    s->zero_detect = vmf_uri_get_bool(uri, "zero-detect");
-    s->device_options.workers = (unsigned)vmf_uri_get_uint(uri, "device-workers");
-    s->device_options.bytes = vmf_uri_get_uint(uri, "device-queue");
-    s->device_options.buffers = (unsigned)vmf_uri_get_uint(uri, "device-buffers");
-    s->device_options.all_bytes = vmf_uri_get_uint(uri, "devices-queue");
-    s->device_options.all_buffers = (unsigned)vmf_uri_get_uint(uri, "devices-buffers");
-    s->device_options.timeout_us = (gint64)vmf_uri_get_uint(uri, "device-timeout") * 1000;
+    s->options.connect_timeout_us = (gint64)vmf_uri_get_uint(uri, "connect-timeout") * 1000;
+    s->options.zero_detect = vmf_uri_get_bool(uri, "zero-detect");
+    s->options.device.workers = (unsigned)vmf_uri_get_uint(uri, "device-workers");
+    s->options.device.bytes = vmf_uri_get_uint(uri, "device-queue");
+    s->options.device.buffers = (unsigned)vmf_uri_get_uint(uri, "device-buffers");
+    s->options.device.all_bytes = vmf_uri_get_uint(uri, "devices-queue");
+    s->options.device.all_buffers = (unsigned)vmf_uri_get_uint(uri, "devices-buffers");
+    s->options.device.timeout_us = (gint64)vmf_uri_get_uint(uri, "device-timeout") * 1000;
 }
 
 static void on_user_cancel(GCancellable *cancellable, gpointer session)
@@ -208,10 +101,10 @@ static void on_user_cancel(GCancellable *cancellable, gpointer session)
 static void set_deadline(VmfSession *s)
 {
     const uint64_t work_us =
-        vmf_ram_blocks_total(s->blocks) / (SETUP_BYTES_PER_SECOND / G_USEC_PER_SEC);
+        vmf_ram_blocks_total(s->blocks.set) / (SETUP_BYTES_PER_SECOND / G_USEC_PER_SEC);
 
-    s->setup_deadline =
-        g_get_monotonic_time() + s->connect_timeout_us + (gint64)MIN(work_us, G_MAXINT64 / 4);
+    s->setup.deadline = g_get_monotonic_time() + s->options.connect_timeout_us +
+                        (gint64)MIN(work_us, G_MAXINT64 / 4);
 }
 
 bool session_make_ready(VmfSession *s, const VmfUri *uri, GError **error)
@@ -220,15 +113,13 @@ bool session_make_ready(VmfSession *s, const VmfUri *uri, GError **error)
     bool ok;
 
     set_deadline(s);
-    ok = s->conn->foreign ? session_set_up_foreign(s, &failure)
-                          : session_shake_hands(s, uri, &failure) &&
-                                session_start_control(s, &failure) && session_set_up(s, &failure);
+    ok = s->peer_ops->set_up(s, uri, &failure);
     if (!ok) {
         session_need_error(&failure, "setting the session up");
         session_fail(s, failure, false);
         return session_report(s, error);
     }
-    s->setup_ns = (uint64_t)(g_get_monotonic_time() - s->setup_began) * 1000;
+    s->setup.ns = (uint64_t)(g_get_monotonic_time() - s->setup.began) * 1000;
     return true;
 }
 
@@ -273,8 +164,8 @@ static VmfConn *connect_to(VmfSession *s, const VmfUri *uri, uint8_t uuid[VMF_UU
     VmfConn *conn = NULL;
 
     if (session_make_descriptors(s, &failure) && make_uuid(uuid, &failure)) {
-        conn = session_usable(s->connect_ops->connect(uri, uuid, s->cancel, &failure),
-                              s->connect_ops, &failure);
+        conn = direct_usable(s->reach.connect_ops->connect(uri, uuid, s->core.cancel, &failure),
+                             s->reach.connect_ops, &failure);
     }
     if (!conn) {
         session_need_error(&failure, "connecting");
@@ -297,8 +188,8 @@ VmfSession *vmf_session_connect(const VmfUri *uri, VmfRamBlocks *blocks, GCancel
         return NULL;
     }
     s = session_new(VMF_ROLE_SOURCE, blocks);
-    s->uri = vmf_uri_ref((VmfUri *)uri);
-    s->connect_ops = ops;
+    s->reach.uri = vmf_uri_ref((VmfUri *)uri);
+    s->reach.connect_ops = ops;
     chained = session_chain(s, cancellable);
     conn = connect_to(s, uri, uuid, error);
     if (conn) {
@@ -323,31 +214,32 @@ static gint64 linger_end_locked(const VmfSession *s, gint64 began)
     const gint64 timeout_us = (gint64)s->conn->timeout_ms * 1000;
 
     const gint64 end =
-        s->lost_at ? s->lost_at + 2 * timeout_us : began + MAX(LINGER_US, timeout_us);
+        s->peer.lost_at ? s->peer.lost_at + 2 * timeout_us : began + MAX(LINGER_US, timeout_us);
 
-    return s->hurry ? MIN(end, began + LINGER_US) : end;
+    return s->core.hurry ? MIN(end, began + LINGER_US) : end;
 }
 
 static bool source_may_ask_locked(const VmfSession *s)
 {
-    if (s->conn->foreign || !s->answer || s->handover.known) {
+    if (!s->reach.answer || s->peer.handover.known) {
         return false;
     }
     /* After a good end of the connection nobody is there to ask. */
-    return s->handover.state == HANDOVER_OWNS
-               ? s->lost_at || !s->control_over
-               : s->handover.state == HANDOVER_DENIED && s->lost_at && s->handover.said_loaded;
+    return s->peer.handover.state == HANDOVER_OWNS
+               ? s->peer.lost_at || !s->outbox.over
+               : s->peer.handover.state == HANDOVER_DENIED && s->peer.lost_at &&
+                     s->peer.handover.said_loaded;
 }
 
 static void linger(VmfSession *s)
 {
     const gint64 began = g_get_monotonic_time();
 
-    g_mutex_lock(&s->lock);
+    g_mutex_lock(&s->core.lock);
     while (source_may_ask_locked(s) && g_get_monotonic_time() < linger_end_locked(s, began)) {
-        g_cond_wait_until(&s->changed, &s->lock, linger_end_locked(s, began));
+        g_cond_wait_until(&s->core.changed, &s->core.lock, linger_end_locked(s, began));
     }
-    g_mutex_unlock(&s->lock);
+    g_mutex_unlock(&s->core.lock);
 }
 
 static void free_ring_buffers(VmfSession *s)
@@ -355,27 +247,27 @@ static void free_ring_buffers(VmfSession *s)
     OutMessage *message;
     Payload *payload;
 
-    stream_clear(&s->in_ring);
-    stream_clear(&s->out_ring);
-    while ((message = g_queue_pop_head(&s->out))) {
+    stream_clear(&s->streams.in_ring);
+    stream_clear(&s->streams.out_ring);
+    while ((message = g_queue_pop_head(&s->outbox.messages))) {
         g_free(message->payload);
         g_free(message);
     }
-    while ((payload = g_queue_pop_head(&s->free_payloads))) {
+    while ((payload = g_queue_pop_head(&s->clients.free_payloads))) {
         payload_free(payload);
     }
 }
 
 static void close_descriptors(VmfSession *s)
 {
-    if (s->wake_fd >= 0) {
-        close(s->wake_fd);
+    if (s->outbox.wake_fd >= 0) {
+        close(s->outbox.wake_fd);
     }
-    if (s->readable_fd >= 0) {
-        close(s->readable_fd);
+    if (s->streams.readable_fd >= 0) {
+        close(s->streams.readable_fd);
     }
-    if (s->cancel_fd >= 0) {
-        g_cancellable_release_fd(s->cancel);
+    if (s->core.cancel_fd >= 0) {
+        g_cancellable_release_fd(s->core.cancel);
     }
 }
 
@@ -384,9 +276,9 @@ static void end_hand_over(VmfSession *s)
 {
     bool succeeded;
 
-    g_mutex_lock(&s->lock);
-    succeeded = handover_succeeded(&s->handover);
-    g_mutex_unlock(&s->lock);
+    g_mutex_lock(&s->core.lock);
+    succeeded = handover_succeeded(&s->peer.handover);
+    g_mutex_unlock(&s->core.lock);
     if (!succeeded) {
         session_fail(s, g_error_new(VMF_ERROR, VMF_ERROR_CANCELLED, "the session was ended"),
                      false);
@@ -410,11 +302,13 @@ void vmf_session_free(VmfSession *s)
     session_stop_control(s);
     session_fail(s, g_error_new(VMF_ERROR, VMF_ERROR_CANCELLED, "the session was ended"), false);
     session_join_channels(s);
-    qemu_peer_close_back(s);
+    if (s->conn) {
+        s->peer_ops->close(s);
+    }
     vmf_file_free(s->file);
     allocated = s->channels ? s->conn->channels : 0;
     if (s->conn) {
-        s->conn->completed = handover_succeeded(&s->handover);
+        s->conn->completed = handover_succeeded(&s->peer.handover);
         s->ops->close(s->conn);
     }
     devices_free(s->devices); /* the peer might have written into their memory until now */
@@ -424,35 +318,35 @@ void vmf_session_free(VmfSession *s)
     g_free(s->channels);
     free_ring_buffers(s);
     close_descriptors(s);
-    vmf_qemu_stream_free(s->qemu);
-    qemu_hooks_clear(&s->hooks);
-    g_free(s->lengths);
-    g_free(s->populated);
-    ram_scan_free(s->scan);
-    g_free(s->wire_blocks);
-    vmf_ram_blocks_unref(s->blocks);
-    g_array_unref(s->peer_blocks);
-    g_ptr_array_unref(s->shorter_blocks);
-    g_object_unref(s->cancel);
-    g_object_unref(s->asking);
-    g_clear_pointer(&s->first, g_bytes_unref);
-    g_clear_pointer(&s->uri, vmf_uri_unref);
-    listening_unref(s->listening);
-    g_clear_error(&s->error);
-    g_clear_error(&s->outcome);
-    g_cond_clear(&s->changed);
-    g_mutex_clear(&s->lock);
+    vmf_qemu_stream_free(s->qemu.stream);
+    qemu_hooks_clear(&s->qemu.hooks);
+    g_free(s->qemu.lengths);
+    g_free(s->blocks.populated);
+    ram_scan_free(s->blocks.scan);
+    g_free(s->blocks.wire);
+    vmf_ram_blocks_unref(s->blocks.set);
+    g_array_unref(s->peer.blocks);
+    g_ptr_array_unref(s->blocks.shorter);
+    g_object_unref(s->core.cancel);
+    g_object_unref(s->core.asking);
+    g_clear_pointer(&s->reach.first, g_bytes_unref);
+    g_clear_pointer(&s->reach.uri, vmf_uri_unref);
+    listening_unref(s->reach.listening);
+    g_clear_error(&s->core.error);
+    g_clear_error(&s->peer.outcome);
+    g_cond_clear(&s->core.changed);
+    g_mutex_clear(&s->core.lock);
     g_free(s);
 }
 
 bool vmf_session_peer_is_qemu(const VmfSession *s)
 {
-    return s->conn->foreign;
+    return s->peer_ops->is_qemu;
 }
 
 bool vmf_session_open_return_path(VmfSession *s, GError **error)
 {
-    return !s->conn->foreign || qemu_peer_open_back(s, error);
+    return s->peer_ops->open_back(s, error);
 }
 
 VmfFile *vmf_session_get_file(VmfSession *s)

@@ -3,7 +3,9 @@
  */
 
 #include "ram/populate.h"
-#include "session/session-state.h"
+#include "session-lifecycle.h"
+#include "session/session-answer.h"
+#include "session/session-core.h"
 
 struct VmfListener {
     Listening *listening;
@@ -52,7 +54,7 @@ static VmfConn *await_connection(VmfListener *listener, VmfSession *s, GError **
     if (listener->populate) {
         populate_run(listener->populate);
     }
-    conn = listening_accept(listener->listening, s->cancel, &s->first, error);
+    conn = listening_accept(listener->listening, s->core.cancel, &s->reach.first, error);
     if (listener->populate) {
         populate_pause(listener->populate);
     }
@@ -62,29 +64,23 @@ static VmfConn *await_connection(VmfListener *listener, VmfSession *s, GError **
 /* The session can give back what it does not need of it. */
 static void note_populated(VmfSession *s, const Populate *populate)
 {
-    s->populated_count = vmf_ram_blocks_count(s->blocks);
-    s->populated = g_new0(bool, s->populated_count);
-    for (unsigned i = 0; i < s->populated_count; i++) {
-        s->populated[i] = populate_block_bytes(populate, i) != 0;
+    s->blocks.populated_count = vmf_ram_blocks_count(s->blocks.set);
+    s->blocks.populated = g_new0(bool, s->blocks.populated_count);
+    for (unsigned i = 0; i < s->blocks.populated_count; i++) {
+        s->blocks.populated[i] = populate_block_bytes(populate, i) != 0;
     }
-    s->populated_bytes = populate_bytes(populate);
+    s->blocks.populated_bytes = populate_bytes(populate);
 }
 
 static bool accept_one(VmfListener *listener, VmfSession *s, VmfConn *conn, GError **error)
 {
     session_adopt(s, conn, listening_ops(listener->listening), listening_uri(listener->listening));
-    s->listening = listening_ref(listener->listening);
-    s->setup_began = g_get_monotonic_time();
+    s->reach.listening = listening_ref(listener->listening);
+    s->setup.began = g_get_monotonic_time();
     if (listener->populate) {
         note_populated(s, listener->populate);
     }
-    if (!session_make_ready(s, listening_uri(listener->listening), error)) {
-        return false;
-    }
-    if (!conn->foreign) {
-        listening_add(s);
-    }
-    return true;
+    return session_make_ready(s, listening_uri(listener->listening), error);
 }
 
 static VmfSession *accept_named(VmfListener *listener, VmfRamBlocks *blocks,

@@ -1,9 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* session-answer.c -- a destination's listener, and what its sessions say to a source that asks */
 
+#include "session-answer.h"
+
 #include <string.h>
 
-#include "session-state.h"
+#include "session-core.h"
+#include "session-direct.h"
+#include "session-host.h"
+#include "session-outcome.h"
 
 /* How long who connects may take to say why. It is served one after the other. */
 #define SPEAK_US G_USEC_PER_SEC
@@ -136,9 +141,9 @@ static HandoverAnswer tell_session(VmfSession *s, HandoverEvent event)
     } else {
         session_event(s, event);
     }
-    g_mutex_lock(&s->lock);
-    answer = handover_answer(&s->handover);
-    g_mutex_unlock(&s->lock);
+    g_mutex_lock(&s->core.lock);
+    answer = handover_answer(&s->peer.handover);
+    g_mutex_unlock(&s->core.lock);
     return answer;
 }
 
@@ -167,10 +172,10 @@ static void told(Listening *l, const uint8_t uuid[VMF_UUID_BYTES])
     g_mutex_lock(&l->lock);
     answer = find_locked(l, uuid);
     if (answer && answer->session) {
-        g_mutex_lock(&answer->session->lock);
-        answer->session->handover.known = true;
-        g_cond_broadcast(&answer->session->changed);
-        g_mutex_unlock(&answer->session->lock);
+        g_mutex_lock(&answer->session->core.lock);
+        answer->session->peer.handover.known = true;
+        g_cond_broadcast(&answer->session->core.changed);
+        g_mutex_unlock(&answer->session->core.lock);
     } else if (answer) {
         g_ptr_array_remove(l->answers, answer);
     }
@@ -208,9 +213,9 @@ static bool is_known(Answer *answer)
     if (!answer->session) {
         return answer->handover.known;
     }
-    g_mutex_lock(&answer->session->lock);
-    known = answer->session->handover.known;
-    g_mutex_unlock(&answer->session->lock);
+    g_mutex_lock(&answer->session->core.lock);
+    known = answer->session->peer.handover.known;
+    g_mutex_unlock(&answer->session->core.lock);
     return known;
 }
 
@@ -311,7 +316,7 @@ static bool hear(Listening *l, VmfConn *conn)
 static bool serve_one(Listening *l, GCancellable *cancel)
 {
     g_autoptr(GError) error = NULL;
-    VmfConn *conn = session_usable(l->ops->accept(l->transport, cancel, &error), l->ops, &error);
+    VmfConn *conn = direct_usable(l->ops->accept(l->transport, cancel, &error), l->ops, &error);
 
     if (!conn) {
         g_debug("listening for questions: %s", error ? error->message : "no reason");
@@ -454,7 +459,7 @@ VmfConn *listening_accept(Listening *l, GCancellable *cancel, GBytes **first, GE
     g_mutex_unlock(&l->lock);
     *first = NULL;
     if (!early) {
-        return session_usable(l->ops->accept(l->transport, cancel, error), l->ops, error);
+        return direct_usable(l->ops->accept(l->transport, cancel, error), l->ops, error);
     }
     *first = early->first;
     conn = early->conn;
@@ -466,12 +471,12 @@ VmfConn *listening_accept(Listening *l, GCancellable *cancel, GBytes **first, GE
 
 void listening_add(VmfSession *s)
 {
-    Listening *l = s->listening;
+    Listening *l = s->reach.listening;
     Answer *answer = g_new0(Answer, 1);
 
     memcpy(answer->uuid, s->conn->uuid, VMF_UUID_BYTES);
     answer->session = s;
-    s->answer = answer;
+    s->reach.answer = answer;
     g_mutex_lock(&l->lock);
     g_ptr_array_add(l->answers, answer);
     update_and_unlock(l);
@@ -479,30 +484,30 @@ void listening_add(VmfSession *s)
 
 void listening_answer(VmfSession *s)
 {
-    g_mutex_lock(&s->listening->lock);
-    if (s->answer) {
-        s->answer->needed = true;
+    g_mutex_lock(&s->reach.listening->lock);
+    if (s->reach.answer) {
+        s->reach.answer->needed = true;
     }
-    update_and_unlock(s->listening);
+    update_and_unlock(s->reach.listening);
 }
 
 void listening_remove(VmfSession *s)
 {
-    Listening *l = s->listening;
+    Listening *l = s->reach.listening;
     Answer *answer;
 
     if (!l) {
         return;
     }
     g_mutex_lock(&l->lock);
-    answer = g_steal_pointer(&s->answer);
+    answer = g_steal_pointer(&s->reach.answer);
     if (!answer) {
         g_mutex_unlock(&l->lock);
         return;
     }
-    g_mutex_lock(&s->lock);
-    answer->handover = s->handover;
-    g_mutex_unlock(&s->lock);
+    g_mutex_lock(&s->core.lock);
+    answer->handover = s->peer.handover;
+    g_mutex_unlock(&s->core.lock);
     answer->session = NULL;
     if (!l->owned || !answer->needed || answer->handover.known) {
         g_ptr_array_remove(l->answers, answer);

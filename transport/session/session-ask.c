@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* session-ask.c -- a source whose connection was lost in the hand-over asks over another one */
 
+#include "session-ask.h"
+
 #include <string.h>
 
 #include "base/cancel-fd.h"
-#include "session-state.h"
+#include "session-direct.h"
+#include "session-host.h"
+#include "session-outcome.h"
 
 /* How long the destination may take to hang up. */
 #define BYE_US G_USEC_PER_SEC
@@ -16,21 +20,21 @@
 
 static bool wants_to_know_locked(const VmfSession *s)
 {
-    return s->handover.state == HANDOVER_ASKS;
+    return s->peer.handover.state == HANDOVER_ASKS;
 }
 
 /* The destination waits for BYE, which did not leave any more. */
 static bool wants_to_confirm_locked(const VmfSession *s)
 {
-    return s->handover.state == HANDOVER_GAVE && s->lost_at &&
-           (s->control_owed == MESSAGE_BYE || s->handover.owes);
+    return s->peer.handover.state == HANDOVER_GAVE && s->peer.lost_at &&
+           (s->control.owed == MESSAGE_BYE || s->peer.handover.owes);
 }
 
 /* The destination may have said LOADED, and wait for a GO that never comes. */
 static bool wants_to_tell_locked(const VmfSession *s)
 {
-    return s->handover.state == HANDOVER_KEPT && s->out_end_sent && s->lost_at &&
-           !s->error_from_peer;
+    return s->peer.handover.state == HANDOVER_KEPT && s->streams.out_end_sent && s->peer.lost_at &&
+           !s->core.error_from_peer;
 }
 
 static HandoverEvent told(HandoverAnswer answer)
@@ -65,9 +69,9 @@ static bool converse(const Direct *d, VmfSession *s, GError **error)
     MessageHeader header;
     uint64_t say;
 
-    g_mutex_lock(&s->lock);
+    g_mutex_lock(&s->core.lock);
     say = wants_to_tell_locked(s) ? MESSAGE_ASK_GO_NEVER : MESSAGE_ASK_GO_SENT;
-    g_mutex_unlock(&s->lock);
+    g_mutex_unlock(&s->core.lock);
     if (!direct_send(d, MESSAGE_ASK, say, s->conn->uuid, VMF_UUID_BYTES, error) ||
         !direct_receive(d, VMF_ROLE_DESTINATION, &header, &payload, error)) {
         return false;
@@ -90,22 +94,23 @@ static bool converse(const Direct *d, VmfSession *s, GError **error)
 static VmfUri *hasty_uri(const VmfSession *s)
 {
     const uint64_t part_ms = MIN(MAX(s->conn->timeout_ms / ATTEMPTS, ATTEMPT_MIN_MS),
-                                 vmf_uri_get_uint(s->uri, "connect-timeout"));
+                                 vmf_uri_get_uint(s->reach.uri, "connect-timeout"));
     g_autofree char *value = g_strdup_printf("%" G_GUINT64_FORMAT "ms", part_ms);
-    g_autoptr(VmfUri) uri = vmf_uri_parse(vmf_uri_text(s->uri), NULL);
+    g_autoptr(VmfUri) uri = vmf_uri_parse(vmf_uri_text(s->reach.uri), NULL);
 
     return uri && vmf_uri_set(uri, "connect-timeout", value, NULL) ? g_steal_pointer(&uri)
-                                                                   : vmf_uri_ref(s->uri);
+                                                                   : vmf_uri_ref(s->reach.uri);
 }
 
 /* One attempt. */
 static bool ask_once(VmfSession *s, const VmfUri *uri, int cancel_fd, gint64 deadline,
                      GError **error)
 {
-    VmfConn *conn = session_usable(s->connect_ops->connect(uri, s->conn->uuid, s->asking, error),
-                                   s->connect_ops, error);
+    VmfConn *conn =
+        direct_usable(s->reach.connect_ops->connect(uri, s->conn->uuid, s->core.asking, error),
+                      s->reach.connect_ops, error);
     Direct d = {.conn = conn,
-                .cancel = s->asking,
+                .cancel = s->core.asking,
                 .cancel_fd = cancel_fd,
                 .deadline = deadline,
                 .what = "asking it who owns the VM"};
@@ -115,13 +120,13 @@ static bool ask_once(VmfSession *s, const VmfUri *uri, int cancel_fd, gint64 dea
         return false;
     }
     if (!conn->ops) {
-        conn->ops = s->connect_ops;
+        conn->ops = s->reach.connect_ops;
     }
     d.ops = conn->ops;
     conn->role = VMF_ROLE_SOURCE;
     conn->host = &session_host;
     conn->session = s;
-    conn->cancel = s->asking;
+    conn->cancel = s->core.asking;
     conn->cancel_fd = cancel_fd;
     conn->timeout_ms = s->conn->timeout_ms;
     conn->heartbeat_ms = s->conn->heartbeat_ms;
@@ -137,12 +142,12 @@ static bool try_again(VmfSession *s, gint64 deadline)
     const gint64 next = g_get_monotonic_time() + AGAIN_US;
     bool again;
 
-    g_mutex_lock(&s->lock);
-    while (!s->hurry && g_get_monotonic_time() < next &&
-           g_cond_wait_until(&s->changed, &s->lock, next)) {
+    g_mutex_lock(&s->core.lock);
+    while (!s->core.hurry && g_get_monotonic_time() < next &&
+           g_cond_wait_until(&s->core.changed, &s->core.lock, next)) {
     }
-    again = !s->hurry && g_get_monotonic_time() < deadline;
-    g_mutex_unlock(&s->lock);
+    again = !s->core.hurry && g_get_monotonic_time() < deadline;
+    g_mutex_unlock(&s->core.lock);
     return again;
 }
 
@@ -152,12 +157,12 @@ void session_ask(VmfSession *s)
     int cancel_fd = -1;
     bool needed;
 
-    g_mutex_lock(&s->lock);
-    needed = !s->hurry &&
+    g_mutex_lock(&s->core.lock);
+    needed = !s->core.hurry &&
              (wants_to_know_locked(s) || wants_to_confirm_locked(s) || wants_to_tell_locked(s));
     deadline = g_get_monotonic_time() + (gint64)s->conn->timeout_ms * 1000;
-    g_mutex_unlock(&s->lock);
-    if (needed && (cancel_fd = cancel_fd_get(s->asking)) >= 0) {
+    g_mutex_unlock(&s->core.lock);
+    if (needed && (cancel_fd = cancel_fd_get(s->core.asking)) >= 0) {
         g_autoptr(VmfUri) uri = hasty_uri(s);
         bool done;
 
@@ -169,7 +174,7 @@ void session_ask(VmfSession *s)
                 g_debug("no answer to the question: %s", failure ? failure->message : "no reason");
             }
         } while (!done && try_again(s, deadline));
-        g_cancellable_release_fd(s->asking);
+        g_cancellable_release_fd(s->core.asking);
     }
     session_event(s, HANDOVER_TIME_UP); /* ignored when it is answered */
 }

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* session-channel.c -- the channel threads of both sides, and what transports ask of the engine */
 
+#include "session-channel.h"
+
 #include <string.h>
 
-#include "device/device-set.h"
-#include "session-state.h"
+#include "session-client.h"
+#include "session-core.h"
+#include "session-ram.h"
 
 /* --- source --- */
 
@@ -40,11 +43,11 @@ static bool send_range(SessionChannel *channel, const PayloadRange *range, GErro
     uint64_t from, to;
     RamRun run;
 
-    if (!s->zero_detect || conn->zero_min == UINT64_MAX) {
+    if (!s->options.zero_detect || conn->zero_min == UINT64_MAX) {
         return s->ops->send_ram(conn, channel->number, range->block, offset, range->length, error);
     }
     data = offset;
-    while (ram_scan_next(s->scan, block, &offset, end, &run)) {
+    while (ram_scan_next(s->blocks.scan, block, &offset, end, &run)) {
         if (!run.zero || !trim_to_pages(block, &run, &from, &to) || to - from < conn->zero_min) {
             continue; /* it goes with what is next to it */
         }
@@ -52,7 +55,7 @@ static bool send_range(SessionChannel *channel, const PayloadRange *range, GErro
             !s->ops->send_zero(conn, channel->number, range->block, from, to - from, error)) {
             return false;
         }
-        __atomic_fetch_add(&s->zero_bytes, to - from, __ATOMIC_RELAXED);
+        __atomic_fetch_add(&s->counters.zero_bytes, to - from, __ATOMIC_RELAXED);
         data = to;
     }
     return send_data(channel, range->block, data, end, error);
@@ -80,10 +83,10 @@ static bool send_sync(SessionChannel *channel, const Payload *payload, GError **
                            error)) {
         return false;
     }
-    g_mutex_lock(&s->lock);
+    g_mutex_lock(&s->core.lock);
     channel->sync_sent = payload->sync.number;
-    g_cond_broadcast(&s->changed);
-    g_mutex_unlock(&s->lock);
+    g_cond_broadcast(&s->core.changed);
+    g_mutex_unlock(&s->core.lock);
     return true;
 }
 
@@ -143,7 +146,7 @@ static bool feed(SessionChannel *channel, GError **error)
 {
     VmfSession *s = channel->session;
 
-    while (!g_cancellable_is_cancelled(s->cancel)) {
+    while (!g_cancellable_is_cancelled(s->core.cancel)) {
         if (mailbox_take(&channel->mailbox, &channel->own)) {
             session_tell_room(s);
             if (!send_payload(channel, channel->own, error)) {
@@ -166,25 +169,25 @@ static void *channel_main(void *opaque)
     SessionChannel *channel = opaque;
     VmfSession *s = channel->session;
     GError *error = NULL;
-    const bool back = s->conn->foreign && channel->number == VMF_CHANNEL_BACK;
-    const bool feeds = (s->role == VMF_ROLE_SOURCE) != back;
-    bool ok = feeds ? feed(channel, &error) : s->ops->serve(s->conn, channel->number, &error);
+    bool ok =
+        channel->feeds ? feed(channel, &error) : s->ops->serve(s->conn, channel->number, &error);
 
     if (!ok) {
         session_need_error(&error, "a channel");
         session_fail(s, error, false);
     }
-    g_mutex_lock(&s->lock);
+    g_mutex_lock(&s->core.lock);
     channel->over = true;
-    g_cond_broadcast(&s->changed);
-    g_mutex_unlock(&s->lock);
+    g_cond_broadcast(&s->core.changed);
+    g_mutex_unlock(&s->core.lock);
     return NULL;
 }
 
-void session_channel_init(SessionChannel *channel, VmfSession *s, unsigned number)
+void session_channel_init(SessionChannel *channel, VmfSession *s, unsigned number, bool feeds)
 {
     channel->session = s;
     channel->number = number;
+    channel->feeds = feeds;
     channel->own = g_new0(Payload, 1);
     channel->fill = g_new0(Payload, 1);
 }
@@ -194,6 +197,33 @@ void session_channel_clear(SessionChannel *channel)
     mailbox_clear(&channel->mailbox);
     payload_free(channel->own);
     payload_free(channel->fill);
+}
+
+static void allocate_channels(VmfSession *s)
+{
+    s->channels = g_new0(SessionChannel, s->conn->channels);
+    for (unsigned i = 0; i < s->conn->channels; i++) {
+        session_channel_init(&s->channels[i], s, i, s->role == VMF_ROLE_SOURCE);
+    }
+}
+
+bool session_prepare_channels(VmfSession *s, GError **error)
+{
+    allocate_channels(s);
+    if (s->role == VMF_ROLE_SOURCE) { /* a destination has no queue, nor always a stripe yet */
+        session_bound_queue(s);
+    }
+    for (unsigned i = 0; i < s->conn->channels; i++) {
+        if (!mailbox_init(&s->channels[i].mailbox, error)) {
+            mailbox_clear(&s->channels[i].mailbox);
+            return false;
+        }
+        /* Only a whole one is seen by session_fail, which may run in another thread. */
+        g_mutex_lock(&s->core.lock);
+        s->channel_count = i + 1;
+        g_mutex_unlock(&s->core.lock);
+    }
+    return true;
 }
 
 bool session_start_channel(SessionChannel *channel, GError **error)
@@ -231,115 +261,3 @@ void session_join_channels(VmfSession *s)
         }
     }
 }
-
-/* --- what transports call --- */
-
-static bool sync_seen(VmfConn *conn, unsigned number, uint64_t sync, GError **error)
-{
-    VmfSession *s = conn_session(conn);
-    SessionChannel *channel = &s->channels[number];
-    bool ok;
-
-    g_mutex_lock(&s->lock);
-    ok = sync == channel->sync_seen + 1;
-    if (ok) {
-        channel->sync_seen = sync;
-        session_update_readable_locked(s);
-        g_cond_broadcast(&s->changed);
-    }
-    g_mutex_unlock(&s->lock);
-    if (ok) {
-        session_answer_settle(s);
-    } else {
-        g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL,
-                    "channel %u: sync %" G_GUINT64_FORMAT " after %" G_GUINT64_FORMAT, number, sync,
-                    channel->sync_seen);
-    }
-    return ok;
-}
-
-static void *ram_range(VmfConn *conn, unsigned block, uint64_t offset, uint64_t length,
-                       GError **error)
-{
-    if (block >= conn->block_count) {
-        g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL, "there is no RAM block number %u", block);
-        return NULL;
-    }
-    if (offset > conn->blocks[block]->length || length > conn->blocks[block]->length - offset) {
-        g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL,
-                    "range 0x%" G_GINT64_MODIFIER "x+0x%" G_GINT64_MODIFIER
-                    "x lies outside RAM block \"%s\"",
-                    offset, length, conn->blocks[block]->name);
-        return NULL;
-    }
-    return conn->blocks[block]->host + offset;
-}
-
-static bool was_populated(const VmfSession *s, const VmfRamBlock *block)
-{
-    return block->index < s->populated_count && s->populated[block->index];
-}
-
-static bool make_zero(VmfConn *conn, unsigned number, uint64_t offset, uint64_t length,
-                      bool unregistered, GError **error)
-{
-    VmfSession *s = conn_session(conn);
-    const VmfRamBlock *block;
-
-    if (!ram_range(conn, number, offset, length, error)) {
-        return false;
-    }
-    block = conn->blocks[number];
-    if (unregistered && was_populated(s, block)) {
-        ram_scan_release(s->scan, block, offset, length);
-    } else {
-        ram_scan_zero(s->scan, block, offset, length);
-    }
-    __atomic_fetch_add(&s->zero_bytes, length, __ATOMIC_RELAXED);
-    return true;
-}
-
-static bool zero_range(VmfConn *conn, unsigned block, uint64_t offset, uint64_t length,
-                       GError **error)
-{
-    return make_zero(conn, block, offset, length, false, error);
-}
-
-static bool release_range(VmfConn *conn, unsigned block, uint64_t offset, uint64_t length,
-                          GError **error)
-{
-    return make_zero(conn, block, offset, length, true, error);
-}
-
-static bool untouched(VmfConn *conn, unsigned block, uint64_t offset, uint64_t end, uint64_t *until)
-{
-    return !ram_scan_touched(conn_session(conn)->scan, conn->blocks[block], offset, end, until);
-}
-
-static void device_sent(VmfConn *conn, unsigned number, void *piece)
-{
-    (void)number;
-    session_done(conn_session(conn), piece);
-}
-
-static void post_message(VmfConn *conn, unsigned type, const void *data, size_t size)
-{
-    g_assert(type >= VMF_MESSAGE_PRIVATE && size + MESSAGE_HEADER_BYTES <= conn->control_max);
-    session_post(conn_session(conn), type, 0, 0, data, size);
-}
-
-const VmfConnHost session_host = {
-    .size = sizeof(VmfConnHost),
-    .sync_seen = sync_seen,
-    .device_begin = device_begin,
-    .device_done = device_done,
-    .device_sent = device_sent,
-    .zero_range = zero_range,
-    .untouched = untouched,
-    .ram_range = ram_range,
-    .post_message = post_message,
-    .stream_arrived = qemu_peer_stream_arrived,
-    .stream_ended = qemu_peer_stream_ended,
-    .stream_blocks = qemu_peer_stream_blocks,
-    .release_range = release_range,
-};

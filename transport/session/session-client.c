@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* session-client.c -- payloads of clients other than the RAM path; raw writes for benchmarks */
 
-#include "session-state.h"
+#include "session-client.h"
+
+#include "session-core.h"
 
 /* --- payloads for clients --- */
 
@@ -9,28 +11,28 @@ Payload *session_get_payload(VmfSession *s)
 {
     Payload *payload;
 
-    g_mutex_lock(&s->lock);
-    payload = g_queue_pop_head(&s->free_payloads);
-    g_mutex_unlock(&s->lock);
+    g_mutex_lock(&s->core.lock);
+    payload = g_queue_pop_head(&s->clients.free_payloads);
+    g_mutex_unlock(&s->core.lock);
     return payload ? payload : g_new0(Payload, 1);
 }
 
 void session_return_payload(VmfSession *s, Payload *payload)
 {
     payload->kind = PAYLOAD_EMPTY;
-    g_mutex_lock(&s->lock);
-    g_queue_push_head(&s->free_payloads, payload);
-    g_mutex_unlock(&s->lock);
+    g_mutex_lock(&s->core.lock);
+    g_queue_push_head(&s->clients.free_payloads, payload);
+    g_mutex_unlock(&s->core.lock);
 }
 
 static void count(VmfSession *s, PayloadDone *done, int change)
 {
-    g_mutex_lock(&s->lock);
+    g_mutex_lock(&s->core.lock);
     done->left += (unsigned)change;
     if (done->left == 0) {
-        g_cond_broadcast(&s->changed);
+        g_cond_broadcast(&s->core.changed);
     }
-    g_mutex_unlock(&s->lock);
+    g_mutex_unlock(&s->core.lock);
 }
 
 bool session_submit(VmfSession *s, SessionChannel *channel, Payload **payload, PayloadDone *done)
@@ -56,20 +58,20 @@ static bool submit_now(VmfSession *s, unsigned first, Payload **payload)
 
 bool session_submit_anywhere(VmfSession *s, Payload **payload, PayloadDone *done)
 {
-    const unsigned first = __atomic_fetch_add(&s->next_channel, 1, __ATOMIC_RELAXED);
+    const unsigned first = __atomic_fetch_add(&s->counters.next_channel, 1, __ATOMIC_RELAXED);
     bool taken;
 
     count(s, done, 1);
     taken = submit_now(s, first, payload);
     if (!taken) {
-        g_mutex_lock(&s->lock);
+        g_mutex_lock(&s->core.lock);
         /* Before it looks: a channel that takes its payload behind that look sees it. */
-        __atomic_fetch_add(&s->room_wanted, 1, __ATOMIC_SEQ_CST);
-        while (!s->error && !(taken = submit_now(s, first, payload))) {
-            g_cond_wait(&s->changed, &s->lock);
+        __atomic_fetch_add(&s->counters.room_wanted, 1, __ATOMIC_SEQ_CST);
+        while (!s->core.error && !(taken = submit_now(s, first, payload))) {
+            g_cond_wait(&s->core.changed, &s->core.lock);
         }
-        __atomic_fetch_sub(&s->room_wanted, 1, __ATOMIC_SEQ_CST);
-        g_mutex_unlock(&s->lock);
+        __atomic_fetch_sub(&s->counters.room_wanted, 1, __ATOMIC_SEQ_CST);
+        g_mutex_unlock(&s->core.lock);
     }
     if (!taken) {
         count(s, done, -1);
@@ -79,10 +81,10 @@ bool session_submit_anywhere(VmfSession *s, Payload **payload, PayloadDone *done
 
 void session_tell_room(VmfSession *s)
 {
-    if (__atomic_load_n(&s->room_wanted, __ATOMIC_SEQ_CST)) {
-        g_mutex_lock(&s->lock);
-        g_cond_broadcast(&s->changed);
-        g_mutex_unlock(&s->lock);
+    if (__atomic_load_n(&s->counters.room_wanted, __ATOMIC_SEQ_CST)) {
+        g_mutex_lock(&s->core.lock);
+        g_cond_broadcast(&s->core.changed);
+        g_mutex_unlock(&s->core.lock);
     }
 }
 
@@ -95,9 +97,9 @@ bool session_is_done(VmfSession *s, const PayloadDone *done)
 {
     bool is;
 
-    g_mutex_lock(&s->lock);
+    g_mutex_lock(&s->core.lock);
     is = done->left == 0;
-    g_mutex_unlock(&s->lock);
+    g_mutex_unlock(&s->core.lock);
     return is;
 }
 
@@ -119,12 +121,12 @@ bool session_await_done(VmfSession *s, const PayloadDone *done, GError **error)
 {
     bool ok;
 
-    g_mutex_lock(&s->lock);
+    g_mutex_lock(&s->core.lock);
     while (done->left && !channels_over_locked(s)) {
-        g_cond_wait(&s->changed, &s->lock);
+        g_cond_wait(&s->core.changed, &s->core.lock);
     }
-    ok = !done->left && !s->error;
-    g_mutex_unlock(&s->lock);
+    ok = !done->left && !s->core.error;
+    g_mutex_unlock(&s->core.lock);
     return ok || session_report(s, error);
 }
 

@@ -1,11 +1,17 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* session-control.c -- the control thread: all messages in and out, heartbeats, deadlines */
 
+#include "session-control.h"
+
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "session-state.h"
+#include "session-answer.h"
+#include "session-ask.h"
+#include "session-core.h"
+#include "session-dispatch.h"
+#include "session-waking.h"
 
 /* How long a failing session tries to tell its peer why. */
 #define LAST_WORDS_US (500 * G_TIME_SPAN_MILLISECOND)
@@ -13,48 +19,6 @@
 #define STOP_US (2 * G_TIME_SPAN_SECOND)
 /* Messages that are read before this side looks again at what it has to do. */
 #define TURN_MESSAGES 256
-/* Many times what a session of the largest VM has to say at once. */
-#define OUT_MAX 65536
-
-/* --- queueing --- */
-
-void session_wake_control_locked(VmfSession *s)
-{
-    const uint64_t one = 1;
-
-    if (s->control_sleeping) {
-        s->control_sleeping = false;
-        (void)!write(s->wake_fd, &one, sizeof(one));
-    }
-}
-
-void session_post(VmfSession *s, unsigned type, unsigned flags, uint64_t argument,
-                  const void *payload, size_t size)
-{
-    OutMessage *message;
-    bool full;
-
-    g_mutex_lock(&s->lock);
-    full = s->out.length >= OUT_MAX;
-    if (!full) {
-        message = g_new(OutMessage, 1);
-        message->header = (MessageHeader){
-            .length = (uint32_t)size, .type = type, .flags = flags, .argument = argument};
-        message->payload = size ? g_memdup2(payload, size) : NULL;
-        g_queue_push_tail(&s->out, message);
-        session_wake_control_locked(s);
-    }
-    g_mutex_unlock(&s->lock);
-    /* Most messages answer the peer's: one that asks and never reads must not cost memory. */
-    if (full) {
-        session_fail(s,
-                     g_error_new(VMF_ERROR, VMF_ERROR_PROTOCOL,
-                                 "%u control messages wait for %s, which reads none of them",
-                                 OUT_MAX, s->conn->peer),
-                     false);
-    }
-}
-
 /* --- sending: the control thread --- */
 
 static VmfControlResult send_message(VmfSession *s, const MessageHeader *header,
@@ -68,7 +32,7 @@ static VmfControlResult send_message(VmfSession *s, const MessageHeader *header,
     message_header_encode(header, bytes);
     result = s->ops->control_send(s->conn, iov, header->length ? 2 : 1, error);
     if (result == VMF_CONTROL_DONE) {
-        s->last_sent = g_get_monotonic_time();
+        s->control.last_sent = g_get_monotonic_time();
     }
     return result;
 }
@@ -83,20 +47,20 @@ static VmfControlResult send_hand_over(VmfSession *s, GError **error)
     MessageHeader header = {0};
     VmfControlResult result;
 
-    if (!s->control_owed) {
-        g_mutex_lock(&s->lock);
-        s->control_owed = handover_take(&s->handover);
-        s->answer_since = s->control_owed ? g_get_monotonic_time() : s->answer_since;
-        g_cond_broadcast(&s->changed);
-        g_mutex_unlock(&s->lock);
+    if (!s->control.owed) {
+        g_mutex_lock(&s->core.lock);
+        s->control.owed = handover_take(&s->peer.handover);
+        s->peer.answer_since = s->control.owed ? g_get_monotonic_time() : s->peer.answer_since;
+        g_cond_broadcast(&s->core.changed);
+        g_mutex_unlock(&s->core.lock);
     }
-    if (!s->control_owed) {
+    if (!s->control.owed) {
         return VMF_CONTROL_EOF;
     }
-    header.type = s->control_owed;
+    header.type = s->control.owed;
     result = send_message(s, &header, NULL, error);
     if (result == VMF_CONTROL_DONE) {
-        s->control_owed = 0;
+        s->control.owed = 0;
     }
     return result;
 }
@@ -107,17 +71,17 @@ static VmfControlResult send_queued(VmfSession *s, GError **error)
     OutMessage *message;
     VmfControlResult result;
 
-    g_mutex_lock(&s->lock);
-    message = g_queue_peek_head(&s->out);
-    g_mutex_unlock(&s->lock);
+    g_mutex_lock(&s->core.lock);
+    message = g_queue_peek_head(&s->outbox.messages);
+    g_mutex_unlock(&s->core.lock);
     if (!message) {
         return VMF_CONTROL_EOF;
     }
     result = send_message(s, &message->header, message->payload, error);
     if (result == VMF_CONTROL_DONE) {
-        g_mutex_lock(&s->lock);
-        g_queue_pop_head(&s->out); /* others only append */
-        g_mutex_unlock(&s->lock);
+        g_mutex_lock(&s->core.lock);
+        g_queue_pop_head(&s->outbox.messages); /* others only append */
+        g_mutex_unlock(&s->core.lock);
         g_free(message->payload);
         g_free(message);
     }
@@ -132,31 +96,32 @@ static VmfControlResult send_stream(VmfSession *s, GError **error)
     VmfControlResult result;
     size_t most, size;
 
-    g_mutex_lock(&s->lock);
-    most =
-        (size_t)MIN(s->out_credit - s->out_ring.tail, s->conn->control_max - MESSAGE_HEADER_BYTES);
-    size = s->out_ring.head == s->out_ring.tail
+    g_mutex_lock(&s->core.lock);
+    most = (size_t)MIN(s->streams.out_credit - s->streams.out_ring.tail,
+                       s->conn->control_max - MESSAGE_HEADER_BYTES);
+    size = s->streams.out_ring.head == s->streams.out_ring.tail
                ? 0
-               : stream_piece(&s->out_ring, most, &data, &header.argument);
-    if (!size && s->out_ended && !s->out_end_sent && s->out_ring.head == s->out_ring.tail) {
-        header = (MessageHeader){.type = MESSAGE_STREAM_END, .argument = s->sync_number};
+               : stream_piece(&s->streams.out_ring, most, &data, &header.argument);
+    if (!size && s->streams.out_ended && !s->streams.out_end_sent &&
+        s->streams.out_ring.head == s->streams.out_ring.tail) {
+        header = (MessageHeader){.type = MESSAGE_STREAM_END, .argument = s->streams.sync_number};
     } else if (!size) {
-        g_mutex_unlock(&s->lock);
+        g_mutex_unlock(&s->core.lock);
         return VMF_CONTROL_EOF;
     }
-    g_mutex_unlock(&s->lock);
+    g_mutex_unlock(&s->core.lock);
     /* The piece stays where it is: only this thread takes from the ring. */
     header.length = (uint32_t)size;
     result = send_message(s, &header, size ? data : NULL, error);
     if (result == VMF_CONTROL_DONE) {
-        g_mutex_lock(&s->lock);
+        g_mutex_lock(&s->core.lock);
         if (size) {
-            stream_take(&s->out_ring, NULL, size);
+            stream_take(&s->streams.out_ring, NULL, size);
         } else {
-            s->out_end_sent = true;
+            s->streams.out_end_sent = true;
         }
-        g_cond_broadcast(&s->changed);
-        g_mutex_unlock(&s->lock);
+        g_cond_broadcast(&s->core.changed);
+        g_mutex_unlock(&s->core.lock);
     }
     return result;
 }
@@ -200,16 +165,16 @@ static bool receive_some(VmfSession *s, bool *more, GError **error)
     for (unsigned turn = 0; turn < TURN_MESSAGES; turn++) {
         switch (s->ops->control_receive(s->conn, &message, &size, error)) {
         case VMF_CONTROL_DONE:
-            s->last_heard = g_get_monotonic_time();
+            s->control.last_heard = g_get_monotonic_time();
             if (!session_dispatch(s, message, size, error)) {
-                s->control_lost = false;
+                s->control.lost = false;
                 return false;
             }
             break;
         case VMF_CONTROL_AGAIN:
             return true;
         case VMF_CONTROL_EOF:
-            s->control_ended = true;
+            s->control.ended = true;
             g_set_error(error, VMF_ERROR, VMF_ERROR_PEER_LOST,
                         "%s closed the connection before the migration was complete",
                         s->conn->peer);
@@ -233,16 +198,16 @@ static gint64 deadline_of(VmfSession *s, const char **what)
 {
     gint64 deadline = G_MAXINT64;
 
-    g_mutex_lock(&s->lock);
-    if (!s->setup_done) {
-        deadline = s->setup_deadline;
+    g_mutex_lock(&s->core.lock);
+    if (!s->setup.done) {
+        deadline = s->setup.deadline;
         *what = "the set-up was not complete (the time for it is the option connect-timeout=, and "
                 "more for large RAM)";
-    } else if (handover_answer_is_due(&s->handover)) {
-        deadline = s->answer_since + (gint64)s->conn->timeout_ms * 1000;
+    } else if (handover_answer_is_due(&s->peer.handover)) {
+        deadline = s->peer.answer_since + (gint64)s->conn->timeout_ms * 1000;
         *what = s->role == VMF_ROLE_SOURCE ? "GO was not confirmed" : "LOADED was not answered";
     }
-    g_mutex_unlock(&s->lock);
+    g_mutex_unlock(&s->core.lock);
     return deadline;
 }
 
@@ -252,7 +217,7 @@ static bool check_time(VmfSession *s, bool *blocked, GError **error)
     gint64 now = g_get_monotonic_time();
     const char *what = NULL;
 
-    if (now - s->last_heard >= (gint64)s->conn->timeout_ms * 1000) {
+    if (now - s->control.last_heard >= (gint64)s->conn->timeout_ms * 1000) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_TIMEOUT,
                     "no sign of life from %s for %.1f s: the host, the process or the link is "
                     "down (the time-out is the option timeout=)",
@@ -264,7 +229,7 @@ static bool check_time(VmfSession *s, bool *blocked, GError **error)
                     what);
         return false;
     }
-    if (!*blocked && now - s->last_sent >= (gint64)s->conn->heartbeat_ms * 1000) {
+    if (!*blocked && now - s->control.last_sent >= (gint64)s->conn->heartbeat_ms * 1000) {
         const MessageHeader heartbeat = {.type = MESSAGE_HEARTBEAT};
         VmfControlResult result = send_message(s, &heartbeat, NULL, error);
 
@@ -278,17 +243,17 @@ static gint64 stop_deadline(VmfSession *s)
 {
     gint64 deadline;
 
-    g_mutex_lock(&s->lock);
-    deadline = s->control_stop ? s->stopped_at + STOP_US : G_MAXINT64;
-    g_mutex_unlock(&s->lock);
+    g_mutex_lock(&s->core.lock);
+    deadline = s->outbox.stop ? s->outbox.stopped_at + STOP_US : G_MAXINT64;
+    g_mutex_unlock(&s->core.lock);
     return deadline;
 }
 
 static int sleep_ms(VmfSession *s, bool blocked)
 {
     const char *what;
-    gint64 beat = s->last_sent + (gint64)s->conn->heartbeat_ms * 1000;
-    gint64 deaf = s->last_heard + (gint64)s->conn->timeout_ms * 1000;
+    gint64 beat = s->control.last_sent + (gint64)s->conn->heartbeat_ms * 1000;
+    gint64 deaf = s->control.last_heard + (gint64)s->conn->timeout_ms * 1000;
     gint64 end = MIN(MIN(deaf, deadline_of(s, &what)), stop_deadline(s));
     gint64 left = (blocked ? end : MIN(beat, end)) - g_get_monotonic_time();
 
@@ -299,16 +264,18 @@ static int sleep_ms(VmfSession *s, bool blocked)
 
 static bool something_to_do_locked(VmfSession *s)
 {
-    if (s->control_stop || s->handover.owes ||
-        (s->error && !handover_needs_connection(&s->handover))) {
+    if (s->outbox.stop || s->peer.handover.owes ||
+        (s->core.error && !handover_needs_connection(&s->peer.handover))) {
         return true;
     }
-    if (s->error) {
+    if (s->core.error) {
         return false;
     }
-    return !g_queue_is_empty(&s->out) ||
-           (s->out_ring.head != s->out_ring.tail && s->out_credit != s->out_ring.tail) ||
-           (s->out_ended && !s->out_end_sent && s->out_ring.head == s->out_ring.tail);
+    return !g_queue_is_empty(&s->outbox.messages) ||
+           (s->streams.out_ring.head != s->streams.out_ring.tail &&
+            s->streams.out_credit != s->streams.out_ring.tail) ||
+           (s->streams.out_ended && !s->streams.out_end_sent &&
+            s->streams.out_ring.head == s->streams.out_ring.tail);
 }
 
 static bool doze(VmfSession *s, bool blocked, GError **error)
@@ -316,19 +283,19 @@ static bool doze(VmfSession *s, bool blocked, GError **error)
     uint64_t count;
     bool ok;
 
-    g_mutex_lock(&s->lock);
+    g_mutex_lock(&s->core.lock);
     /* What is blocked already waits for the transport, not for a wake-up. */
-    s->control_sleeping = blocked || !something_to_do_locked(s);
-    ok = !s->control_sleeping;
-    g_mutex_unlock(&s->lock);
+    s->outbox.sleeping = blocked || !something_to_do_locked(s);
+    ok = !s->outbox.sleeping;
+    g_mutex_unlock(&s->core.lock);
     if (ok) {
         return true;
     }
-    ok = s->ops->control_wait(s->conn, s->wake_fd, blocked, sleep_ms(s, blocked), error);
-    (void)!read(s->wake_fd, &count, sizeof(count));
-    g_mutex_lock(&s->lock);
-    s->control_sleeping = false;
-    g_mutex_unlock(&s->lock);
+    ok = s->ops->control_wait(s->conn, s->outbox.wake_fd, blocked, sleep_ms(s, blocked), error);
+    (void)!read(s->outbox.wake_fd, &count, sizeof(count));
+    g_mutex_lock(&s->core.lock);
+    s->outbox.sleeping = false;
+    g_mutex_unlock(&s->core.lock);
     return ok;
 }
 
@@ -338,10 +305,10 @@ static bool is_through(VmfSession *s, bool blocked)
     const gint64 now = g_get_monotonic_time();
     bool through;
 
-    g_mutex_lock(&s->lock);
-    through = (s->control_stop && (!blocked || now >= s->stopped_at + STOP_US)) ||
-              (s->error && !s->control_owed && !handover_needs_connection(&s->handover));
-    g_mutex_unlock(&s->lock);
+    g_mutex_lock(&s->core.lock);
+    through = (s->outbox.stop && (!blocked || now >= s->outbox.stopped_at + STOP_US)) ||
+              (s->core.error && !s->control.owed && !handover_needs_connection(&s->peer.handover));
+    g_mutex_unlock(&s->core.lock);
     return through;
 }
 
@@ -350,7 +317,7 @@ static bool run(VmfSession *s, GError **error)
     bool blocked = false, more;
 
     while (!session_failed(s) || !is_through(s, blocked)) {
-        s->control_lost = true;
+        s->control.lost = true;
         if (!receive_some(s, &more, error) || !send_all(s, &blocked, error) ||
             !check_time(s, &blocked, error)) {
             return false;
@@ -388,11 +355,11 @@ static bool say_last_words(VmfSession *s)
     VmfControlResult result;
     bool silent;
 
-    g_mutex_lock(&s->lock);
-    silent = !s->error || s->error_from_peer ||
-             (s->handover.state != HANDOVER_KEPT && s->handover.state != HANDOVER_DENIED);
-    reason = s->error ? g_error_copy(s->error) : NULL;
-    g_mutex_unlock(&s->lock);
+    g_mutex_lock(&s->core.lock);
+    silent = !s->core.error || s->core.error_from_peer ||
+             (s->peer.handover.state != HANDOVER_KEPT && s->peer.handover.state != HANDOVER_DENIED);
+    reason = s->core.error ? g_error_copy(s->core.error) : NULL;
+    g_mutex_unlock(&s->core.lock);
     if (silent) {
         return false;
     }
@@ -426,10 +393,10 @@ static void went_unheard(VmfSession *s)
 {
     bool answers;
 
-    g_mutex_lock(&s->lock);
-    s->lost_at = g_get_monotonic_time();
-    answers = s->role == VMF_ROLE_DESTINATION && s->handover.said_loaded;
-    g_mutex_unlock(&s->lock);
+    g_mutex_lock(&s->core.lock);
+    s->peer.lost_at = g_get_monotonic_time();
+    answers = s->role == VMF_ROLE_DESTINATION && s->peer.handover.said_loaded;
+    g_mutex_unlock(&s->core.lock);
     if (answers) {
         listening_answer(s);
     }
@@ -438,19 +405,19 @@ static void went_unheard(VmfSession *s)
 /* The connection is of no use any more. */
 static void end_by(VmfSession *s, GError *error)
 {
-    const bool from_peer = s->control_from_peer;
+    const bool from_peer = s->control.from_peer;
     bool answers;
 
     session_need_error(&error, "the control connection");
-    if (!s->control_lost) {
+    if (!s->control.lost) {
         session_fail(s, g_error_copy(error), from_peer);
     }
-    g_mutex_lock(&s->lock);
-    s->control_over = true;
+    g_mutex_lock(&s->core.lock);
+    s->outbox.over = true;
     /* Who was told the end, or closed in good order, does not ask for it. */
-    s->lost_at = s->control_lost && !s->control_ended ? g_get_monotonic_time() : 0;
-    answers = s->role == VMF_ROLE_DESTINATION && s->lost_at;
-    g_mutex_unlock(&s->lock);
+    s->peer.lost_at = s->control.lost && !s->control.ended ? g_get_monotonic_time() : 0;
+    answers = s->role == VMF_ROLE_DESTINATION && s->peer.lost_at;
+    g_mutex_unlock(&s->core.lock);
     session_lost(s, error);
     if (answers) {
         listening_answer(s); /* the source may come to say that it keeps the VM */
@@ -466,13 +433,13 @@ static void *control_main(void *opaque)
     if (!whole) {
         end_by(s, error);
     }
-    if (session_failed(s) && (whole || !s->control_lost) && say_last_words(s) && !await_close(s)) {
+    if (session_failed(s) && (whole || !s->control.lost) && say_last_words(s) && !await_close(s)) {
         went_unheard(s);
     }
-    g_mutex_lock(&s->lock);
-    s->control_over = true;
-    g_cond_broadcast(&s->changed);
-    g_mutex_unlock(&s->lock);
+    g_mutex_lock(&s->core.lock);
+    s->outbox.over = true;
+    g_cond_broadcast(&s->core.changed);
+    g_mutex_unlock(&s->core.lock);
     if (s->role == VMF_ROLE_SOURCE) {
         session_ask(s);
     }
@@ -483,25 +450,25 @@ bool session_start_control(VmfSession *s, GError **error)
 {
     g_autoptr(GError) failure = NULL;
 
-    s->last_sent = s->last_heard = g_get_monotonic_time();
-    s->control_thread = g_thread_try_new("vmf-control", control_main, s, &failure);
-    if (!s->control_thread) {
+    s->control.last_sent = s->control.last_heard = g_get_monotonic_time();
+    s->control.thread = g_thread_try_new("vmf-control", control_main, s, &failure);
+    if (!s->control.thread) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_FAILED, "cannot start the control thread: %s",
                     failure->message);
-        s->control_over = true;
+        s->outbox.over = true;
     }
-    return s->control_thread != NULL;
+    return s->control.thread != NULL;
 }
 
 void session_stop_control(VmfSession *s)
 {
-    if (!s->control_thread) {
+    if (!s->control.thread) {
         return;
     }
-    g_mutex_lock(&s->lock);
-    s->control_stop = true;
-    s->stopped_at = g_get_monotonic_time();
+    g_mutex_lock(&s->core.lock);
+    s->outbox.stop = true;
+    s->outbox.stopped_at = g_get_monotonic_time();
     session_wake_control_locked(s);
-    g_mutex_unlock(&s->lock);
-    g_thread_join(g_steal_pointer(&s->control_thread));
+    g_mutex_unlock(&s->core.lock);
+    g_thread_join(g_steal_pointer(&s->control.thread));
 }

@@ -1,10 +1,17 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* session-dispatch.c -- what each control message does when it arrives */
 
+#include "session-dispatch.h"
+
 #include <string.h>
 
-#include "device/device-set.h"
-#include "session-state.h"
+#include "device/device-life.h"
+#include "session-outcome.h"
+#include "session-revoke.h"
+#include "session-settle.h"
+#include "session-waking.h"
+#include "session-device.h"
+#include "session-blocks.h"
 
 static bool out_of_place(const MessageHeader *header, GError **error)
 {
@@ -22,7 +29,7 @@ static bool handle_error(VmfSession *s, const MessageHeader *header, const uint8
                         header->argument == VMF_ERROR_MISMATCH ||
                         header->argument == VMF_ERROR_MEMLOCK;
 
-    s->control_from_peer = true;
+    s->control.from_peer = true;
     g_set_error(error, VMF_ERROR, shared ? (int)header->argument : VMF_ERROR_PEER,
                 "the peer (%s) reported: %s", s->conn->peer, text);
     return false;
@@ -31,56 +38,19 @@ static bool handle_error(VmfSession *s, const MessageHeader *header, const uint8
 static bool handle_blocks(VmfSession *s, const MessageHeader *header, const uint8_t *payload,
                           GError **error)
 {
-    size_t left = header->length;
-
-    if (s->blocks_complete || header->argument != s->peer_blocks->len) {
+    if (s->peer.blocks_complete || header->argument != s->peer.blocks->len) {
         return out_of_place(header, error);
     }
-    while (left) {
-        MessageBlock block;
-        size_t taken = message_block_decode(payload, left, &block, error);
-
-        if (!taken) {
-            return false;
-        }
-        payload += taken;
-        left -= taken;
-        /* One more than there can be is enough to name the one that is too many. */
-        if (s->peer_blocks->len > session_blocks_max(s)) {
-            break;
-        }
-        g_array_append_val(s->peer_blocks, block);
-    }
-    if (!(header->flags & MESSAGE_MORE) || left) {
-        g_mutex_lock(&s->lock);
-        s->blocks_complete = true;
-        g_cond_broadcast(&s->changed);
-        g_mutex_unlock(&s->lock);
-    }
-    return true;
-}
-
-bool session_syncs_can_come_locked(const VmfSession *s, GError **error)
-{
-    uint64_t needed = MAX(stream_newest_sync(&s->in_ring), s->final_sync);
-
-    if (!s->revoked || needed <= session_seen_locked(s)) {
-        return true;
-    }
-    g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID,
-                "access to guest RAM was revoked before everything had arrived: the stream needs "
-                "sync %" G_GUINT64_FORMAT ", the channels saw %" G_GUINT64_FORMAT,
-                needed, session_seen_locked(s));
-    return false;
+    return session_take_blocks(s, header, payload, error);
 }
 
 static bool syncs_can_come(VmfSession *s, GError **error)
 {
     bool ok;
 
-    g_mutex_lock(&s->lock);
+    g_mutex_lock(&s->core.lock);
     ok = session_syncs_can_come_locked(s, error);
-    g_mutex_unlock(&s->lock);
+    g_mutex_unlock(&s->core.lock);
     return ok;
 }
 
@@ -89,15 +59,15 @@ static bool handle_stream(VmfSession *s, const MessageHeader *header, const uint
 {
     bool ok;
 
-    g_mutex_lock(&s->lock);
-    ok = !s->in_ended && header->length <= stream_room(&s->in_ring) &&
+    g_mutex_lock(&s->core.lock);
+    ok = !s->streams.in_ended && header->length <= stream_room(&s->streams.in_ring) &&
          (s->role == VMF_ROLE_DESTINATION || header->argument == 0);
     if (ok) {
-        stream_put(&s->in_ring, payload, header->length, header->argument);
+        stream_put(&s->streams.in_ring, payload, header->length, header->argument);
         session_update_readable_locked(s);
-        g_cond_broadcast(&s->changed);
+        g_cond_broadcast(&s->core.changed);
     }
-    g_mutex_unlock(&s->lock);
+    g_mutex_unlock(&s->core.lock);
     if (!ok) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL,
                     "%u stream bytes that may not be sent: behind the end, beyond the credit, or "
@@ -111,12 +81,13 @@ static bool handle_credit(VmfSession *s, const MessageHeader *header, GError **e
 {
     bool ok;
 
-    g_mutex_lock(&s->lock);
-    ok = header->argument >= s->out_credit - STREAM_RING && header->argument <= s->out_ring.tail;
+    g_mutex_lock(&s->core.lock);
+    ok = header->argument >= s->streams.out_credit - STREAM_RING &&
+         header->argument <= s->streams.out_ring.tail;
     if (ok) {
-        s->out_credit = header->argument + STREAM_RING;
+        s->streams.out_credit = header->argument + STREAM_RING;
     }
-    g_mutex_unlock(&s->lock);
+    g_mutex_unlock(&s->core.lock);
     return ok || out_of_place(header, error);
 }
 
@@ -126,43 +97,27 @@ static bool handle_credit(VmfSession *s, const MessageHeader *header, GError **e
  */
 static bool handle_settle(VmfSession *s, const MessageHeader *header, GError **error)
 {
-    if (header->argument != s->in_ring.head) { /* only this thread puts into the ring */
+    if (header->argument != s->streams.in_ring.head) { /* only this thread puts into the ring */
         return out_of_place(header, error);
     }
-    g_mutex_lock(&s->lock);
-    s->settle_asked = true;
-    g_mutex_unlock(&s->lock);
+    g_mutex_lock(&s->core.lock);
+    s->streams.settle_asked = true;
+    g_mutex_unlock(&s->core.lock);
     session_answer_settle(s);
     return true;
-}
-
-void session_answer_settle(VmfSession *s)
-{
-    uint64_t all;
-    bool settled;
-
-    g_mutex_lock(&s->lock);
-    all = s->in_ring.head;
-    settled = s->settle_asked &&
-              stream_readable(&s->in_ring, session_seen_locked(s)) == all - s->in_ring.tail;
-    s->settle_asked &= !settled;
-    g_mutex_unlock(&s->lock);
-    if (settled) {
-        session_post(s, MESSAGE_SETTLED, 0, all, NULL, 0);
-    }
 }
 
 static bool handle_settled(VmfSession *s, const MessageHeader *header, GError **error)
 {
     bool ok;
 
-    g_mutex_lock(&s->lock);
-    ok = header->argument <= s->out_ring.tail && header->argument >= s->settled;
+    g_mutex_lock(&s->core.lock);
+    ok = header->argument <= s->streams.out_ring.tail && header->argument >= s->streams.settled;
     if (ok) {
-        s->settled = header->argument;
-        g_cond_broadcast(&s->changed);
+        s->streams.settled = header->argument;
+        g_cond_broadcast(&s->core.changed);
     }
-    g_mutex_unlock(&s->lock);
+    g_mutex_unlock(&s->core.lock);
     return ok || out_of_place(header, error);
 }
 
@@ -170,13 +125,13 @@ static bool handle_stream_end(VmfSession *s, const MessageHeader *header, GError
 {
     bool ok;
 
-    g_mutex_lock(&s->lock);
-    ok = !s->in_ended;
-    s->in_ended = true;
-    s->final_sync = header->argument;
+    g_mutex_lock(&s->core.lock);
+    ok = !s->streams.in_ended;
+    s->streams.in_ended = true;
+    s->streams.final_sync = header->argument;
     session_update_readable_locked(s);
-    g_cond_broadcast(&s->changed);
-    g_mutex_unlock(&s->lock);
+    g_cond_broadcast(&s->core.changed);
+    g_mutex_unlock(&s->core.lock);
     return ok ? syncs_can_come(s, error) : out_of_place(header, error);
 }
 
@@ -186,11 +141,11 @@ static bool set_flag(VmfSession *s, const MessageHeader *header, bool *flag, boo
 {
     bool ok;
 
-    g_mutex_lock(&s->lock);
+    g_mutex_lock(&s->core.lock);
     ok = allowed && !*flag;
     *flag = true;
-    g_cond_broadcast(&s->changed);
-    g_mutex_unlock(&s->lock);
+    g_cond_broadcast(&s->core.changed);
+    g_mutex_unlock(&s->core.lock);
     return ok || out_of_place(header, error);
 }
 
@@ -200,10 +155,11 @@ static bool handle_hand_over(VmfSession *s, const MessageHeader *header, Handove
 {
     bool ok;
 
-    g_mutex_lock(&s->lock);
+    g_mutex_lock(&s->core.lock);
     /* LOADED comes only after all was sent. */
-    ok = (event != HANDOVER_GOT_LOADED || s->out_end_sent) && session_event_locked(s, event);
-    g_mutex_unlock(&s->lock);
+    ok =
+        (event != HANDOVER_GOT_LOADED || s->streams.out_end_sent) && session_event_locked(s, event);
+    g_mutex_unlock(&s->core.lock);
     return ok || out_of_place(header, error);
 }
 
@@ -237,9 +193,9 @@ bool session_dispatch(VmfSession *s, const uint8_t *message, size_t size, GError
     case MESSAGE_BLOCKS:
         return handle_blocks(s, &header, payload, error);
     case MESSAGE_BLOCKS_REPLY:
-        return set_flag(s, &header, &s->blocks_agreed, true, error);
+        return set_flag(s, &header, &s->peer.blocks_agreed, true, error);
     case MESSAGE_READY:
-        return set_flag(s, &header, &s->peer_ready, true, error);
+        return set_flag(s, &header, &s->peer.ready, true, error);
     case MESSAGE_STREAM:
         return handle_stream(s, &header, payload, error);
     case MESSAGE_STREAM_CREDIT:
@@ -247,11 +203,9 @@ bool session_dispatch(VmfSession *s, const uint8_t *message, size_t size, GError
     case MESSAGE_STREAM_END:
         return handle_stream_end(s, &header, error);
     case MESSAGE_DEVICE_WINDOW:
-        return devices_handle_window(s, &header, payload, error);
     case MESSAGE_SWITCHOVER_START:
-        return devices_handle_switchover(s, &header, payload, error);
     case MESSAGE_DEVICE_CREDIT:
-        return devices_handle_credit(s, &header, error);
+        return s->device_ops->message(s, &header, payload, error);
     case MESSAGE_LOADED:
         return handle_hand_over(s, &header, HANDOVER_GOT_LOADED, error);
     case MESSAGE_GO:

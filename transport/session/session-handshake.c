@@ -2,102 +2,35 @@
 /* session-handshake.c -- messages before the control thread runs: the handshake, and who only asks
  */
 
+#include "session-handshake.h"
+
 #include <string.h>
 
-#include "session-state.h"
+#include "session-answer.h"
+#include "session-core.h"
+#include "session-direct.h"
 
 /* A peer that is turned away gets that long to hear why. */
 #define REFUSE_US (G_USEC_PER_SEC / 2)
-
-/* --- messages --- */
-
-static bool wait_direct(const Direct *d, bool want_send, GError **error)
-{
-    gint64 left = d->deadline - g_get_monotonic_time();
-
-    if (g_cancellable_is_cancelled(d->cancel)) {
-        g_set_error(error, VMF_ERROR, VMF_ERROR_CANCELLED, "cancelled while %s", d->what);
-        return false;
-    }
-    if (left <= 0) {
-        g_set_error(error, VMF_ERROR, VMF_ERROR_TIMEOUT, "%s did not answer in time while %s",
-                    d->conn->peer, d->what);
-        return false;
-    }
-    return d->ops->control_wait(d->conn, d->cancel_fd, want_send, (int)MIN(left / 1000, 60000) + 1,
-                                error);
-}
-
-bool direct_send(const Direct *d, unsigned type, uint64_t argument, const void *payload,
-                 size_t size, GError **error)
-{
-    const MessageHeader header = {.length = (uint32_t)size, .type = type, .argument = argument};
-    uint8_t bytes[MESSAGE_HEADER_BYTES];
-    const struct iovec iov[] = {{.iov_base = bytes, .iov_len = sizeof(bytes)},
-                                {.iov_base = (void *)payload, .iov_len = size}};
-
-    message_header_encode(&header, bytes);
-    for (;;) {
-        switch (d->ops->control_send(d->conn, iov, size ? 2 : 1, error)) {
-        case VMF_CONTROL_DONE:
-            return true;
-        case VMF_CONTROL_AGAIN:
-            if (!wait_direct(d, true, error)) {
-                return false;
-            }
-            break;
-        default:
-            return false;
-        }
-    }
-}
-
-bool direct_receive(const Direct *d, VmfRole sender, MessageHeader *header, const uint8_t **payload,
-                    GError **error)
-{
-    const uint8_t *message;
-    size_t size;
-
-    for (;;) {
-        switch (d->ops->control_receive(d->conn, &message, &size, error)) {
-        case VMF_CONTROL_DONE:
-            *payload = message + MESSAGE_HEADER_BYTES;
-            return message_header_decode(message, size, sender, header, error);
-        case VMF_CONTROL_AGAIN:
-            if (!wait_direct(d, false, error)) {
-                return false;
-            }
-            break;
-        case VMF_CONTROL_EOF:
-            g_set_error(error, VMF_ERROR, VMF_ERROR_PEER_LOST, "%s closed the connection while %s",
-                        d->conn->peer, d->what);
-            return false;
-        default:
-            return false;
-        }
-    }
-}
 
 static Direct session_direct(VmfSession *s, gint64 deadline)
 {
     return (Direct){.ops = s->ops,
                     .conn = s->conn,
-                    .cancel = s->cancel,
-                    .cancel_fd = s->cancel_fd,
+                    .cancel = s->core.cancel,
+                    .cancel_fd = s->core.cancel_fd,
                     .deadline = deadline,
                     .what = s->role == VMF_ROLE_SOURCE
                                 ? "greeting it (it may be busy with another source)"
                                 : "greeting it"};
 }
 
-/* --- the handshake --- */
-
 static bool peer_error(VmfSession *s, const MessageHeader *header, const uint8_t *payload,
                        GError **error)
 {
     g_autofree char *text = message_error_text(payload, header->length);
 
-    s->error_from_peer = true;
+    s->core.error_from_peer = true;
     g_set_error(error, VMF_ERROR,
                 header->argument == VMF_ERROR_PROTOCOL ? VMF_ERROR_PROTOCOL : VMF_ERROR_REFUSED,
                 "%s refused: %s", s->conn->peer, text);
@@ -172,10 +105,10 @@ static bool receive_first(VmfSession *s, const Direct *d, MessageHeader *header,
     const uint8_t *message;
     size_t size;
 
-    if (!s->first) {
+    if (!s->reach.first) {
         return direct_receive(d, VMF_ROLE_SOURCE, header, payload, error);
     }
-    message = g_bytes_get_data(s->first, &size);
+    message = g_bytes_get_data(s->reach.first, &size);
     *payload = message + MESSAGE_HEADER_BYTES;
     return message_header_decode(message, size, VMF_ROLE_SOURCE, header, error);
 }
@@ -193,9 +126,9 @@ static bool greet_as_destination(VmfSession *s, const Direct *d, bool limited, u
     if (header.type == MESSAGE_ERROR) {
         return peer_error(s, &header, payload, error);
     }
-    if (header.type == MESSAGE_ASK && s->listening) {
-        listening_asked(s->listening, d, &header, payload);
-        s->error_from_peer = true; /* it is not told anything more */
+    if (header.type == MESSAGE_ASK && s->reach.listening) {
+        listening_asked(s->reach.listening, d, &header, payload);
+        s->core.error_from_peer = true; /* it is not told anything more */
         g_set_error(error, VMF_ERROR, VMF_ERROR_REFUSED, "%s only asked for an earlier session",
                     s->conn->peer);
         return false;
@@ -216,12 +149,12 @@ static bool greet_as_destination(VmfSession *s, const Direct *d, bool limited, u
            send_hello(s, d, MESSAGE_HELLO_REPLY, s->conn->channels, error);
 }
 
-void session_refuse(VmfSession *s, const GError *reason)
+static void refuse(VmfSession *s, const GError *reason)
 {
     const Direct d = session_direct(s, g_get_monotonic_time() + REFUSE_US);
 
-    if (!s->error_from_peer && !g_error_matches(reason, VMF_ERROR, VMF_ERROR_PEER_LOST) &&
-        !g_cancellable_is_cancelled(s->cancel)) {
+    if (!s->core.error_from_peer && !g_error_matches(reason, VMF_ERROR, VMF_ERROR_PEER_LOST) &&
+        !g_cancellable_is_cancelled(s->core.cancel)) {
         direct_send(&d, MESSAGE_ERROR, session_error_code(reason), reason->message,
                     MIN(strlen(reason->message), 1024), NULL);
     }
@@ -229,7 +162,7 @@ void session_refuse(VmfSession *s, const GError *reason)
 
 bool session_shake_hands(VmfSession *s, const VmfUri *uri, GError **error)
 {
-    const Direct d = session_direct(s, g_get_monotonic_time() + s->connect_timeout_us);
+    const Direct d = session_direct(s, g_get_monotonic_time() + s->options.connect_timeout_us);
     unsigned channels = (unsigned)vmf_uri_get_uint(uri, "channels");
     bool given = vmf_uri_is_set(uri, "channels") && channels;
     GError *failure = NULL;
@@ -239,7 +172,7 @@ bool session_shake_hands(VmfSession *s, const VmfUri *uri, GError **error)
         return true;
     }
     session_need_error(&failure, "the greeting");
-    session_refuse(s, failure);
+    refuse(s, failure);
     g_propagate_error(error, failure);
     return false;
 }

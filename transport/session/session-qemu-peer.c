@@ -2,9 +2,19 @@
 /* session-qemu-peer.c -- the stream of a session with stock QEMU, which marks in it when RAM comes
  */
 
+#include "session-qemu-peer.h"
+
 #include <string.h>
 
-#include "session-state.h"
+#include "session-blocks.h"
+#include "session-channel.h"
+#include "session-core.h"
+#include "session-outcome.h"
+#include "session-peer.h"
+#include "session-ram.h"
+#include "session-revoke.h"
+#include "session-stream-file.h"
+#include "session-waking.h"
 
 static bool fits(const VmfRamBlock *own, const VmfQemuBlock *listed)
 {
@@ -16,14 +26,14 @@ static bool fits(const VmfRamBlock *own, const VmfQemuBlock *listed)
 /* RAM blocks have no names on the wire, but the places that the stream gives them. */
 static bool check_blocks(VmfSession *s, GError **error)
 {
-    const unsigned count = vmf_qemu_stream_block_count(s->qemu);
+    const unsigned count = vmf_qemu_stream_block_count(s->qemu.stream);
 
-    if (s->blocks_checked || !vmf_qemu_stream_blocks_complete(s->qemu)) {
+    if (s->qemu.blocks_checked || !vmf_qemu_stream_blocks_complete(s->qemu.stream)) {
         return true;
     }
-    s->blocks_checked = true;
+    s->qemu.blocks_checked = true;
     for (unsigned i = 0; i < MAX(count, s->conn->block_count); i++) {
-        const VmfQemuBlock *block = vmf_qemu_stream_block(s->qemu, i);
+        const VmfQemuBlock *block = vmf_qemu_stream_block(s->qemu.stream, i);
         const VmfRamBlock *own = i < s->conn->block_count ? s->conn->blocks[i] : NULL;
 
         if (!block || !own || strcmp(block->name, own->name) || !fits(own, block)) {
@@ -35,7 +45,7 @@ static bool check_blocks(VmfSession *s, GError **error)
                         own ? own->name : "none", own ? own->length : 0);
             return false;
         }
-        s->lengths[i] = block->length;
+        s->qemu.lengths[i] = block->length;
     }
     return true;
 }
@@ -57,33 +67,35 @@ static bool submit_stream(SessionChannel *channel, GByteArray *bytes, bool hook,
     return session_submit_fill(s, channel, error);
 }
 
-bool qemu_peer_source_item(void *opaque, const VmfQemuItem *item, GError **error)
+static bool source_item(void *opaque, const VmfQemuItem *item, GError **error)
 {
     VmfSession *s = opaque;
 
     (void)error;
-    qemu_hooks_item(&s->hooks, item);
+    qemu_hooks_item(&s->qemu.hooks, item);
     return true;
 }
 
-bool qemu_peer_begin_ram(VmfSession *s, GError **error)
+static bool begin_ram(VmfSession *s, GError **error)
 {
-    if (!qemu_hooks_ram(&s->hooks)) {
+    if (!qemu_hooks_ram(&s->qemu.hooks)) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID,
                     "stock QEMU takes RAM only behind a hook in the stream's section of RAM");
         return false;
     }
-    return submit_stream(&s->channels[0], s->hooks.out, true, error);
+    return submit_stream(&s->channels[0], s->qemu.hooks.out, true, error);
 }
 
 static bool put_forth(VmfSession *s, const struct iovec *iov, unsigned iovcnt, GError **error)
 {
     for (unsigned i = 0; i < iovcnt; i++) {
-        if (vmf_qemu_stream_scan(s->qemu, iov[i].iov_base, iov[i].iov_len, false, error) < 0) {
+        if (vmf_qemu_stream_scan(s->qemu.stream, iov[i].iov_base, iov[i].iov_len, false, error) <
+            0) {
             return false;
         }
     }
-    return check_blocks(s, error) && submit_stream(&s->channels[0], s->hooks.out, false, error);
+    return check_blocks(s, error) &&
+           submit_stream(&s->channels[0], s->qemu.hooks.out, false, error);
 }
 
 static bool put_back(VmfSession *s, const struct iovec *iov, unsigned iovcnt, GError **error)
@@ -93,58 +105,75 @@ static bool put_back(VmfSession *s, const struct iovec *iov, unsigned iovcnt, GE
     for (unsigned i = 0; i < iovcnt; i++) {
         g_byte_array_append(bytes, iov[i].iov_base, (guint)iov[i].iov_len);
     }
-    return submit_stream(s->back, bytes, false, error);
+    return submit_stream(s->qemu.back, bytes, false, error);
 }
 
-bool qemu_peer_put_stream(VmfSession *s, const struct iovec *iov, unsigned iovcnt, GError **error)
+static bool save_ram(void *opaque, const VmfRamBlock *block, uint64_t offset, uint64_t length,
+                     unsigned flags, uint64_t *accounted, GError **error)
 {
+    VmfSession *s = opaque;
+
     if (session_failed(s)) {
         return session_report(s, error);
     }
-    g_mutex_lock(&s->lock);
-    for (unsigned i = 0; i < iovcnt; i++) {
-        s->stream_bytes += iov[i].iov_len;
+    return (s->qemu.hooks.state == QEMU_HOOKS_OPEN || begin_ram(s, error)) &&
+           session_save_ram(s, block, offset, length, flags, accounted, error);
+}
+
+static bool put_stream(void *opaque, const struct iovec *iov, unsigned iovcnt, uint64_t position,
+                       unsigned flags, GError **error)
+{
+    VmfSession *s = opaque;
+
+    (void)position;
+    (void)flags;
+    if (session_failed(s)) {
+        return session_report(s, error);
     }
-    g_mutex_unlock(&s->lock);
+    g_mutex_lock(&s->core.lock);
+    for (unsigned i = 0; i < iovcnt; i++) {
+        s->streams.bytes += iov[i].iov_len;
+    }
+    g_mutex_unlock(&s->core.lock);
     return s->role == VMF_ROLE_SOURCE ? put_forth(s, iov, iovcnt, error)
                                       : put_back(s, iov, iovcnt, error);
 }
 
-bool qemu_peer_settle(VmfSession *s, GError **error)
+static bool settle(VmfSession *s, GError **error)
 {
-    qemu_hooks_release(&s->hooks);
-    return submit_stream(&s->channels[0], s->hooks.out, false, error) &&
+    qemu_hooks_release(&s->qemu.hooks);
+    return submit_stream(&s->channels[0], s->qemu.hooks.out, false, error) &&
            session_sync(s, true, error);
 }
 
 /* --- the return path --- */
 
-bool qemu_peer_open_back(VmfSession *s, GError **error)
+static bool open_back(VmfSession *s, GError **error)
 {
     SessionChannel *back;
 
-    if (s->back) {
+    if (s->qemu.back) {
         return true;
     }
     if (!s->ops->open_back(s->conn, error)) {
         return false;
     }
     back = g_new0(SessionChannel, 1);
-    session_channel_init(back, s, VMF_CHANNEL_BACK);
+    session_channel_init(back, s, VMF_CHANNEL_BACK, s->role == VMF_ROLE_DESTINATION);
     if (!mailbox_init(&back->mailbox, error)) {
         session_channel_clear(back);
         g_free(back);
         return false;
     }
-    g_mutex_lock(&s->lock);
-    s->back = back;
-    g_mutex_unlock(&s->lock);
+    g_mutex_lock(&s->core.lock);
+    s->qemu.back = back;
+    g_mutex_unlock(&s->core.lock);
     return session_start_channel(back, error);
 }
 
-void qemu_peer_close_back(VmfSession *s)
+static void close_back(VmfSession *s)
 {
-    SessionChannel *back = s->back;
+    SessionChannel *back = s->qemu.back;
 
     if (!back) {
         return;
@@ -153,9 +182,9 @@ void qemu_peer_close_back(VmfSession *s)
     if (back->thread) {
         g_thread_join(back->thread);
     }
-    g_mutex_lock(&s->lock);
-    s->back = NULL;
-    g_mutex_unlock(&s->lock);
+    g_mutex_lock(&s->core.lock);
+    s->qemu.back = NULL;
+    g_mutex_unlock(&s->core.lock);
     session_channel_clear(back);
     g_free(back);
 }
@@ -165,12 +194,12 @@ void qemu_peer_close_back(VmfSession *s)
 /* Follows the stream, for its hooks and RAM blocks. */
 static bool follow(VmfSession *s, const uint8_t *data, size_t size, bool *hook, GError **error)
 {
-    ssize_t scanned = vmf_qemu_stream_scan(s->qemu, data, size, true, error);
+    ssize_t scanned = vmf_qemu_stream_scan(s->qemu.stream, data, size, true, error);
 
     if (scanned < 0) {
         return false;
     }
-    *hook = vmf_qemu_stream_at_hook(s->qemu);
+    *hook = vmf_qemu_stream_at_hook(s->qemu.stream);
     if ((size_t)scanned < size) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL,
                     "QEMU_FILE: %zu bytes of the stream behind a hook in the same message",
@@ -189,21 +218,21 @@ bool qemu_peer_stream_arrived(VmfConn *conn, const uint8_t *data, size_t size, b
     if (s->role == VMF_ROLE_DESTINATION && !follow(s, data, size, hook, error)) {
         return false;
     }
-    g_mutex_lock(&s->lock);
-    while (size && !s->error) {
-        size_t part = MIN(size, stream_room(&s->in_ring));
+    g_mutex_lock(&s->core.lock);
+    while (size && !s->core.error) {
+        size_t part = MIN(size, stream_room(&s->streams.in_ring));
 
         if (!part) {
-            g_cond_wait(&s->changed, &s->lock);
+            g_cond_wait(&s->core.changed, &s->core.lock);
             continue;
         }
-        stream_put(&s->in_ring, data, part, 0);
+        stream_put(&s->streams.in_ring, data, part, 0);
         data += part;
         size -= part;
         session_update_readable_locked(s);
-        g_cond_broadcast(&s->changed);
+        g_cond_broadcast(&s->core.changed);
     }
-    g_mutex_unlock(&s->lock);
+    g_mutex_unlock(&s->core.lock);
     return vmf_session_check(s, error);
 }
 
@@ -212,53 +241,156 @@ void qemu_peer_stream_ended(VmfConn *conn)
     VmfSession *s = conn_session(conn);
 
     /* A source that is killed hangs up like one that is through: the kernel does it in its name. */
-    if (s->role == VMF_ROLE_DESTINATION && !vmf_qemu_stream_ram_ended(s->qemu)) {
+    if (s->role == VMF_ROLE_DESTINATION && !vmf_qemu_stream_ram_ended(s->qemu.stream)) {
         session_fail(s,
                      g_error_new(VMF_ERROR, VMF_ERROR_PROTOCOL,
                                  "%s hung up at offset %" G_GUINT64_FORMAT
                                  " of QEMU's stream, where %s should come: its migration was "
                                  "cancelled or failed, or its process has ended",
-                                 conn->peer, vmf_qemu_stream_position(s->qemu),
-                                 vmf_qemu_stream_awaits(s->qemu)),
+                                 conn->peer, vmf_qemu_stream_position(s->qemu.stream),
+                                 vmf_qemu_stream_awaits(s->qemu.stream)),
                      false);
         return;
     }
-    g_mutex_lock(&s->lock);
-    s->in_ended = true;
+    g_mutex_lock(&s->core.lock);
+    s->streams.in_ended = true;
     session_update_readable_locked(s);
-    g_cond_broadcast(&s->changed);
-    g_mutex_unlock(&s->lock);
+    g_cond_broadcast(&s->core.changed);
+    g_mutex_unlock(&s->core.lock);
 }
 
 bool qemu_peer_stream_blocks(VmfConn *conn, GError **error)
 {
     VmfSession *s = conn_session(conn);
-    const unsigned count = vmf_qemu_stream_block_count(s->qemu);
+    RamScan *scan;
+    const unsigned count = vmf_qemu_stream_block_count(s->qemu.stream);
 
-    if (!vmf_qemu_stream_blocks_complete(s->qemu)) {
+    if (!vmf_qemu_stream_blocks_complete(s->qemu.stream)) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL,
                     "RAM_BLOCKS_REQUEST before the stream has listed the RAM blocks");
         return false;
     }
     for (unsigned i = 0; i < count; i++) {
-        const VmfQemuBlock *block = vmf_qemu_stream_block(s->qemu, i);
+        const VmfQemuBlock *block = vmf_qemu_stream_block(s->qemu.stream, i);
         MessageBlock entry = {.length = block->length};
 
         g_strlcpy(entry.name, block->name, sizeof(entry.name));
-        g_array_append_val(s->peer_blocks, entry);
-        if (s->peer_blocks->len > session_blocks_max(s)) {
+        g_array_append_val(s->peer.blocks, entry);
+        if (s->peer.blocks->len > session_blocks_max(s)) {
             break; /* enough to name the one that is too many */
         }
     }
     if (!session_match_blocks(s, error)) {
         return false;
     }
-    /* Nobody else looks at these before RAM comes. */
-    s->scan = ram_scan_new(s->blocks, PRESENCE_WRITE, error);
-    if (!s->scan) {
+    scan = ram_scan_new(s->blocks.set, PRESENCE_WRITE, error);
+    if (!scan) {
         return false;
     }
-    conn->blocks = s->wire_blocks;
+    g_mutex_lock(&s->core.lock);
+    s->blocks.scan = scan;
+    g_mutex_unlock(&s->core.lock);
+    conn->blocks = s->blocks.wire;
     conn->block_count = count;
     return true;
 }
+
+/* --- set-up --- */
+
+static bool no_item(void *opaque, const VmfQemuItem *item, GError **error)
+{
+    (void)opaque;
+    (void)item;
+    (void)error;
+    return true;
+}
+
+/* Which blocks the destination fills comes in the stream. */
+static bool set_up(VmfSession *s, const VmfUri *uri, GError **error)
+{
+    const bool source = s->role == VMF_ROLE_SOURCE;
+
+    (void)uri;
+    s->qemu.stream = vmf_qemu_stream_new(source ? source_item : no_item, s);
+    if (source) {
+        qemu_hooks_init(&s->qemu.hooks);
+        session_use_own_order(s);
+        s->conn->blocks = s->blocks.wire;
+        s->conn->block_count = vmf_ram_blocks_count(s->blocks.set);
+        s->qemu.lengths = g_new0(uint64_t, MAX(s->conn->block_count, 1));
+        s->conn->block_lengths = s->qemu.lengths;
+    }
+    s->conn->channels = 1;
+    if (!s->ops->open_channels(s->conn, error)) {
+        s->conn->channels = 0; /* it has not begun to migrate: a stranger */
+        return false;
+    }
+    if (!s->ops->ram_setup(s->conn, error) || !session_prepare_channels(s, error)) {
+        return false;
+    }
+    s->blocks.scan = source ? ram_scan_new(s->blocks.set, PRESENCE_READ, error) : NULL;
+    return (s->blocks.scan || !source) && session_open_file(s, error) &&
+           session_start_channels(s, error);
+}
+
+/* --- the end --- */
+
+static bool complete_source(VmfSession *s, GError **error)
+{
+    GError *failure = NULL;
+
+    /* What has everything may run the VM, whether this side hears of it or not. */
+    session_event(s, HANDOVER_SUBMITS);
+    if (!vmf_flush_ram_pages(s->file, VMF_FLUSH_FINAL)) {
+        return session_failed(s) ? session_outcome(s, error) : vmf_file_check(s->file, error);
+    }
+    /* QEMU's destination has no way to say that it is ready: having everything must do. */
+    if (!settle(s, &failure)) {
+        session_fail(s, failure, false);
+        return session_outcome(s, error);
+    }
+    session_event(s, HANDOVER_FOREIGN);
+    return session_outcome(s, error);
+}
+
+/* The source has hung up, and had not failed. */
+static bool complete_destination(VmfSession *s, GError **error)
+{
+    if (!session_end_reading(s, error)) {
+        return false;
+    }
+    session_event(s, HANDOVER_FOREIGN);
+    return session_outcome(s, error);
+}
+
+/* The thread of channel 0 may wait for room in the ring. */
+static void took(VmfSession *s)
+{
+    g_mutex_lock(&s->core.lock);
+    g_cond_broadcast(&s->core.changed);
+    g_mutex_unlock(&s->core.lock);
+}
+
+static void close_peer(VmfSession *s)
+{
+    close_back(s);
+}
+
+const SessionPeerOps session_qemu_peer = {
+    .is_qemu = true,
+    .source_is_unsure =
+        "the destination, which is stock QEMU, may have had everything, and runs the VM then; it "
+        "cannot "
+        "be asked: outcome unknown. This side must not run the VM. Look whether the destination "
+        "runs "
+        "it; only if it does not and never will, run it here",
+    .set_up = set_up,
+    .put_stream = put_stream,
+    .save_ram = save_ram,
+    .took = took,
+    .settle = settle,
+    .complete_source = complete_source,
+    .complete_destination = complete_destination,
+    .open_back = open_back,
+    .close = close_peer,
+};

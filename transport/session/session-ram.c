@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* session-ram.c -- the RAM path: gathering ranges for the channels, fences and flushes */
 
+#include "session-ram.h"
+
 #include <time.h>
 
-#include "device/device-set.h"
+#include "device/device-life.h"
 #include "file/file-state.h"
-#include "session-state.h"
+#include "session-core.h"
+#include "session-device.h"
 
 /*
  * RAM that waits for the channels: gathered, in mailboxes, and what their threads work on. The
@@ -22,12 +25,13 @@ void session_bound_queue(VmfSession *s)
     const VmfConn *conn = s->conn;
     uint64_t bytes;
 
-    s->queue_max = MAX(MIN(QUEUE_BYTES, conn->max_inflight), QUEUE_MIN);
-    s->queue_limit = s->queue_max;
-    bytes = MAX(s->queue_max / (3 * conn->channels), PAYLOAD_BYTES);
-    bytes = MIN(bytes, s->queue_max / 4);
-    s->payload_bytes = bytes - bytes % (bytes > conn->stripe ? conn->stripe : RAM_CUT);
-    s->range_bytes = MIN(conn->range_max ? conn->range_max : conn->stripe, s->payload_bytes);
+    s->ram.queue_max = MAX(MIN(QUEUE_BYTES, conn->max_inflight), QUEUE_MIN);
+    s->ram.queue_limit = s->ram.queue_max;
+    bytes = MAX(s->ram.queue_max / (3 * conn->channels), PAYLOAD_BYTES);
+    bytes = MIN(bytes, s->ram.queue_max / 4);
+    s->ram.payload_bytes = bytes - bytes % (bytes > conn->stripe ? conn->stripe : RAM_CUT);
+    s->ram.range_bytes =
+        MIN(conn->range_max ? conn->range_max : conn->stripe, s->ram.payload_bytes);
 }
 
 static void add(uint64_t *counter, uint64_t delta)
@@ -58,15 +62,15 @@ static bool extend(VmfSession *s, Payload *fill, uint32_t block, uint64_t offset
 
     if (last->block != block || offset < last->offset || offset > last_end + conn->merge_gap ||
         offset / conn->stripe != last->offset / conn->stripe ||
-        MAX(end, last_end) - last->offset > s->range_bytes) {
+        MAX(end, last_end) - last->offset > s->ram.range_bytes) {
         return false;
     }
     if (end > last_end) {
-        if (fill->ram.bytes + end - last_end > s->payload_bytes) {
+        if (fill->ram.bytes + end - last_end > s->ram.payload_bytes) {
             return false;
         }
         fill->ram.bytes += end - last_end;
-        s->queue_taken += end - last_end;
+        s->ram.queue_taken += end - last_end;
         last->length = (uint32_t)(end - last->offset);
     }
     return true;
@@ -82,10 +86,10 @@ static bool add_range(VmfSession *s, uint32_t block, uint64_t offset, uint64_t l
     Payload *fill = channel->fill;
 
     if (fill->kind != PAYLOAD_EMPTY && extend(s, fill, block, offset, offset + length)) {
-        return fill->ram.bytes < s->payload_bytes || submit(s, channel, error);
+        return fill->ram.bytes < s->ram.payload_bytes || submit(s, channel, error);
     }
     if (fill->kind != PAYLOAD_EMPTY &&
-        (fill->ram.count == PAYLOAD_RANGES || fill->ram.bytes + length > s->payload_bytes)) {
+        (fill->ram.count == PAYLOAD_RANGES || fill->ram.bytes + length > s->ram.payload_bytes)) {
         if (!submit(s, channel, error)) {
             return false;
         }
@@ -99,25 +103,25 @@ static bool add_range(VmfSession *s, uint32_t block, uint64_t offset, uint64_t l
     fill->ram.ranges[fill->ram.count++] =
         (PayloadRange){.block = block, .length = (uint32_t)length, .offset = offset};
     fill->ram.bytes += length;
-    s->queue_taken += length;
-    return fill->ram.bytes < s->payload_bytes || submit(s, channel, error);
+    s->ram.queue_taken += length;
+    return fill->ram.bytes < s->ram.payload_bytes || submit(s, channel, error);
 }
 
 /* --- what waits --- */
 
 static uint64_t queued(VmfSession *s)
 {
-    return s->queue_taken - __atomic_load_n(&s->queue_done, __ATOMIC_SEQ_CST);
+    return s->ram.queue_taken - __atomic_load_n(&s->counters.queue_done, __ATOMIC_SEQ_CST);
 }
 
 /* A channel's thread: it has handed that much of a payload's RAM to the transport. */
 void session_ram_done(VmfSession *s, uint64_t bytes)
 {
-    __atomic_fetch_add(&s->queue_done, bytes, __ATOMIC_SEQ_CST);
-    if (__atomic_load_n(&s->queue_waits, __ATOMIC_SEQ_CST)) {
-        g_mutex_lock(&s->lock);
-        g_cond_broadcast(&s->changed);
-        g_mutex_unlock(&s->lock);
+    __atomic_fetch_add(&s->counters.queue_done, bytes, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&s->counters.queue_waits, __ATOMIC_SEQ_CST)) {
+        g_mutex_lock(&s->core.lock);
+        g_cond_broadcast(&s->core.changed);
+        g_mutex_unlock(&s->core.lock);
     }
 }
 
@@ -137,7 +141,7 @@ static bool submit_fills(VmfSession *s, GError **error)
  */
 static bool await_room(VmfSession *s, uint64_t bytes, GError **error)
 {
-    while (queued(s) && queued(s) + bytes > s->queue_max) {
+    while (queued(s) && queued(s) + bytes > s->ram.queue_max) {
         uint64_t before;
 
         if (!submit_fills(s, error)) {
@@ -147,18 +151,18 @@ static bool await_room(VmfSession *s, uint64_t bytes, GError **error)
         if (!before) {
             break;
         }
-        g_mutex_lock(&s->lock);
-        __atomic_store_n(&s->queue_waits, true, __ATOMIC_SEQ_CST);
-        while (!s->error && queued(s) == before) {
-            g_cond_wait(&s->changed, &s->lock);
+        g_mutex_lock(&s->core.lock);
+        __atomic_store_n(&s->counters.queue_waits, true, __ATOMIC_SEQ_CST);
+        while (!s->core.error && queued(s) == before) {
+            g_cond_wait(&s->core.changed, &s->core.lock);
         }
-        __atomic_store_n(&s->queue_waits, false, __ATOMIC_SEQ_CST);
-        g_mutex_unlock(&s->lock);
+        __atomic_store_n(&s->counters.queue_waits, false, __ATOMIC_SEQ_CST);
+        g_mutex_unlock(&s->core.lock);
         if (session_failed(s)) {
             return session_report(s, error);
         }
     }
-    s->queue_limit = s->queue_taken - queued(s) + s->queue_max;
+    s->ram.queue_limit = s->ram.queue_taken - queued(s) + s->ram.queue_max;
     return true;
 }
 
@@ -170,7 +174,8 @@ static uint64_t cut(const VmfSession *s, uint64_t offset, uint64_t length)
     const uint64_t stripe = s->conn->stripe;
     const uint64_t part = MIN(length, stripe - (offset & (stripe - 1)));
 
-    return part <= s->range_bytes ? part : ((offset + s->range_bytes) & ~(RAM_CUT - 1)) - offset;
+    return part <= s->ram.range_bytes ? part
+                                      : ((offset + s->ram.range_bytes) & ~(RAM_CUT - 1)) - offset;
 }
 
 /* The number of a block means something only in its own set, and as far as the session knows it. */
@@ -185,23 +190,23 @@ static bool is_known(const VmfSession *s, const VmfRamBlock *block)
  */
 static uint64_t account(VmfSession *s, uint64_t length)
 {
-    const uint64_t zero = __atomic_load_n(&s->zero_bytes, __ATOMIC_RELAXED);
-    const uint64_t refund = MIN(length, zero - s->zero_refunded);
+    const uint64_t zero = __atomic_load_n(&s->counters.zero_bytes, __ATOMIC_RELAXED);
+    const uint64_t refund = MIN(length, zero - s->ram.zero_refunded);
 
-    s->zero_refunded += refund;
-    s->ram_accounted += length - refund;
+    s->ram.zero_refunded += refund;
+    s->ram.accounted += length - refund;
     return length - refund;
 }
 
 /* The rest of them, when all that was saved is looked through. */
 static void refund(VmfSession *s)
 {
-    const uint64_t zero = __atomic_load_n(&s->zero_bytes, __ATOMIC_RELAXED);
+    const uint64_t zero = __atomic_load_n(&s->counters.zero_bytes, __ATOMIC_RELAXED);
     /* A gap between ranges that went along was never accounted. */
-    const uint64_t bytes = MIN(zero - s->zero_refunded, s->ram_accounted);
+    const uint64_t bytes = MIN(zero - s->ram.zero_refunded, s->ram.accounted);
 
-    s->zero_refunded = zero;
-    s->ram_accounted -= bytes;
+    s->ram.zero_refunded = zero;
+    s->ram.accounted -= bytes;
     file_take_back(s->file, bytes);
 }
 
@@ -221,19 +226,17 @@ bool session_save_ram(void *opaque, const VmfRamBlock *block, uint64_t offset, u
                     block->name);
         return false;
     }
-    if (s->qemu && s->hooks.state != QEMU_HOOKS_OPEN && !qemu_peer_begin_ram(s, error)) {
-        return false;
-    }
-    s->ram_since_sync = true;
+    s->ram.since_sync = true;
     *accounted = account(s, length);
-    add(&s->ram_bytes, length);
+    add(&s->counters.ram_bytes, length);
     while (length) {
         const uint64_t part = cut(s, offset, length);
 
         /* A gap may go along. */
         const uint64_t most = part + s->conn->merge_gap;
 
-        if ((G_UNLIKELY(s->queue_taken + most > s->queue_limit) && !await_room(s, most, error)) ||
+        if ((G_UNLIKELY(s->ram.queue_taken + most > s->ram.queue_limit) &&
+             !await_room(s, most, error)) ||
             !add_range(s, block->index, offset, part, error)) {
             return false;
         }
@@ -247,7 +250,7 @@ bool session_save_ram(void *opaque, const VmfRamBlock *block, uint64_t offset, u
 
 static bool submit_sync(VmfSession *s, bool drain, GError **error)
 {
-    uint64_t number = s->sync_number + 1;
+    uint64_t number = s->streams.sync_number + 1;
 
     for (unsigned i = 0; i < s->channel_count; i++) {
         SessionChannel *channel = &s->channels[i];
@@ -262,11 +265,11 @@ static bool submit_sync(VmfSession *s, bool drain, GError **error)
             return false;
         }
     }
-    g_mutex_lock(&s->lock);
-    s->sync_number = number;
-    s->out_sync = number;
-    g_mutex_unlock(&s->lock);
-    s->ram_since_sync = false;
+    g_mutex_lock(&s->core.lock);
+    s->streams.sync_number = number;
+    s->streams.out_sync = number;
+    g_mutex_unlock(&s->core.lock);
+    s->ram.since_sync = false;
     return true;
 }
 
@@ -275,14 +278,14 @@ static bool await_syncs(VmfSession *s, GError **error)
 {
     bool ok;
 
-    g_mutex_lock(&s->lock);
+    g_mutex_lock(&s->core.lock);
     for (unsigned i = 0; i < s->channel_count; i++) {
-        while (!s->error && s->channels[i].sync_sent < s->sync_number) {
-            g_cond_wait(&s->changed, &s->lock);
+        while (!s->core.error && s->channels[i].sync_sent < s->streams.sync_number) {
+            g_cond_wait(&s->core.changed, &s->core.lock);
         }
     }
-    ok = !s->error;
-    g_mutex_unlock(&s->lock);
+    ok = !s->core.error;
+    g_mutex_unlock(&s->core.lock);
     return ok || session_report(s, error);
 }
 
@@ -293,7 +296,7 @@ bool session_sync(VmfSession *s, bool drain, GError **error)
 
 bool session_fence(VmfSession *s, GError **error)
 {
-    return !s->ram_since_sync || session_sync(s, false, error);
+    return !s->ram.since_sync || session_sync(s, false, error);
 }
 
 static uint64_t now_ns(void)
@@ -321,11 +324,10 @@ void session_update_channels_done(VmfSession *s)
 {
     bool sending;
 
-    g_mutex_lock(&s->lock);
-    sending =
-        s->devices && s->devices->started && devices_first_before_locked(s->devices, DEVICE_DONE);
-    g_mutex_unlock(&s->lock);
-    g_atomic_int_set(&s->conn->channels_done, s->ram_flushed && !sending);
+    g_mutex_lock(&s->core.lock);
+    sending = s->device_ops->is_sending_locked(s->devices);
+    g_mutex_unlock(&s->core.lock);
+    g_atomic_int_set(&s->conn->channels_done, s->ram.flushed && !sending);
 }
 
 bool session_flush_ram(void *opaque, VmfFlush how, unsigned flags, GError **error)
@@ -343,9 +345,9 @@ bool session_flush_ram(void *opaque, VmfFlush how, unsigned flags, GError **erro
     }
     refund(s);
     if (how == VMF_FLUSH_FINAL) {
-        s->ram_flushed = true;
+        s->ram.flushed = true;
         session_update_channels_done(s);
     }
-    __atomic_store_n(&s->last_flush_ns, now_ns() - began, __ATOMIC_RELAXED);
+    __atomic_store_n(&s->counters.last_flush_ns, now_ns() - began, __ATOMIC_RELAXED);
     return true;
 }

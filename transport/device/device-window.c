@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* device-ring.c -- places for buffers in a device's window, given back in the order taken */
+/* device-window.c -- places for buffers in a device's window, given back in the order taken */
 
-#include "device-set.h"
+#include "device-window.h"
 
 #include "base/fault.h"
 

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* device-save.h -- the source's devices */
+
+#ifndef VMF_DEVICE_SAVE_H
+#define VMF_DEVICE_SAVE_H
+
+#include "device-set.h"
+
+/* Tells the owners of buffers that are not needed any more; all of them, in time, if `wait'. */
+void device_release(Device *device, bool wait);
+/* DEVICE_WINDOW and DEVICE_CREDIT came. The control thread. */
+bool devices_handle_window(VmfSession *s, const MessageHeader *header, const uint8_t *payload,
+                           GError **error);
+bool devices_handle_credit(VmfSession *s, const MessageHeader *header, GError **error);
+
+#endif

@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* session-dispatch.h -- what each control message does when it arrives */
+
+#ifndef VMF_SESSION_DISPATCH_H
+#define VMF_SESSION_DISPATCH_H
+
+#include "session-state.h"
+
+/* One message as it came. The control thread. false with *error: the connection must end. */
+bool session_dispatch(VmfSession *s, const uint8_t *message, size_t size, GError **error);
+#endif

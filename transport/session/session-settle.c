@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* session-settle.c -- the source's question whether its stream is at the destination */
+
+#include "session-settle.h"
+
+#include "session-post.h"
+#include "session-waking.h"
+
+void session_answer_settle(VmfSession *s)
+{
+    uint64_t all;
+    bool settled;
+
+    g_mutex_lock(&s->core.lock);
+    all = s->streams.in_ring.head;
+    settled =
+        s->streams.settle_asked && stream_readable(&s->streams.in_ring, session_seen_locked(s)) ==
+                                       all - s->streams.in_ring.tail;
+    s->streams.settle_asked &= !settled;
+    g_mutex_unlock(&s->core.lock);
+    if (settled) {
+        session_post(s, MESSAGE_SETTLED, 0, all, NULL, 0);
+    }
+}
