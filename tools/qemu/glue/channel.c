@@ -31,8 +31,7 @@ static ssize_t vmferry_writev(QIOChannel *ioc, const struct iovec *iov, size_t n
 {
     QIOChannelVmferry *rioc = QIO_CHANNEL_VMFERRY(ioc);
 
-    return rioc->outgoing ? source_write(rioc, iov, niov, errp)
-                          : destination_write(rioc, iov, niov, errp);
+    return rioc->side->write(rioc, iov, niov, errp);
 }
 
 static ssize_t vmferry_readv(QIOChannel *ioc, const struct iovec *iov, size_t niov, int **fds,
@@ -41,8 +40,7 @@ static ssize_t vmferry_readv(QIOChannel *ioc, const struct iovec *iov, size_t ni
     QIOChannelVmferry *rioc = QIO_CHANNEL_VMFERRY(ioc);
 
     /* QEMUFile always asks for one piece. */
-    return rioc->outgoing ? source_read(rioc, iov[0].iov_base, iov[0].iov_len, errp)
-                          : destination_read(rioc, iov[0].iov_base, iov[0].iov_len);
+    return rioc->side->read(rioc, iov[0].iov_base, iov[0].iov_len, errp);
 }
 
 static int vmferry_set_blocking(QIOChannel *ioc, bool blocking, Error **errp)
@@ -158,14 +156,15 @@ static void vmferry_register_types(void)
 
 type_init(vmferry_register_types);
 
-QIOChannelVmferry *channel_new(VmfSession *session, GArray *blocks, bool outgoing, bool return_path,
-                               GError **error)
+QIOChannelVmferry *channel_new(VmfSession *session, GArray *blocks, const ChannelSide *side,
+                               bool return_path, GError **error)
 {
     QIOChannelVmferry *rioc = QIO_CHANNEL_VMFERRY(object_new(TYPE_QIO_CHANNEL_VMFERRY));
 
     rioc->session = session;
     rioc->blocks = g_array_ref(blocks);
-    rioc->outgoing = outgoing;
+    rioc->side = side;
+    rioc->outgoing = side->outgoing;
     rioc->return_path = return_path;
     rioc->stock = vmf_session_peer_is_qemu(session);
     rioc->file = vmf_session_get_file(session);
@@ -176,7 +175,7 @@ QIOChannelVmferry *channel_new(VmfSession *session, GArray *blocks, bool outgoin
             return NULL;
         }
     }
-    if (outgoing) {
+    if (side->outgoing) {
         register_savevm_live(TYPE_QIO_CHANNEL_VMFERRY, 0, 1, &interface_remaining, rioc);
     }
     return rioc;

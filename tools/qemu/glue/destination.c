@@ -108,7 +108,7 @@ static bool release_after_loss(QIOChannelVmferry *rioc, const GError *error, uin
     return reading_release(&rioc->held, to);
 }
 
-ssize_t destination_read(QIOChannelVmferry *rioc, uint8_t *to, size_t size)
+static ssize_t read_stream(QIOChannelVmferry *rioc, uint8_t *to, size_t size, Error **errp)
 {
     g_autoptr(GError) error = NULL;
     ssize_t n = 0;
@@ -130,7 +130,7 @@ ssize_t destination_read(QIOChannelVmferry *rioc, uint8_t *to, size_t size)
     return n;
 }
 
-ssize_t destination_write(QIOChannelVmferry *rioc, const struct iovec *iov, size_t niov,
+static ssize_t write_back(QIOChannelVmferry *rioc, const struct iovec *iov, size_t niov,
                           Error **errp)
 {
     g_autoptr(GError) error = NULL;
@@ -149,6 +149,11 @@ ssize_t destination_write(QIOChannelVmferry *rioc, const struct iovec *iov, size
     }
     return done;
 }
+
+static const ChannelSide destination_side = {
+    .write = write_back,
+    .read = read_stream,
+};
 
 /* --- accepting --- */
 
@@ -232,7 +237,7 @@ static void incoming_connected(void *opaque)
         incoming_refuse(in, err);
         return;
     }
-    rioc = channel_new(in->session, in->list.blocks, false, in->return_path, &error);
+    rioc = channel_new(in->session, in->list.blocks, &destination_side, in->return_path, &error);
     if (rioc) {
         rioc->discards = in->discards;
         in->discards = DISCARDS_FREE;

@@ -68,8 +68,16 @@ typedef enum { DISCARDS_FREE, DISCARDS_FORBIDDEN, DISCARDS_RESERVED } Discards;
 
 typedef enum { HAND_OVER_NOT_YET, HAND_OVER_RUNS, HAND_OVER_OWNER, HAND_OVER_FAILED } HandOver;
 
+/* What a side does when QEMU writes to its channel, or reads from it. */
+typedef struct ChannelSide {
+    bool outgoing; /* the source's end */
+    ssize_t (*write)(QIOChannelVmferry *rioc, const struct iovec *iov, size_t niov, Error **errp);
+    ssize_t (*read)(QIOChannelVmferry *rioc, uint8_t *to, size_t size, Error **errp);
+} ChannelSide;
+
 struct QIOChannelVmferry {
     QIOChannel parent;
+    const ChannelSide *side;
     VmfSession *session;
     VmfFile *file; /* owned by the session */
     VmfFile *back; /* the return path: read by the source, written by the destination */
@@ -100,9 +108,9 @@ struct QIOChannelVmferry {
     VMChangeStateEntry *vm_change;
 };
 
-/* Takes the session; `outgoing' is the source's end. NULL without a return path. */
-QIOChannelVmferry *channel_new(VmfSession *session, GArray *blocks, bool outgoing, bool return_path,
-                               GError **error);
+/* Takes the session. NULL without a return path. */
+QIOChannelVmferry *channel_new(VmfSession *session, GArray *blocks, const ChannelSide *side,
+                               bool return_path, GError **error);
 /*
  * `may_wait': a few bytes stay in the buffer, for every flush is a fence behind
  * the RAM before it, on every channel; QEMU flushes a section end many times a
@@ -150,8 +158,6 @@ int source_save_page(QEMUFile *f, ram_addr_t block_offset, ram_addr_t offset, si
 int source_before_ram(QEMUFile *f);
 /* After a slice of a round; `flags' is one of RAM_CONTROL_*. The same results. */
 int source_after_ram(QEMUFile *f, uint64_t flags);
-ssize_t source_write(QIOChannelVmferry *rioc, const struct iovec *iov, size_t niov, Error **errp);
-ssize_t source_read(QIOChannelVmferry *rioc, uint8_t *to, size_t size, Error **errp);
 /* Takes the URI; connects in a thread of its own and goes on in QEMU's main loop. */
 void source_start(MigrationState *s, VmfUri *uri, Error **errp);
 
@@ -161,9 +167,6 @@ void source_start(MigrationState *s, VmfUri *uri, Error **errp);
  */
 bool switchover_wants_another_slice(Switchover *so, uint64_t remaining, uint64_t limit);
 
-ssize_t destination_write(QIOChannelVmferry *rioc, const struct iovec *iov, size_t niov,
-                          Error **errp);
-ssize_t destination_read(QIOChannelVmferry *rioc, uint8_t *to, size_t size);
 /* Takes the URI; listens and accepts in a thread of its own. */
 void destination_start(VmfUri *uri, Error **errp);
 

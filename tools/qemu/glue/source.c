@@ -175,7 +175,8 @@ static bool settle_if_last(QIOChannelVmferry *rioc, ssize_t size, size_t niov, G
            vmf_session_settle(rioc->session, error);
 }
 
-ssize_t source_write(QIOChannelVmferry *rioc, const struct iovec *iov, size_t niov, Error **errp)
+static ssize_t write_stream(QIOChannelVmferry *rioc, const struct iovec *iov, size_t niov,
+                            Error **errp)
 {
     g_autoptr(GError) error = NULL;
     ssize_t done = channel_put(rioc->file, iov, niov, rioc->iterating && !rioc->last_stage, &error);
@@ -215,7 +216,7 @@ static void return_path_lost(QIOChannelVmferry *rioc, const char *why)
     compat_unlock();
 }
 
-ssize_t source_read(QIOChannelVmferry *rioc, uint8_t *to, size_t size, Error **errp)
+static ssize_t read_back(QIOChannelVmferry *rioc, uint8_t *to, size_t size, Error **errp)
 {
     g_autoptr(GError) error = NULL;
     size_t n = reading_take(rioc->back, to, size);
@@ -230,6 +231,12 @@ ssize_t source_read(QIOChannelVmferry *rioc, uint8_t *to, size_t size, Error **e
     error_setg(errp, "vmferry: %s", error->message);
     return -1;
 }
+
+static const ChannelSide source_side = {
+    .outgoing = true,
+    .write = write_stream,
+    .read = read_back,
+};
 
 /* --- connecting --- */
 
@@ -277,7 +284,8 @@ static void outgoing_connected(void *opaque)
         g_set_error(&out->error, VMF_ERROR, VMF_ERROR_CANCELLED, "cancelled");
     }
     if (out->session) {
-        rioc = channel_new(out->session, out->list.blocks, true, out->return_path, &out->error);
+        rioc = channel_new(out->session, out->list.blocks, &source_side, out->return_path,
+                           &out->error);
     }
     if (rioc) {
         rioc->discards = out->discards;
