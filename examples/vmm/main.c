@@ -50,7 +50,7 @@ int main(int argc, char **argv)
     bool ok;
     Vm vm;
 
-    if (argc != 3 || (strcmp(argv[1], "send") && strcmp(argv[1], "receive"))) {
+    if (argc != 3 || (strcmp(argv[1], "send") != 0 && strcmp(argv[1], "receive") != 0)) {
         fprintf(stderr, "usage: vmm send|receive URI\n");
         return 2;
     }

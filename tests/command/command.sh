@@ -30,7 +30,7 @@ file_to_file() {
     fi
     # A receiver that failed, too, has still to say why; one that nobody reached would go on listening.
     for _ in $(seq 100); do
-        [ $SENT != 0 ] && kill -0 $receiver 2>/dev/null || break
+        if [ $SENT = 0 ] || ! kill -0 $receiver 2>/dev/null; then break; fi
         sleep 0.05
     done
     [ $SENT = 0 ] || kill $receiver 2>/dev/null
@@ -78,6 +78,7 @@ full_disk() {
 
 # Its files get their names by /proc elsewhere.
 without_proc() {
+    # shellcheck disable=SC2016
     unshare -m bash -c 'mount -t tmpfs none /proc && LD_LIBRARY_PATH=$2/transport
         export LD_LIBRARY_PATH
         "$1" receive unix:socket --save np.mig --progress none & receiver=$!
@@ -125,8 +126,8 @@ listen() { # [ARGUMENT...]: on the next port; its pid is LISTENER
     await_listening listener || { cat listener && return 1; }
 }
 unlisten() {
-    kill $LISTENER 2>/dev/null
-    wait $LISTENER
+    kill "$LISTENER" 2>/dev/null
+    wait "$LISTENER"
     return 0
 }
 run() { timeout 60 "$VMFERRY" bench "tcp:127.0.0.1:$PORT" --progress none "$@"; }
@@ -155,6 +156,7 @@ full_stdout() {
     wait $LISTENER
     return $status
 }
+# shellcheck disable=SC2016
 full_stdout_before_a_vm() { fails_saying 'standard output' timeout 20 bash -c '"$1" receive unix:socket --save full.mig >/dev/full' x "$VMFERRY"; }
 
 check "bench --json leaves a device alone, and does not run" json_device

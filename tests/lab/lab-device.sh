@@ -85,8 +85,8 @@ another_address() {
     local status=0
     listen "$LAB_ADDR" ",$LONG" && long_run ",$LONG,channels=2" 400 || return 1
     ip address add 10.9.9.9/32 dev "$LAB_NETDEV"
-    ends 90 $SOURCE # both control threads are needed for that
-    [ $? = 0 ] || { echo "the run does not end well" && status=1 && stop $SOURCE; }
+    # Both control threads are needed for that.
+    ends 90 "$SOURCE" || { echo "the run does not end well" && status=1 && stop "$SOURCE"; }
     ip address delete 10.9.9.9/32 dev "$LAB_NETDEV"
     cat $WORK/source $WORK/destination
     stop $LISTENER
@@ -110,9 +110,9 @@ address_removed() {
     local status=0 said="address $LAB_ADDR is gone"
     listen "$LAB_ADDR" ",$LONG" && long_run ",$LONG,channels=2" || return 1
     ip address delete "$LAB_ADDR/24" dev "$LAB_NETDEV"
-    ends $SOON $SOURCE
-    [ $? = 1 ] || { echo "the source does not end with status 1" && status=1 && stop $SOURCE; }
-    ends $SOON $LISTENER # its device is to blame: it does not go on
+    ends $SOON "$SOURCE"
+    [ $? = 1 ] || { echo "the source does not end with status 1" && status=1 && stop "$SOURCE"; }
+    ends $SOON "$LISTENER" # its device is to blame: it does not go on
     [ $? = 1 ] || { echo "the destination does not end with status 1" && status=1 && stop $LISTENER; }
     ip address add "$LAB_ADDR/24" dev "$LAB_NETDEV"
     # The other may have been told by the one that noticed it first.
@@ -127,10 +127,10 @@ removed_in_migration() { # OPTIONS
     listen "$LAB_ADDR" ",$LONG" && long_run ",$LONG$1" || return 1
     rdma link delete rxe0 >$WORK/removal 2>&1 &
     removal=$!
-    ends $SOON $SOURCE
-    [ $? = 1 ] || { echo "the source does not end with status 1" && status=1 && stop $SOURCE; }
+    ends $SOON "$SOURCE"
+    [ $? = 1 ] || { echo "the source does not end with status 1" && status=1 && stop "$SOURCE"; }
     says source 'RDMA device rxe0 was removed' || status=1
-    ends $SOON $LISTENER
+    ends $SOON "$LISTENER"
     [ $? = 1 ] || { echo "the destination does not end with status 1" && status=1 && stop $LISTENER; }
     says destination 'RDMA device rxe0 was removed' || status=1
     ends $SOON $removal || { echo "rdma link delete does not return" && status=1; }
@@ -152,7 +152,7 @@ removed_when_idle() { # LISTEN-HOST OPTIONS PATTERN
         source_run "$LAB_ADDR" ",channels=2" --ram 4M || status=1
         stop $LISTENER
     else
-        ends $SOON $LISTENER
+        ends $SOON "$LISTENER"
         [ $? = 1 ] || { echo "the listener does not end with status 1" && status=1 && stop $LISTENER; }
         ends $SOON $removal || echo "rdma link delete does not return even now"
         device_back

@@ -35,6 +35,7 @@ slow_command() {
 # A host's /tmp is its own: a checkout below this machine's must be seen in it all the same.
 checkout_below_tmp() {
     cp -r "$HERE/../../tools" "$HERE" "$COPY"
+    # shellcheck disable=SC2016
     (cd "$COPY" && tools/lab exec --mem 128M --timeout 60 -- \
         bash -c 'test -x "$0/tools/lab" && echo written >/tmp/a-file && cat /tmp/a-file' "$COPY")
 }

@@ -35,11 +35,11 @@ other_versions() {
     echo rdma_control_save_page >"$tree/migration/rdma.h"
     echo QEMUFileHooks >"$tree/migration/qemu-file.h" # as in those that are known
     for version in 8.0.5 8.1.0 9.2.4 10.1.0 11.1.0; do
-        echo $version >"$tree/VERSION"
+        echo "$version" >"$tree/VERSION"
         fails_saying "QEMU $version,.* 7\.2 and 10\.0 are" "$HERE/../../tools/qemu/build" --source "$tree" || status=1
     done
     rm -rf "$tree"
-    return $status
+    return "$status"
 }
 
 versions() {

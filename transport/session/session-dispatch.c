@@ -5,7 +5,6 @@
 
 #include <string.h>
 
-#include "device/device-life.h"
 #include "session-outcome.h"
 #include "session-revoke.h"
 #include "session-settle.h"

@@ -86,7 +86,7 @@ static bool greet_as_source(VmfSession *s, const Direct *d, unsigned wanted, GEr
     if (!message_hello_decode(payload, header.length, &reply, error)) {
         return false;
     }
-    if (memcmp(reply.uuid, s->conn->uuid, VMF_UUID_BYTES) || reply.channels == 0 ||
+    if (memcmp(reply.uuid, s->conn->uuid, VMF_UUID_BYTES) != 0 || reply.channels == 0 ||
         reply.channels > s->ops->channels_max) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL,
                     "%s answered for another session, or with %u channels", s->conn->peer,

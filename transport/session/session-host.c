@@ -3,8 +3,6 @@
 
 #include "session-host.h"
 
-#include "device/device-arrive.h"
-#include "device/device-life.h"
 #include "session-client.h"
 #include "session-post.h"
 #include "session-qemu-peer.h"

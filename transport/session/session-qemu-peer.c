@@ -36,7 +36,7 @@ static bool check_blocks(VmfSession *s, GError **error)
         const VmfQemuBlock *block = vmf_qemu_stream_block(s->qemu.stream, i);
         const VmfRamBlock *own = i < s->conn->block_count ? s->conn->blocks[i] : NULL;
 
-        if (!block || !own || strcmp(block->name, own->name) || !fits(own, block)) {
+        if (!block || !own || strcmp(block->name, own->name) != 0 || !fits(own, block)) {
             g_set_error(error, VMF_ERROR, VMF_ERROR_MISMATCH,
                         "RAM block number %u is \"%s\" with %" G_GUINT64_FORMAT
                         " bytes in the stream and \"%s\" with %" G_GUINT64_FORMAT

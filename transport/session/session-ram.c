@@ -5,7 +5,6 @@
 
 #include <time.h>
 
-#include "device/device-life.h"
 #include "file/file-state.h"
 #include "session-core.h"
 #include "session-device.h"

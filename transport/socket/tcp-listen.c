@@ -295,7 +295,7 @@ static Caller sort_channel(TcpListener *listener, int fd, const TcpPreamble *pre
 {
     TcpConn *conn = listener->opening;
 
-    if (!conn || memcmp(preamble->uuid, conn->base.uuid, VMF_UUID_BYTES) ||
+    if (!conn || memcmp(preamble->uuid, conn->base.uuid, VMF_UUID_BYTES) != 0 ||
         preamble->channel >= conn->base.channels || conn->channels[preamble->channel]) {
         return CALLER_DROP; /* of an unknown session, or a number that is taken */
     }

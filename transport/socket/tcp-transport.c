@@ -55,8 +55,8 @@ static const VmfOptionSpec no_options[] = {{0}};
 
 #define SOCKET_TRANSPORT(scheme_name, help_text)                                                   \
     {                                                                                              \
-        .size = sizeof(VmfTransport), .abi_version = VMF_TRANSPORT_ABI, .scheme = scheme_name,     \
-        .help = help_text, .options = no_options, .channels_max = VMF_CHANNELS_MAX,                \
+        .size = sizeof(VmfTransport), .abi_version = VMF_TRANSPORT_ABI, .scheme = (scheme_name),   \
+        .help = (help_text), .options = no_options, .channels_max = VMF_CHANNELS_MAX,              \
         .connect = tcp_connect, .listen = tcp_listen, .listener_address = tcp_listener_address,    \
         .accept = tcp_accept, .listener_free = tcp_listener_free,                                  \
         .default_channels = default_channels, .get_parameters = get_parameters,                    \
