@@ -6,7 +6,7 @@
 # In the order in which they are begun: the longest first, so that all lanes end at about the same time.
 # "machine" are the parts that keep more than one CPU busy.
 PARTS='
-format       |              |  120 |         | formatting
+lint         | plain        |  400 |         | formatting, clang-tidy, shellcheck, the rules of the tree
 model        |              |  900 |         | models: every state visited
 one          | plain kernel | 1300 |         | real soft-RoCE, one host
 qemu-works   | qemu kernel  | 1500 |         | QEMU, one host: what works
@@ -105,17 +105,6 @@ meson_tests() {
     echo "${ok:-0} passed, $failed failed, 0 skipped"
 }
 
-formatted() {
-    # Not what git lists: it lists nothing of a checkout of another user's.
-    if find examples include rdma tests tools transport -name '*.[ch]' -print0 | xargs -0 clang-format --dry-run -Werror; then
-        echo "ok      every source is formatted"
-        echo "1 passed, 0 failed, 0 skipped"
-    else
-        echo "FAILED  run clang-format -i on the files above"
-        echo "0 passed, 1 failed, 0 skipped"
-    fi
-}
-
 in_lab() { # EXEC'S-OPTIONS... -- SCRIPT
     tools/lab exec "${@:1:$#-2}" -- "$TOP/${*: -1}"
 }
@@ -139,7 +128,7 @@ run_part() {
     local jobs=--num-processes=1
     [ -n "${VMFERRY_TEST_ALONE:-}" ] && jobs=--num-processes=$(nproc)
     case $1 in
-    format) formatted ;;
+    lint) tests/check-lint "$WORK/plain" ;;
     model) tests/model/check ;;
     unit) VMFERRY_TEST_RUNS=${VMFERRY_TEST_RUNS:-300} meson_tests plain unit "$jobs" ;;
     unit-waits) meson_tests plain waits "$jobs" ;;
