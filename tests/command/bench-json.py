@@ -13,7 +13,7 @@ REQUIRED = {"channels", "registration", "pattern", "ram_bytes", "bytes_written",
 
 
 def documented():
-    path = os.path.join(os.path.dirname(os.path.realpath(__file__)), "../docs/benchmark.md")
+    path = os.path.join(os.path.dirname(os.path.realpath(__file__)), "../../docs/benchmark.md")
     with open(path) as file:
         section = file.read().split("## JSON")[1]
     first_cells = re.findall(r"^\| (`.*?) \|", section, re.M)
