@@ -8,19 +8,19 @@
 #include "base/fd-wait.h"
 #include "rdma.h"
 
-bool rdma_events_nonblocking(struct rdma_event_channel *events, GError **error)
+bool cm_events_nonblocking(struct rdma_event_channel *events, GError **error)
 {
     int flags = fcntl(events->fd, F_GETFL);
 
     if (flags < 0 || fcntl(events->fd, F_SETFL, flags | O_NONBLOCK) < 0) {
-        rdma_set_error(error, VMF_ERROR_IO, errno, "cannot make the event channel non-blocking");
+        verbs_set_error(error, VMF_ERROR_IO, errno, "cannot make the event channel non-blocking");
         return false;
     }
     return true;
 }
 
-struct rdma_cm_event *rdma_next_event(struct rdma_event_channel *events, gint64 deadline,
-                                      int cancel_fd, const char *what, GError **error)
+struct rdma_cm_event *cm_next_event(struct rdma_event_channel *events, gint64 deadline,
+                                    int cancel_fd, const char *what, GError **error)
 {
     struct rdma_cm_event *event;
 
@@ -29,7 +29,7 @@ struct rdma_cm_event *rdma_next_event(struct rdma_event_channel *events, gint64 
             return event;
         }
         if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {
-            rdma_set_error(error, VMF_ERROR_IO, errno, "%s: cannot read connection events", what);
+            verbs_set_error(error, VMF_ERROR_IO, errno, "%s: cannot read connection events", what);
             return NULL;
         }
         if (!fd_wait(events->fd, POLLIN, cancel_fd, deadline, what, error)) {
@@ -38,7 +38,7 @@ struct rdma_cm_event *rdma_next_event(struct rdma_event_channel *events, gint64 
     }
 }
 
-void rdma_event_error(const struct rdma_cm_event *event, const char *what, GError **error)
+void cm_event_error(const struct rdma_cm_event *event, const char *what, GError **error)
 {
     int code = VMF_ERROR_CONNECT;
     const char *hint = "";

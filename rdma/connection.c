@@ -13,7 +13,7 @@
 #include "qemu-v1/v1.h"
 #include "zero-ranges.h"
 
-RdmaConn *rdma_conn_new(const RdmaOptions *options, VmfRole role, GError **error)
+RdmaConn *conn_new(const RdmaOptions *options, VmfRole role, GError **error)
 {
     RdmaConn *conn = g_new0(RdmaConn, 1);
 
@@ -28,20 +28,20 @@ RdmaConn *rdma_conn_new(const RdmaOptions *options, VmfRole role, GError **error
     conn->rkeys = g_array_new(FALSE, FALSE, sizeof(uint64_t));
     conn->events = VERBS_POINTER("rdma_create_event_channel", rdma_create_event_channel());
     if (!conn->events) {
-        rdma_set_error(error, VMF_ERROR_DEVICE, errno,
-                       "cannot open an RDMA connection-manager channel; is the rdma_ucm module "
-                       "loaded and /dev/infiniband/rdma_cm accessible?");
-        rdma_conn_close(&conn->base);
+        verbs_set_error(error, VMF_ERROR_DEVICE, errno,
+                        "cannot open an RDMA connection-manager channel; is the rdma_ucm module "
+                        "loaded and /dev/infiniband/rdma_cm accessible?");
+        conn_close(&conn->base);
         return NULL;
     }
     conn->revoke_fd = VMF_FAULT("eventfd") ? -1 : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (conn->revoke_fd < 0) {
-        rdma_set_error(error, VMF_ERROR_IO, errno, "cannot create an event descriptor");
-        rdma_conn_close(&conn->base);
+        verbs_set_error(error, VMF_ERROR_IO, errno, "cannot create an event descriptor");
+        conn_close(&conn->base);
         return NULL;
     }
-    if (!rdma_events_nonblocking(conn->events, error)) {
-        rdma_conn_close(&conn->base);
+    if (!cm_events_nonblocking(conn->events, error)) {
+        conn_close(&conn->base);
         return NULL;
     }
     return conn;
@@ -64,15 +64,15 @@ static void take_down(RdmaChannel *channel)
 }
 
 /* The ids' events are acknowledged one by one, so destroying an id never waits. */
-void rdma_conn_close(VmfConn *base)
+void conn_close(VmfConn *base)
 {
-    RdmaConn *conn = rdma_conn(base);
+    RdmaConn *conn = conn_of(base);
 
     for (unsigned i = 0; i < VMF_CHANNELS_MAX; i++) {
         take_down(conn->channels[i]);
     }
     for (unsigned i = 0; i < VMF_CHANNELS_MAX; i++) {
-        rdma_channel_free(g_steal_pointer(&conn->channels[i]));
+        channel_free(g_steal_pointer(&conn->channels[i]));
     }
     discards_clear(&conn->discards);
     chunks_clear(&conn->chunks);
@@ -118,19 +118,19 @@ void rdma_conn_close(VmfConn *base)
 
 /* --- pieces that both sides use --- */
 
-bool rdma_conn_own_id(RdmaConn *conn, struct rdma_cm_id *id, GError **error)
+bool conn_own_id(RdmaConn *conn, struct rdma_cm_id *id, GError **error)
 {
     conn->nic = nic_watch(id, error);
     if (!conn->nic) {
         return false;
     }
     conn->id = id;
-    conn->base.peer = rdma_peer_name(id);
+    conn->base.peer = cm_peer_name(id);
     conn->base.own_bytes += endpoint_own_bytes(conn->control);
     return true;
 }
 
-void rdma_conn_parameters(struct rdma_conn_param *param, const void *data, size_t size)
+void cm_parameters(struct rdma_conn_param *param, const void *data, size_t size)
 {
     *param = (struct rdma_conn_param){
         .private_data = data,
@@ -142,7 +142,7 @@ void rdma_conn_parameters(struct rdma_conn_param *param, const void *data, size_
     };
 }
 
-void rdma_set_ack_timeout(struct rdma_cm_id *id, unsigned timeout_ms)
+void cm_set_ack_timeout(struct rdma_cm_id *id, unsigned timeout_ms)
 {
     /*
      * The device waits 4.096 us * 2^t for an acknowledgement and tries eight
@@ -155,7 +155,7 @@ void rdma_set_ack_timeout(struct rdma_cm_id *id, unsigned timeout_ms)
     (void)rdma_set_option(id, RDMA_OPTION_ID, RDMA_OPTION_ID_ACK_TIMEOUT, &t, sizeof(t));
 }
 
-char *rdma_peer_name(struct rdma_cm_id *id)
+char *cm_peer_name(struct rdma_cm_id *id)
 {
     struct sockaddr *address = rdma_get_peer_addr(id);
     char host[NI_MAXHOST], port[NI_MAXSERV];
@@ -188,8 +188,8 @@ static struct ibv_pd *need_pd(const RdmaConn *conn, struct ibv_pd **pd, struct r
     }
     *pd = VERBS_POINTER("ibv_alloc_pd", ibv_alloc_pd(id->verbs));
     if (!*pd) {
-        rdma_set_error(error, VMF_ERROR_DEVICE, errno, "cannot allocate a protection domain on %s",
-                       ibv_get_device_name(id->verbs->device));
+        verbs_set_error(error, VMF_ERROR_DEVICE, errno, "cannot allocate a protection domain on %s",
+                        ibv_get_device_name(id->verbs->device));
     }
     return *pd;
 }
@@ -202,7 +202,7 @@ static struct ibv_pd *need_data_pd(RdmaConn *conn, struct rdma_cm_id *id, GError
     return need_pd(conn, ahead ? &ahead : &conn->data_pd, id, error);
 }
 
-Endpoint *rdma_endpoint(RdmaConn *conn, struct rdma_cm_id *id, bool data,
+Endpoint *conn_endpoint(RdmaConn *conn, struct rdma_cm_id *id, bool data,
                         const EndpointLimits *limits, const char *name, GError **error)
 {
     struct ibv_pd *pd;
@@ -218,7 +218,7 @@ Endpoint *rdma_endpoint(RdmaConn *conn, struct rdma_cm_id *id, bool data,
     return pd ? endpoint_new(id, pd, limits, name, error) : NULL;
 }
 
-Endpoint *rdma_control_endpoint(RdmaConn *conn, struct rdma_cm_id *id, GError **error)
+Endpoint *conn_control_endpoint(RdmaConn *conn, struct rdma_cm_id *id, GError **error)
 {
     const EndpointLimits limits = {
         .send_bytes = CONTROL_MESSAGE_MAX + WIRE_HEADER_BYTES,
@@ -227,14 +227,13 @@ Endpoint *rdma_control_endpoint(RdmaConn *conn, struct rdma_cm_id *id, GError **
         .writes = conn->base.role == VMF_ROLE_SOURCE ? WRITER_QUEUE : 0,
     };
 
-    return rdma_endpoint(conn, id, false, &limits, "control connection", error);
+    return conn_endpoint(conn, id, false, &limits, "control connection", error);
 }
 
-RdmaChannel *rdma_channel_new(RdmaConn *conn, unsigned number, struct rdma_cm_id *id,
-                              GError **error)
+RdmaChannel *channel_new(RdmaConn *conn, unsigned number, struct rdma_cm_id *id, GError **error)
 {
     bool source = conn->base.role == VMF_ROLE_SOURCE;
-    size_t slot = rdma_channel_slot_bytes(conn->base.channels);
+    size_t slot = channel_slot_bytes(conn->base.channels);
     const EndpointLimits limits = {
         .send_bytes = source ? slot : CHANNEL_REPLY_BYTES,
         .receive_bytes = source ? CHANNEL_REPLY_BYTES : slot,
@@ -246,9 +245,9 @@ RdmaChannel *rdma_channel_new(RdmaConn *conn, unsigned number, struct rdma_cm_id
     channel->conn = conn;
     channel->number = number;
     channel->counters = &conn->base.counters[number];
-    channel->ep = rdma_endpoint(conn, id, true, &limits, name, error);
+    channel->ep = conn_endpoint(conn, id, true, &limits, name, error);
     if (!channel->ep) {
-        rdma_channel_free(channel);
+        channel_free(channel);
         return NULL;
     }
     channel->id = id; /* owned from here on */
@@ -259,7 +258,7 @@ RdmaChannel *rdma_channel_new(RdmaConn *conn, unsigned number, struct rdma_cm_id
     return channel;
 }
 
-void rdma_channel_free(RdmaChannel *channel)
+void channel_free(RdmaChannel *channel)
 {
     if (!channel) {
         return;
@@ -267,7 +266,7 @@ void rdma_channel_free(RdmaChannel *channel)
     take_down(channel);
     writer_clear(channel);
     endpoint_free(channel->ep);
-    device_clear(channel);
+    piece_clear(channel);
     zero_ranges_clear(channel);
     destroy_id(channel->id);
     g_free(channel);
@@ -287,7 +286,7 @@ static bool expect_event(const Connecting *c, enum rdma_cm_event_type wanted,
                          uint8_t reply[WIRE_HELLO_BYTES], GError **error)
 {
     struct rdma_cm_event *event =
-        rdma_next_event(c->events, c->deadline, c->cancel_fd, c->what, error);
+        cm_next_event(c->events, c->deadline, c->cancel_fd, c->what, error);
     bool ok;
 
     if (!event) {
@@ -295,7 +294,7 @@ static bool expect_event(const Connecting *c, enum rdma_cm_event_type wanted,
     }
     ok = event->event == wanted;
     if (!ok) {
-        rdma_event_error(event, c->what, error);
+        cm_event_error(event, c->what, error);
     } else if (reply && event->param.conn.private_data) {
         memcpy(reply, event->param.conn.private_data,
                MIN(event->param.conn.private_data_len, WIRE_HELLO_BYTES));
@@ -316,8 +315,8 @@ static void no_device(const Connecting *c, int err, GError **error)
 {
     g_autofree char *devices = nic_list();
 
-    rdma_set_error(error, VMF_ERROR_CONNECT, err, "%s: no RDMA device reaches that address; %s",
-                   c->what, devices);
+    verbs_set_error(error, VMF_ERROR_CONNECT, err, "%s: no RDMA device reaches that address; %s",
+                    c->what, devices);
 }
 
 static struct rdma_cm_id *resolve(const Connecting *c, struct sockaddr *address, GError **error)
@@ -325,8 +324,8 @@ static struct rdma_cm_id *resolve(const Connecting *c, struct sockaddr *address,
     struct rdma_cm_id *id = NULL;
 
     if (CM_INT("rdma_create_id", rdma_create_id(c->events, &id, NULL, RDMA_PS_TCP)) < 0) {
-        rdma_set_error(error, VMF_ERROR_DEVICE, errno, "%s: cannot create a connection id",
-                       c->what);
+        verbs_set_error(error, VMF_ERROR_DEVICE, errno, "%s: cannot create a connection id",
+                        c->what);
         return NULL;
     }
     if (CM_INT("rdma_resolve_addr", rdma_resolve_addr(id, NULL, address, left_ms(c))) < 0) {
@@ -348,10 +347,10 @@ static bool establish_with(const Connecting *c, struct rdma_cm_id *id, const voi
 {
     struct rdma_conn_param param;
 
-    rdma_conn_parameters(&param, data, size);
-    rdma_set_ack_timeout(id, timeout_ms);
+    cm_parameters(&param, data, size);
+    cm_set_ack_timeout(id, timeout_ms);
     if (CM_INT("rdma_connect", rdma_connect(id, &param)) < 0) {
-        rdma_set_error(error, VMF_ERROR_CONNECT, errno, "%s", c->what);
+        verbs_set_error(error, VMF_ERROR_CONNECT, errno, "%s", c->what);
         return false;
     }
     return expect_event(c, RDMA_CM_EVENT_ESTABLISHED, reply, error);
@@ -408,9 +407,9 @@ static bool connect_control(RdmaConn *conn, struct sockaddr *address, const uint
         return false;
     }
     memcpy(hello.uuid, uuid, VMF_UUID_BYTES);
-    conn->control = rdma_control_endpoint(conn, id, error);
+    conn->control = conn_control_endpoint(conn, id, error);
     if (conn->control && establish(c, id, &hello, conn->options.timeout_ms, reply, error) &&
-        recognise_peer(conn, &hello, reply, c->what, error) && rdma_conn_own_id(conn, id, error)) {
+        recognise_peer(conn, &hello, reply, c->what, error) && conn_own_id(conn, id, error)) {
         return true;
     }
     /* The next address may be another device's, and another peer's. The id goes last: it holds the
@@ -460,10 +459,10 @@ static RdmaConn *look_up_and_connect(const VmfUri *uri, const RdmaOptions *optio
         .cancel_fd = cancel_fd,
     };
     struct addrinfo *list = resolve_host(&query, error);
-    RdmaConn *conn = list ? rdma_conn_new(options, VMF_ROLE_SOURCE, error) : NULL;
+    RdmaConn *conn = list ? conn_new(options, VMF_ROLE_SOURCE, error) : NULL;
 
     if (conn && !connect_any(conn, uri, list, uuid, query.deadline, cancel_fd, error)) {
-        rdma_conn_close(&conn->base);
+        conn_close(&conn->base);
         conn = NULL;
     }
     if (list) {
@@ -472,14 +471,14 @@ static RdmaConn *look_up_and_connect(const VmfUri *uri, const RdmaOptions *optio
     return conn;
 }
 
-VmfConn *rdma_connect_control(const VmfUri *uri, const uint8_t uuid[VMF_UUID_BYTES],
-                              GCancellable *cancel, GError **error)
+VmfConn *conn_connect(const VmfUri *uri, const uint8_t uuid[VMF_UUID_BYTES], GCancellable *cancel,
+                      GError **error)
 {
     GPollFD cancel_fd = {.fd = -1};
     RdmaOptions options;
     RdmaConn *conn;
 
-    if (!rdma_options_from_uri(uri, &options, error)) {
+    if (!options_from_uri(uri, &options, error)) {
         return NULL;
     }
     if (!*vmf_uri_host(uri)) {
@@ -509,7 +508,7 @@ static bool connect_channel(RdmaConn *conn, unsigned number, Connecting *c, GErr
         return false;
     }
     memcpy(hello.uuid, conn->base.uuid, VMF_UUID_BYTES);
-    channel = rdma_channel_new(conn, number, id, error);
+    channel = channel_new(conn, number, id, error);
     if (!channel) {
         rdma_destroy_id(id);
         return false;
@@ -519,8 +518,8 @@ static bool connect_channel(RdmaConn *conn, unsigned number, Connecting *c, GErr
         return false;
     }
     if (CM_INT("rdma_migrate_id", rdma_migrate_id(id, conn->events)) < 0) {
-        rdma_set_error(error, VMF_ERROR_DEVICE, errno, "%s: cannot move its events",
-                       channel->ep->name);
+        verbs_set_error(error, VMF_ERROR_DEVICE, errno, "%s: cannot move its events",
+                        channel->ep->name);
         return false;
     }
     return true;
@@ -531,29 +530,29 @@ static void drop_unfinished(RdmaConn *conn)
 {
     for (unsigned i = 0; i < conn->base.channels; i++) {
         if (conn->channels[i] && conn->channels[i]->id->channel != conn->events) {
-            rdma_channel_free(g_steal_pointer(&conn->channels[i]));
+            channel_free(g_steal_pointer(&conn->channels[i]));
         }
     }
 }
 
-bool rdma_open_channels(VmfConn *base, GError **error)
+bool conn_open_channels(VmfConn *base, GError **error)
 {
-    RdmaConn *conn = rdma_conn(base);
+    RdmaConn *conn = conn_of(base);
     g_autofree char *what = NULL;
     Connecting c = {.cancel_fd = base->cancel_fd};
     bool ok = true;
 
     base->counters = g_new0(VmfChannelCounters, base->channels);
     if (base->role == VMF_ROLE_DESTINATION) {
-        return rdma_await_channels(conn, error);
+        return listener_await_channels(conn, error);
     }
     c.events = VERBS_POINTER("rdma_create_event_channel 2", rdma_create_event_channel());
     if (!c.events) {
-        rdma_set_error(error, VMF_ERROR_DEVICE, errno, "cannot create an event channel");
+        verbs_set_error(error, VMF_ERROR_DEVICE, errno, "cannot create an event channel");
         return false;
     }
     c.deadline = g_get_monotonic_time() + (gint64)conn->options.connect_timeout_ms * 1000;
-    ok = rdma_events_nonblocking(c.events, error);
+    ok = cm_events_nonblocking(c.events, error);
     for (unsigned i = 0; ok && i < base->channels; i++) {
         g_free(what);
         what = g_strdup_printf("cannot open channel %u to %s", i, base->peer);
@@ -565,7 +564,7 @@ bool rdma_open_channels(VmfConn *base, GError **error)
     return ok;
 }
 
-struct rdma_cm_id *rdma_connect_again(RdmaConn *conn, struct rdma_event_channel *events,
+struct rdma_cm_id *conn_connect_again(RdmaConn *conn, struct rdma_event_channel *events,
                                       const EndpointLimits *limits, const char *name,
                                       const void *data, size_t size, gint64 deadline, Endpoint **ep,
                                       GError **error)
@@ -579,7 +578,7 @@ struct rdma_cm_id *rdma_connect_again(RdmaConn *conn, struct rdma_event_channel 
     if (!id) {
         return NULL;
     }
-    *ep = rdma_endpoint(conn, id, false, limits, name, error);
+    *ep = conn_endpoint(conn, id, false, limits, name, error);
     if (*ep && establish_with(&c, id, data, size, conn->base.timeout_ms, NULL, error)) {
         return id;
     }

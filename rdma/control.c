@@ -20,10 +20,10 @@ static VmfControlResult lost(RdmaConn *conn, GError **error)
     return VMF_CONTROL_ERROR;
 }
 
-VmfControlResult rdma_control_send(VmfConn *base, const struct iovec *iov, unsigned iovcnt,
-                                   GError **error)
+VmfControlResult control_send(VmfConn *base, const struct iovec *iov, unsigned iovcnt,
+                              GError **error)
 {
-    RdmaConn *conn = rdma_conn(base);
+    RdmaConn *conn = conn_of(base);
     Endpoint *ep = conn->control;
     uint8_t *body;
     size_t size = 0;
@@ -46,10 +46,10 @@ VmfControlResult rdma_control_send(VmfConn *base, const struct iovec *iov, unsig
     return endpoint_send(ep, WIRE_ENGINE, 0, size, error) ? VMF_CONTROL_DONE : VMF_CONTROL_ERROR;
 }
 
-VmfControlResult rdma_control_receive(VmfConn *base, const uint8_t **message, size_t *size,
-                                      GError **error)
+VmfControlResult control_receive(VmfConn *base, const uint8_t **message, size_t *size,
+                                 GError **error)
 {
-    RdmaConn *conn = rdma_conn(base);
+    RdmaConn *conn = conn_of(base);
     Endpoint *ep = conn->control;
     bool taken;
 
@@ -129,7 +129,7 @@ static bool take_connection_events(RdmaConn *conn, GError **error)
         }
     }
     if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {
-        rdma_set_error(error, VMF_ERROR_IO, errno, "cannot read connection events");
+        verbs_set_error(error, VMF_ERROR_IO, errno, "cannot read connection events");
         return false;
     }
     return true;
@@ -149,9 +149,9 @@ static bool check_closed_channel(RdmaConn *conn, GError **error)
     return false;
 }
 
-bool rdma_control_wait(VmfConn *base, int wake_fd, bool want_send, int timeout_ms, GError **error)
+bool control_wait(VmfConn *base, int wake_fd, bool want_send, int timeout_ms, GError **error)
 {
-    RdmaConn *conn = rdma_conn(base);
+    RdmaConn *conn = conn_of(base);
     const int extra[] = {wake_fd, conn->events->fd};
     unsigned readable;
 

@@ -22,7 +22,7 @@ static bool may_register(const RdmaConn *conn)
 
 /* --- source: pieces that are written --- */
 
-void device_reap(RdmaChannel *channel)
+void piece_reap(RdmaChannel *channel)
 {
     VmfConn *base = &channel->conn->base;
 
@@ -39,7 +39,7 @@ void device_reap(RdmaChannel *channel)
     }
 }
 
-void device_clear(RdmaChannel *channel)
+void piece_clear(RdmaChannel *channel)
 {
     for (unsigned i = 0; i < channel->piece_count; i++) {
         ibv_dereg_mr(channel->pieces[(channel->piece_first + i) % DEVICE_PIECES].mr);
@@ -61,7 +61,7 @@ static DevicePiece *register_piece(RdmaChannel *channel, const void *data, uint6
 {
     struct ibv_mr *mr = VERBS_POINTER(
         "ibv_reg_mr device piece",
-        ibv_reg_mr(rdma_data_pd(channel->conn), (void *)data, size, 0 /* reading needs no flag */));
+        ibv_reg_mr(conn_data_pd(channel->conn), (void *)data, size, 0 /* reading needs no flag */));
     DevicePiece *entry =
         &channel->pieces[(channel->piece_first + channel->piece_count) % DEVICE_PIECES];
 
@@ -162,10 +162,10 @@ static bool send_in_messages(RdmaChannel *channel, const VmfDeviceHeader *header
     return true;
 }
 
-bool rdma_send_device(VmfConn *base, unsigned number, const VmfDeviceHeader *header,
-                      const void *data, void *piece, GError **error)
+bool piece_send(VmfConn *base, unsigned number, const VmfDeviceHeader *header, const void *data,
+                void *piece, GError **error)
 {
-    RdmaConn *conn = rdma_conn(base);
+    RdmaConn *conn = conn_of(base);
     RdmaChannel *channel = conn->channels[number];
     DevicePiece *written = NULL;
 
@@ -187,7 +187,7 @@ bool rdma_send_device(VmfConn *base, unsigned number, const VmfDeviceHeader *hea
     return true;
 }
 
-bool device_take_memory(RdmaConn *conn, const uint8_t *data, size_t size, GError **error)
+bool piece_take_memory(RdmaConn *conn, const uint8_t *data, size_t size, GError **error)
 {
     WireMemory memory;
 
@@ -209,9 +209,9 @@ bool device_take_memory(RdmaConn *conn, const uint8_t *data, size_t size, GError
 /* --- destination --- */
 
 /* Without it everything comes in messages. */
-bool rdma_device_memory(VmfConn *base, void *memory, size_t bytes, GError **error)
+bool piece_offer_memory(VmfConn *base, void *memory, size_t bytes, GError **error)
 {
-    RdmaConn *conn = rdma_conn(base);
+    RdmaConn *conn = conn_of(base);
     uint8_t data[WIRE_MEMORY_BYTES];
     WireMemory told = {.address = (uintptr_t)memory, .bytes = bytes};
 
@@ -220,7 +220,7 @@ bool rdma_device_memory(VmfConn *base, void *memory, size_t bytes, GError **erro
         return true;
     }
     conn->device_mr = VERBS_POINTER("ibv_reg_mr device memory",
-                                    ibv_reg_mr(rdma_data_pd(conn), memory, bytes,
+                                    ibv_reg_mr(conn_data_pd(conn), memory, bytes,
                                                IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE));
     if (!conn->device_mr) {
         g_debug("device state will be copied, for its memory cannot be registered: %s",
@@ -268,7 +268,7 @@ static bool receive_bytes(RdmaChannel *channel, const uint8_t *bytes, size_t siz
     return base->host->device_done(base, channel->number, error);
 }
 
-bool device_receive_first(RdmaChannel *channel, const EndpointMessage *message, GError **error)
+bool piece_receive_first(RdmaChannel *channel, const EndpointMessage *message, GError **error)
 {
     VmfDeviceHeader header;
     size_t taken;
@@ -281,7 +281,7 @@ bool device_receive_first(RdmaChannel *channel, const EndpointMessage *message, 
     return receive_bytes(channel, message->body + taken, message->size - taken, error);
 }
 
-bool device_receive_more(RdmaChannel *channel, const EndpointMessage *message, GError **error)
+bool piece_receive_more(RdmaChannel *channel, const EndpointMessage *message, GError **error)
 {
     if (!channel->device_left || !message->size) {
         return serve_refused(channel, error, "device state that nothing announced");
@@ -289,7 +289,7 @@ bool device_receive_more(RdmaChannel *channel, const EndpointMessage *message, G
     return receive_bytes(channel, message->body, message->size, error);
 }
 
-bool device_receive_written(RdmaChannel *channel, const EndpointMessage *message, GError **error)
+bool piece_receive_written(RdmaChannel *channel, const EndpointMessage *message, GError **error)
 {
     VmfConn *base = &channel->conn->base;
     const struct ibv_mr *mr = channel->conn->device_mr;

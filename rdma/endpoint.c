@@ -19,7 +19,7 @@
 /* Messages that may be posted besides RDMA writes: every slot, and as many acknowledgements. */
 #define MESSAGE_REQUESTS (2 * ENDPOINT_SEND_SLOTS)
 
-void rdma_set_error(GError **error, int code, int err, const char *format, ...)
+void verbs_set_error(GError **error, int code, int err, const char *format, ...)
 {
     va_list args;
     g_autofree char *text = NULL;
@@ -39,7 +39,8 @@ static bool set_nonblocking(int fd, GError **error)
     int flags = fcntl(fd, F_GETFL);
 
     if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0) {
-        rdma_set_error(error, VMF_ERROR_IO, errno, "cannot make a completion channel non-blocking");
+        verbs_set_error(error, VMF_ERROR_IO, errno,
+                        "cannot make a completion channel non-blocking");
         return false;
     }
     return true;
@@ -68,7 +69,7 @@ static bool post_receive(Endpoint *ep, unsigned slot, GError **error)
     int err = VERBS_INT("ibv_post_recv", ibv_post_recv(ep->qp, &wr, &bad));
 
     if (err) {
-        rdma_set_error(error, VMF_ERROR_DEVICE, err, "%s: cannot post a receive buffer", ep->name);
+        verbs_set_error(error, VMF_ERROR_DEVICE, err, "%s: cannot post a receive buffer", ep->name);
         return false;
     }
     ep->receives_posted++;
@@ -89,8 +90,8 @@ static bool make_queue_pair(Endpoint *ep, struct ibv_pd *pd, GError **error)
 
     ep->completions = VERBS_POINTER("ibv_create_comp_channel", ibv_create_comp_channel(verbs));
     if (!ep->completions) {
-        rdma_set_error(error, VMF_ERROR_DEVICE, errno, "%s: cannot create a completion channel",
-                       ep->name);
+        verbs_set_error(error, VMF_ERROR_DEVICE, errno, "%s: cannot create a completion channel",
+                        ep->name);
         return false;
     }
     if (!set_nonblocking(ep->completions->fd, error)) {
@@ -99,15 +100,15 @@ static bool make_queue_pair(Endpoint *ep, struct ibv_pd *pd, GError **error)
     ep->cq = VERBS_POINTER("ibv_create_cq", ibv_create_cq(verbs, (int)(sends + ep->limits.receives),
                                                           NULL, ep->completions, 0));
     if (!ep->cq) {
-        rdma_set_error(error, VMF_ERROR_DEVICE, errno,
-                       "%s: cannot create a completion queue of %u entries", ep->name,
-                       sends + ep->limits.receives);
+        verbs_set_error(error, VMF_ERROR_DEVICE, errno,
+                        "%s: cannot create a completion queue of %u entries", ep->name,
+                        sends + ep->limits.receives);
         return false;
     }
     attr.send_cq = attr.recv_cq = ep->cq;
     if (CM_INT("rdma_create_qp", rdma_create_qp(ep->id, pd, &attr)) < 0) {
-        rdma_set_error(error, VMF_ERROR_DEVICE, errno,
-                       "%s: cannot create a queue pair with %u send requests", ep->name, sends);
+        verbs_set_error(error, VMF_ERROR_DEVICE, errno,
+                        "%s: cannot create a queue pair with %u send requests", ep->name, sends);
         return false;
     }
     ep->qp = ep->id->qp;
@@ -125,18 +126,18 @@ static bool make_buffers(Endpoint *ep, struct ibv_pd *pd, GError **error)
                                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0));
     if (!ep->memory || ep->memory == MAP_FAILED) {
         ep->memory = NULL;
-        rdma_set_error(error, VMF_ERROR_IO, errno, "%s: no memory for %zu bytes of buffers",
-                       ep->name, ep->memory_bytes);
+        verbs_set_error(error, VMF_ERROR_IO, errno, "%s: no memory for %zu bytes of buffers",
+                        ep->name, ep->memory_bytes);
         return false;
     }
     ep->mr = VERBS_POINTER("ibv_reg_mr buffers",
                            ibv_reg_mr(pd, ep->memory, ep->memory_bytes, IBV_ACCESS_LOCAL_WRITE));
     if (!ep->mr) {
-        rdma_set_error(error, errno == ENOMEM ? VMF_ERROR_MEMLOCK : VMF_ERROR_DEVICE, errno,
-                       "%s: cannot register %zu KiB of message buffers; if the memory-lock limit "
-                       "is small (ulimit -l), raise it (LimitMEMLOCK= in a systemd unit, "
-                       "/etc/security/limits.conf) or use fewer channels",
-                       ep->name, ep->memory_bytes / 1024);
+        verbs_set_error(error, errno == ENOMEM ? VMF_ERROR_MEMLOCK : VMF_ERROR_DEVICE, errno,
+                        "%s: cannot register %zu KiB of message buffers; if the memory-lock limit "
+                        "is small (ulimit -l), raise it (LimitMEMLOCK= in a systemd unit, "
+                        "/etc/security/limits.conf) or use fewer channels",
+                        ep->name, ep->memory_bytes / 1024);
         return false;
     }
     for (unsigned slot = 0; slot < ep->limits.receives; slot++) {
@@ -377,7 +378,8 @@ bool endpoint_sleep(Endpoint *ep, const int *extra, unsigned extra_count, int ti
     }
     n = VERBS_INT("ibv_req_notify_cq", ibv_req_notify_cq(ep->cq, 0));
     if (n) {
-        rdma_set_error(error, VMF_ERROR_DEVICE, n, "%s: cannot arm the completion queue", ep->name);
+        verbs_set_error(error, VMF_ERROR_DEVICE, n, "%s: cannot arm the completion queue",
+                        ep->name);
         return false;
     }
     /* What completed before the queue was armed gives no event. */
@@ -392,7 +394,7 @@ bool endpoint_sleep(Endpoint *ep, const int *extra, unsigned extra_count, int ti
     }
     n = poll(fds, 1 + extra_count, timeout_ms < 0 || timeout_ms > LOOK_MS ? LOOK_MS : timeout_ms);
     if (n < 0 && errno != EINTR) {
-        rdma_set_error(error, VMF_ERROR_IO, errno, "%s: poll failed", ep->name);
+        verbs_set_error(error, VMF_ERROR_IO, errno, "%s: poll failed", ep->name);
         return false;
     }
     for (unsigned i = 0; n > 0 && i < extra_count; i++) {
@@ -461,7 +463,7 @@ static bool post_send(Endpoint *ep, const void *data, size_t size, uint32_t lkey
     int err = VERBS_INT("ibv_post_send message", ibv_post_send(ep->qp, &wr, &bad));
 
     if (err) {
-        rdma_set_error(error, VMF_ERROR_DEVICE, err, "%s: cannot post a message", ep->name);
+        verbs_set_error(error, VMF_ERROR_DEVICE, err, "%s: cannot post a message", ep->name);
         return false;
     }
     request_posted(ep, 1, slots, 0, true);
@@ -625,8 +627,8 @@ bool endpoint_post_writes(Endpoint *ep, struct ibv_send_wr *first, struct ibv_se
     }
     err = VERBS_INT("ibv_post_send writes", ibv_post_send(ep->qp, first, &bad));
     if (err) {
-        rdma_set_error(error, VMF_ERROR_DEVICE, err, "%s: cannot post %u RDMA writes", ep->name,
-                       count);
+        verbs_set_error(error, VMF_ERROR_DEVICE, err, "%s: cannot post %u RDMA writes", ep->name,
+                        count);
         return false;
     }
     request_posted(ep, count, 0, bytes, signal);

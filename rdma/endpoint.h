@@ -176,6 +176,7 @@ bool endpoint_post_writes(Endpoint *ep, struct ibv_send_wr *first, struct ibv_se
  * An error of a verbs call: "WHAT: NAME: STRERROR", VMF_ERROR_DEVICE (or MEMLOCK for ENOMEM
  * hints). Out of descriptors it is VMF_ERROR_IO, whatever `code' says.
  */
-void rdma_set_error(GError **error, int code, int err, const char *format, ...) G_GNUC_PRINTF(4, 5);
+void verbs_set_error(GError **error, int code, int err, const char *format, ...)
+    G_GNUC_PRINTF(4, 5);
 
 #endif

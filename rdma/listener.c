@@ -42,7 +42,7 @@ typedef struct RdmaListener {
     unsigned opened;
 } RdmaListener;
 
-static RdmaListener *rdma_listener(VmfTransportListener *listener)
+static RdmaListener *listener_of(VmfTransportListener *listener)
 {
     return (RdmaListener *)listener;
 }
@@ -52,7 +52,7 @@ static void waiting_free(void *opaque)
     Waiting *waiting = opaque;
 
     if (waiting->conn) {
-        rdma_conn_close(&waiting->conn->base);
+        conn_close(&waiting->conn->base);
     }
     g_free(waiting);
 }
@@ -90,7 +90,7 @@ static bool new_id(RdmaListener *listener, GError **error)
     if (CM_INT("rdma_create_id",
                rdma_create_id(listener->events, &listener->id, NULL, RDMA_PS_TCP)) < 0) {
         listener->id = NULL;
-        rdma_set_error(error, VMF_ERROR_DEVICE, errno, "cannot create a listening id");
+        verbs_set_error(error, VMF_ERROR_DEVICE, errno, "cannot create a listening id");
         return false;
     }
     return true;
@@ -127,36 +127,37 @@ static bool bind_to(RdmaListener *listener, const char *host, const char *port, 
     if (failure != EADDRINUSE) {
         devices = nic_list();
     }
-    rdma_set_error(error, VMF_ERROR_CONNECT, failure, "cannot listen on %s port %s by RDMA%s%s",
-                   *host ? host : "any address", port, devices ? "; " : "", devices ? devices : "");
+    verbs_set_error(error, VMF_ERROR_CONNECT, failure, "cannot listen on %s port %s by RDMA%s%s",
+                    *host ? host : "any address", port, devices ? "; " : "",
+                    devices ? devices : "");
     return false;
 }
 
-VmfTransportListener *rdma_listen_uri(const VmfUri *uri, GError **error)
+VmfTransportListener *listener_listen(const VmfUri *uri, GError **error)
 {
     RdmaListener *listener = g_new0(RdmaListener, 1);
 
     listener->waiting = g_ptr_array_new_with_free_func(waiting_free);
     listener->host = g_strdup(vmf_uri_host(uri));
-    if (!rdma_options_from_uri(uri, &listener->options, error)) {
+    if (!options_from_uri(uri, &listener->options, error)) {
         goto fail;
     }
     listener->events = VERBS_POINTER("rdma_create_event_channel", rdma_create_event_channel());
     if (!listener->events) {
-        rdma_set_error(error, VMF_ERROR_DEVICE, errno,
-                       "cannot open an RDMA connection-manager channel; is the rdma_ucm module "
-                       "loaded and /dev/infiniband/rdma_cm accessible?");
+        verbs_set_error(error, VMF_ERROR_DEVICE, errno,
+                        "cannot open an RDMA connection-manager channel; is the rdma_ucm module "
+                        "loaded and /dev/infiniband/rdma_cm accessible?");
         goto fail;
     }
-    if (!rdma_events_nonblocking(listener->events, error)) {
+    if (!cm_events_nonblocking(listener->events, error)) {
         goto fail;
     }
     if (!bind_to(listener, vmf_uri_host(uri), vmf_uri_port(uri), error)) {
         goto fail;
     }
     if (CM_INT("rdma_listen", rdma_listen(listener->id, 128)) < 0) {
-        rdma_set_error(error, VMF_ERROR_CONNECT, errno, "cannot listen on port %s by RDMA",
-                       vmf_uri_port(uri));
+        verbs_set_error(error, VMF_ERROR_CONNECT, errno, "cannot listen on port %s by RDMA",
+                        vmf_uri_port(uri));
         goto fail;
     }
     listener->port = ntohs(rdma_get_src_port(listener->id));
@@ -165,13 +166,13 @@ VmfTransportListener *rdma_listen_uri(const VmfUri *uri, GError **error)
     }
     return (VmfTransportListener *)listener;
 fail:
-    rdma_listener_free((VmfTransportListener *)listener);
+    listener_free((VmfTransportListener *)listener);
     return NULL;
 }
 
-char *rdma_listener_address(VmfTransportListener *base)
+char *listener_address(VmfTransportListener *base)
 {
-    RdmaListener *listener = rdma_listener(base);
+    RdmaListener *listener = listener_of(base);
     bool v6 = strchr(listener->host, ':') != NULL;
 
     return g_strdup_printf("rdma:%s%s%s:%u", v6 ? "[" : "", listener->host, v6 ? "]" : "",
@@ -187,9 +188,9 @@ static void let_device_go(RdmaListener *listener)
     g_clear_pointer(&listener->nic, nic_unwatch);
 }
 
-void rdma_listener_free(VmfTransportListener *base)
+void listener_free(VmfTransportListener *base)
 {
-    RdmaListener *listener = rdma_listener(base);
+    RdmaListener *listener = listener_of(base);
 
     if (!listener) {
         return;
@@ -204,9 +205,9 @@ void rdma_listener_free(VmfTransportListener *base)
     g_free(listener);
 }
 
-void rdma_listener_ram(VmfTransportListener *base, VmfRamBlocks *blocks)
+void listener_ram(VmfTransportListener *base, VmfRamBlocks *blocks)
 {
-    RdmaListener *listener = rdma_listener(base);
+    RdmaListener *listener = listener_of(base);
 
     g_clear_pointer(&listener->pinned, pinned_free);
     if (!listener->id) { /* the device is gone: accept says so */
@@ -285,10 +286,10 @@ static bool accept_id(struct rdma_cm_id *id, unsigned timeout_ms, const void *re
 {
     struct rdma_conn_param param;
 
-    rdma_conn_parameters(&param, reply, size);
-    rdma_set_ack_timeout(id, timeout_ms);
+    cm_parameters(&param, reply, size);
+    cm_set_ack_timeout(id, timeout_ms);
     if (CM_INT("rdma_accept", rdma_accept(id, &param)) < 0) {
-        rdma_set_error(error, VMF_ERROR_CONNECT, errno, "cannot accept an RDMA connection");
+        verbs_set_error(error, VMF_ERROR_CONNECT, errno, "cannot accept an RDMA connection");
         return false;
     }
     return true;
@@ -318,13 +319,13 @@ static bool control_request(RdmaListener *listener, struct rdma_cm_id *id, const
     }
     waiting->deadline =
         g_get_monotonic_time() + (gint64)listener->options.connect_timeout_ms * 1000;
-    waiting->conn = rdma_conn_new(&listener->options, VMF_ROLE_DESTINATION, &error);
+    waiting->conn = conn_new(&listener->options, VMF_ROLE_DESTINATION, &error);
     if (waiting->conn) {
-        waiting->conn->control = hello ? rdma_control_endpoint(waiting->conn, id, &error)
+        waiting->conn->control = hello ? conn_control_endpoint(waiting->conn, id, &error)
                                        : v1_accept(waiting->conn, id, capabilities, &error);
         waiting->conn->listener = listener;
     }
-    if (!waiting->conn || !waiting->conn->control || !rdma_conn_own_id(waiting->conn, id, &error) ||
+    if (!waiting->conn || !waiting->conn->control || !conn_own_id(waiting->conn, id, &error) ||
         !accept_id(id, listener->options.timeout_ms, reply, reply_size, &error)) {
         if (waiting->conn) {
             waiting->conn->id = NULL; /* the caller destroys it */
@@ -352,13 +353,13 @@ static bool channel_request(RdmaListener *listener, struct rdma_cm_id *id, const
         hello->channel >= conn->base.channels || conn->channels[hello->channel]) {
         return false; /* a stranger's, or one too many */
     }
-    channel = rdma_channel_new(conn, hello->channel, id, error);
+    channel = channel_new(conn, hello->channel, id, error);
     if (!channel) {
         return false;
     }
     if (!accept_id(id, conn->base.timeout_ms, NULL, 0, error)) {
         channel->id = NULL; /* the caller destroys it */
-        rdma_channel_free(channel);
+        channel_free(channel);
         return false;
     }
     conn->channels[hello->channel] = channel;
@@ -387,7 +388,7 @@ static bool return_path_request(RdmaListener *listener, struct rdma_cm_id *id,
             return true;
         }
         conn->channels[VMF_CHANNEL_BACK]->id = NULL; /* the caller destroys it */
-        rdma_channel_free(g_steal_pointer(&conn->channels[VMF_CHANNEL_BACK]));
+        channel_free(g_steal_pointer(&conn->channels[VMF_CHANNEL_BACK]));
     }
     g_warning("rdma: a return path was turned away: %s", error->message);
     return false;
@@ -539,7 +540,7 @@ static RdmaConn *take_first(RdmaListener *listener, bool stock, GError **error)
             continue;
         }
         if (CM_INT("rdma_migrate_id", rdma_migrate_id(conn->id, conn->events)) < 0) {
-            rdma_set_error(error, VMF_ERROR_DEVICE, errno, "cannot move a connection's events");
+            verbs_set_error(error, VMF_ERROR_DEVICE, errno, "cannot move a connection's events");
             g_ptr_array_remove_index(listener->waiting, i);
             return NULL;
         }
@@ -577,8 +578,8 @@ static bool next_event(RdmaListener *listener, gint64 deadline, int cancel_fd, b
     if (!check_devices(listener, error)) {
         return false;
     }
-    event = rdma_next_event(listener->events, MIN(deadline, check_at), cancel_fd,
-                            "waiting for a connection", &failure);
+    event = cm_next_event(listener->events, MIN(deadline, check_at), cancel_fd,
+                          "waiting for a connection", &failure);
     if (event) {
         return handle_event(listener, event, error);
     }
@@ -590,9 +591,9 @@ static bool next_event(RdmaListener *listener, gint64 deadline, int cancel_fd, b
     return false;
 }
 
-VmfConn *rdma_accept_control(VmfTransportListener *base, GCancellable *cancel, GError **error)
+VmfConn *listener_accept(VmfTransportListener *base, GCancellable *cancel, GError **error)
 {
-    RdmaListener *listener = rdma_listener(base);
+    RdmaListener *listener = listener_of(base);
     GPollFD cancel_fd = {.fd = -1};
     RdmaConn *conn = NULL;
     GError *failure = NULL;
@@ -614,12 +615,12 @@ VmfConn *rdma_accept_control(VmfTransportListener *base, GCancellable *cancel, G
     return &conn->base;
 }
 
-int rdma_listener_fd(const RdmaListener *listener)
+int listener_fd(const RdmaListener *listener)
 {
     return listener->events->fd;
 }
 
-bool rdma_listener_turn(RdmaConn *conn, GError **error)
+bool listener_turn(RdmaConn *conn, GError **error)
 {
     RdmaListener *listener = conn->listener;
     bool timed_out, ok;
@@ -634,14 +635,15 @@ static bool adopt_channels(RdmaConn *conn, GError **error)
 {
     for (unsigned i = 0; i < conn->base.channels; i++) {
         if (CM_INT("rdma_migrate_id", rdma_migrate_id(conn->channels[i]->id, conn->events)) < 0) {
-            rdma_set_error(error, VMF_ERROR_DEVICE, errno, "channel %u: cannot move its events", i);
+            verbs_set_error(error, VMF_ERROR_DEVICE, errno, "channel %u: cannot move its events",
+                            i);
             return false;
         }
     }
     return true;
 }
 
-bool rdma_await_channels(RdmaConn *conn, GError **error)
+bool listener_await_channels(RdmaConn *conn, GError **error)
 {
     RdmaListener *listener = conn->listener;
     gint64 deadline = g_get_monotonic_time() + (gint64)listener->options.connect_timeout_ms * 1000;
@@ -668,7 +670,7 @@ bool rdma_await_channels(RdmaConn *conn, GError **error)
     if (!ok) {
         /* None may stay with the listener's events, which outlive the connection. */
         for (unsigned i = 0; i < conn->base.channels; i++) {
-            rdma_channel_free(g_steal_pointer(&conn->channels[i]));
+            channel_free(g_steal_pointer(&conn->channels[i]));
         }
     }
     listener->opening = NULL;

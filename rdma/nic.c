@@ -115,13 +115,13 @@ static struct ibv_context *open_for_events(struct ibv_device *device, GError **e
     int flags;
 
     if (!own) {
-        rdma_set_error(error, VMF_ERROR_DEVICE, errno, "cannot open the RDMA device %s (%s)",
-                       device->name, device->dev_name);
+        verbs_set_error(error, VMF_ERROR_DEVICE, errno, "cannot open the RDMA device %s (%s)",
+                        device->name, device->dev_name);
         return NULL;
     }
     flags = fcntl(own->async_fd, F_GETFL);
     if (flags < 0 || fcntl(own->async_fd, F_SETFL, flags | O_NONBLOCK) < 0) {
-        rdma_set_error(error, VMF_ERROR_IO, errno, "cannot read the events of %s", device->name);
+        verbs_set_error(error, VMF_ERROR_IO, errno, "cannot read the events of %s", device->name);
         ibv_close_device(own);
         return NULL;
     }
@@ -229,8 +229,8 @@ static void cannot_hold(const Nic *nic, int err, GError **error)
         g_set_error(error, VMF_ERROR, VMF_ERROR_DEVICE, "the RDMA device %s was removed",
                     device->name);
     } else {
-        rdma_set_error(error, VMF_ERROR_DEVICE, err,
-                       "cannot list the RDMA devices, to keep %s open", device->name);
+        verbs_set_error(error, VMF_ERROR_DEVICE, err,
+                        "cannot list the RDMA devices, to keep %s open", device->name);
     }
 }
 

@@ -71,10 +71,10 @@ static bool post_some(RdmaChannel *channel, uint64_t *next, uint64_t size, uint6
     return n == 0 || endpoint_post_writes(channel->ep, wr, &wr[n - 1], n, n * size, true, error);
 }
 
-bool rdma_raw_write(VmfConn *base, unsigned number, uint64_t size, uint64_t bytes, double *seconds,
-                    GError **error)
+bool raw_write(VmfConn *base, unsigned number, uint64_t size, uint64_t bytes, double *seconds,
+               GError **error)
 {
-    RdmaChannel *channel = rdma_conn(base)->channels[number];
+    RdmaChannel *channel = conn_of(base)->channels[number];
     const uint64_t count = MAX(bytes / size, 1);
     uint64_t next = 0;
     gint64 began;

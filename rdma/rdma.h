@@ -111,117 +111,116 @@ struct RdmaConn {
 };
 
 /* --- setup.c --- */
-bool rdma_options_from_uri(const VmfUri *uri, RdmaOptions *options, GError **error);
-size_t rdma_get_parameters(VmfConn *conn, uint8_t buffer[64]);
-bool rdma_peer_parameters(VmfConn *conn, const uint8_t *buffer, size_t size, GError **error);
-unsigned rdma_default_channels(VmfConn *conn);
+bool options_from_uri(const VmfUri *uri, RdmaOptions *options, GError **error);
+size_t setup_get_parameters(VmfConn *conn, uint8_t buffer[64]);
+bool setup_peer_parameters(VmfConn *conn, const uint8_t *buffer, size_t size, GError **error);
+unsigned setup_default_channels(VmfConn *conn);
 /* What may be pinned besides the control connection's buffers; 0: as much as one likes. */
-uint64_t rdma_own_budget(const RdmaConn *conn);
-bool rdma_ram_setup(VmfConn *conn, GError **error);
-bool rdma_control_message(VmfConn *conn, unsigned type, const uint8_t *data, size_t size,
-                          GError **error);
+uint64_t setup_own_budget(const RdmaConn *conn);
+bool setup_ram(VmfConn *conn, GError **error);
+bool setup_control_message(VmfConn *conn, unsigned type, const uint8_t *data, size_t size,
+                           GError **error);
 /* Message size on a channel with that many of them: the same on both sides. */
-size_t rdma_channel_slot_bytes(unsigned channels);
+size_t channel_slot_bytes(unsigned channels);
 #define CHANNEL_REPLY_BYTES 1024
 
 /* --- connection.c --- */
 /* An empty connection with its event channel; NULL with *error. */
-RdmaConn *rdma_conn_new(const RdmaOptions *options, VmfRole role, GError **error);
-VmfConn *rdma_connect_control(const VmfUri *uri, const uint8_t uuid[VMF_UUID_BYTES],
-                              GCancellable *cancel, GError **error);
-bool rdma_open_channels(VmfConn *conn, GError **error);
-void rdma_conn_close(VmfConn *conn);
+RdmaConn *conn_new(const RdmaOptions *options, VmfRole role, GError **error);
+VmfConn *conn_connect(const VmfUri *uri, const uint8_t uuid[VMF_UUID_BYTES], GCancellable *cancel,
+                      GError **error);
+bool conn_open_channels(VmfConn *conn, GError **error);
+void conn_close(VmfConn *conn);
 /* The control connection is on this id, and the connection owns it from here on, if true. */
-bool rdma_conn_own_id(RdmaConn *conn, struct rdma_cm_id *id, GError **error);
+bool conn_own_id(RdmaConn *conn, struct rdma_cm_id *id, GError **error);
 /*
  * Source: one more connection to where the first one went, with private data,
  * and an event channel of its own. Returns the id, and its endpoint in *ep; NULL with *error.
  */
-struct rdma_cm_id *rdma_connect_again(RdmaConn *conn, struct rdma_event_channel *events,
+struct rdma_cm_id *conn_connect_again(RdmaConn *conn, struct rdma_event_channel *events,
                                       const EndpointLimits *limits, const char *name,
                                       const void *data, size_t size, gint64 deadline, Endpoint **ep,
                                       GError **error);
 /* Makes the endpoint of the control connection or of a channel on an id. */
-Endpoint *rdma_control_endpoint(RdmaConn *conn, struct rdma_cm_id *id, GError **error);
+Endpoint *conn_control_endpoint(RdmaConn *conn, struct rdma_cm_id *id, GError **error);
 /* The same on any connection, with limits of its own; `data': by it, RAM may be written. */
-Endpoint *rdma_endpoint(RdmaConn *conn, struct rdma_cm_id *id, bool data,
+Endpoint *conn_endpoint(RdmaConn *conn, struct rdma_cm_id *id, bool data,
                         const EndpointLimits *limits, const char *name, GError **error);
-RdmaChannel *rdma_channel_new(RdmaConn *conn, unsigned number, struct rdma_cm_id *id,
-                              GError **error);
-void rdma_channel_free(RdmaChannel *channel);
+RdmaChannel *channel_new(RdmaConn *conn, unsigned number, struct rdma_cm_id *id, GError **error);
+void channel_free(RdmaChannel *channel);
 /* The parameters of rdma_connect and rdma_accept. */
-void rdma_conn_parameters(struct rdma_conn_param *param, const void *data, size_t size);
+void cm_parameters(struct rdma_conn_param *param, const void *data, size_t size);
 /* Sets how long the device retries an unanswered packet, to fit the session's time-out. */
-void rdma_set_ack_timeout(struct rdma_cm_id *id, unsigned timeout_ms);
-char *rdma_peer_name(struct rdma_cm_id *id);
+void cm_set_ack_timeout(struct rdma_cm_id *id, unsigned timeout_ms);
+char *cm_peer_name(struct rdma_cm_id *id);
 
 /* --- cm-wait.c --- */
 /*
  * Waits for the next event of a channel until the deadline (g_get_monotonic_time)
  * or cancel_fd is readable; NULL with *error. The caller acknowledges it.
  */
-struct rdma_cm_event *rdma_next_event(struct rdma_event_channel *events, gint64 deadline,
-                                      int cancel_fd, const char *what, GError **error);
-bool rdma_events_nonblocking(struct rdma_event_channel *events, GError **error);
+struct rdma_cm_event *cm_next_event(struct rdma_event_channel *events, gint64 deadline,
+                                    int cancel_fd, const char *what, GError **error);
+bool cm_events_nonblocking(struct rdma_event_channel *events, GError **error);
 /* An error for an event that is not the one awaited. */
-void rdma_event_error(const struct rdma_cm_event *event, const char *what, GError **error);
+void cm_event_error(const struct rdma_cm_event *event, const char *what, GError **error);
 
 /* --- listener.c --- */
-VmfTransportListener *rdma_listen_uri(const VmfUri *uri, GError **error);
-char *rdma_listener_address(VmfTransportListener *listener);
-VmfConn *rdma_accept_control(VmfTransportListener *listener, GCancellable *cancel, GError **error);
-void rdma_listener_free(VmfTransportListener *listener);
+VmfTransportListener *listener_listen(const VmfUri *uri, GError **error);
+char *listener_address(VmfTransportListener *listener);
+VmfConn *listener_accept(VmfTransportListener *listener, GCancellable *cancel, GError **error);
+void listener_free(VmfTransportListener *listener);
 /* Waits until every channel of conn has connected. */
-bool rdma_await_channels(RdmaConn *conn, GError **error);
+bool listener_await_channels(RdmaConn *conn, GError **error);
 /*
  * While the first message of a stock QEMU is awaited: its descriptor is readable
  * when something asks to be let in, and then it has its turn. This is how a return path comes.
  */
-int rdma_listener_fd(const struct RdmaListener *listener);
-bool rdma_listener_turn(RdmaConn *conn, GError **error);
-void rdma_listener_ram(VmfTransportListener *listener, VmfRamBlocks *blocks);
+int listener_fd(const struct RdmaListener *listener);
+bool listener_turn(RdmaConn *conn, GError **error);
+void listener_ram(VmfTransportListener *listener, VmfRamBlocks *blocks);
 
 /* --- control.c --- */
-VmfControlResult rdma_control_send(VmfConn *conn, const struct iovec *iov, unsigned iovcnt,
-                                   GError **error);
-VmfControlResult rdma_control_receive(VmfConn *conn, const uint8_t **message, size_t *size,
-                                      GError **error);
-bool rdma_control_wait(VmfConn *conn, int wake_fd, bool want_send, int timeout_ms, GError **error);
+VmfControlResult control_send(VmfConn *conn, const struct iovec *iov, unsigned iovcnt,
+                              GError **error);
+VmfControlResult control_receive(VmfConn *conn, const uint8_t **message, size_t *size,
+                                 GError **error);
+bool control_wait(VmfConn *conn, int wake_fd, bool want_send, int timeout_ms, GError **error);
 
 /* --- source.c --- */
 extern const WriterDialect native_writer_dialect;
-bool rdma_send_ram(VmfConn *conn, unsigned channel, unsigned block, uint64_t offset,
-                   uint64_t length, GError **error);
-bool rdma_send_zero(VmfConn *conn, unsigned channel, unsigned block, uint64_t offset,
-                    uint64_t length, GError **error);
-bool rdma_send_sync(VmfConn *conn, unsigned channel, uint64_t number, bool drain, GError **error);
-bool rdma_kick(VmfConn *conn, unsigned channel, GError **error);
-bool rdma_wait(VmfConn *conn, unsigned channel, int wake_fd, GError **error);
+bool source_send_ram(VmfConn *conn, unsigned channel, unsigned block, uint64_t offset,
+                     uint64_t length, GError **error);
+bool source_send_zero(VmfConn *conn, unsigned channel, unsigned block, uint64_t offset,
+                      uint64_t length, GError **error);
+bool source_send_sync(VmfConn *conn, unsigned channel, uint64_t number, bool drain, GError **error);
+bool source_kick(VmfConn *conn, unsigned channel, GError **error);
+bool source_wait(VmfConn *conn, unsigned channel, int wake_fd, GError **error);
 
 /* --- v1-*.c: see v1.h --- */
 extern const WriterDialect v1_writer_dialect;
 
 /* --- device.c --- */
-bool rdma_send_device(VmfConn *conn, unsigned channel, const VmfDeviceHeader *header,
-                      const void *data, void *piece, GError **error);
-bool rdma_device_memory(VmfConn *conn, void *memory, size_t bytes, GError **error);
+bool piece_send(VmfConn *conn, unsigned channel, const VmfDeviceHeader *header, const void *data,
+                void *piece, GError **error);
+bool piece_offer_memory(VmfConn *conn, void *memory, size_t bytes, GError **error);
 /* Source: gives back the pieces that are written. The channel's thread. */
-void device_reap(RdmaChannel *channel);
+void piece_reap(RdmaChannel *channel);
 /* Source: the queue pair is gone. */
-void device_clear(RdmaChannel *channel);
+void piece_clear(RdmaChannel *channel);
 /* Source: a WIRE_PRIVATE_DEVICE_MEMORY came. */
-bool device_take_memory(RdmaConn *conn, const uint8_t *data, size_t size, GError **error);
+bool piece_take_memory(RdmaConn *conn, const uint8_t *data, size_t size, GError **error);
 /* Destination: the three kinds of messages. */
-bool device_receive_first(RdmaChannel *channel, const EndpointMessage *message, GError **error);
-bool device_receive_more(RdmaChannel *channel, const EndpointMessage *message, GError **error);
-bool device_receive_written(RdmaChannel *channel, const EndpointMessage *message, GError **error);
+bool piece_receive_first(RdmaChannel *channel, const EndpointMessage *message, GError **error);
+bool piece_receive_more(RdmaChannel *channel, const EndpointMessage *message, GError **error);
+bool piece_receive_written(RdmaChannel *channel, const EndpointMessage *message, GError **error);
 
 /* --- raw.c --- */
-bool rdma_raw_write(VmfConn *conn, unsigned channel, uint64_t message_size, uint64_t bytes,
-                    double *seconds, GError **error);
+bool raw_write(VmfConn *conn, unsigned channel, uint64_t message_size, uint64_t bytes,
+               double *seconds, GError **error);
 
 /* --- serve.c --- */
-bool rdma_serve(VmfConn *conn, unsigned channel, GError **error);
+bool serve_channel(VmfConn *conn, unsigned channel, GError **error);
 /* The most that is zeroed between two looks at whether to go on. */
 #define SERVE_PART_BYTES (64u << 20)
 /*
@@ -233,15 +232,15 @@ bool serve_alive(RdmaChannel *channel, GError **error);
 bool serve_is_over(RdmaConn *conn, GError **error);
 /* Always false, with an error that says what is wrong with a message of this channel's. */
 bool serve_refused(RdmaChannel *channel, GError **error, const char *what);
-bool rdma_revoke(VmfConn *conn, GError **error);
+bool serve_revoke(VmfConn *conn, GError **error);
 
 /* Where the data queue pairs are, and the memory that they write. */
-static inline struct ibv_pd *rdma_data_pd(const RdmaConn *conn)
+static inline struct ibv_pd *conn_data_pd(const RdmaConn *conn)
 {
     return conn->pinned ? pinned_pd(conn->pinned) : conn->data_pd;
 }
 
-static inline RdmaConn *rdma_conn(VmfConn *conn)
+static inline RdmaConn *conn_of(VmfConn *conn)
 {
     return (RdmaConn *)conn; /* base is the first member */
 }

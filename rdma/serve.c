@@ -205,11 +205,11 @@ static bool handle(RdmaChannel *channel, const EndpointMessage *message, GError 
     case WIRE_REGISTER:
         return handle_register(channel, message, error);
     case WIRE_DEVICE_FIRST:
-        return device_receive_first(channel, message, error);
+        return piece_receive_first(channel, message, error);
     case WIRE_DEVICE_MORE:
-        return device_receive_more(channel, message, error);
+        return piece_receive_more(channel, message, error);
     case WIRE_DEVICE_WRITTEN:
-        return device_receive_written(channel, message, error);
+        return piece_receive_written(channel, message, error);
     case WIRE_NOP:
         return true;
     default:
@@ -251,9 +251,9 @@ static bool handle_all(RdmaChannel *channel, GError **error)
     }
 }
 
-bool rdma_serve(VmfConn *base, unsigned number, GError **error)
+bool serve_channel(VmfConn *base, unsigned number, GError **error)
 {
-    RdmaConn *conn = rdma_conn(base);
+    RdmaConn *conn = conn_of(base);
     RdmaChannel *channel = conn->channels[number];
     Endpoint *ep = channel->ep;
     const int extra[] = {base->cancel_fd, conn->revoke_fd};
@@ -282,9 +282,9 @@ bool rdma_serve(VmfConn *base, unsigned number, GError **error)
     return true;
 }
 
-bool rdma_revoke(VmfConn *base, GError **error)
+bool serve_revoke(VmfConn *base, GError **error)
 {
-    RdmaConn *conn = rdma_conn(base);
+    RdmaConn *conn = conn_of(base);
     const uint64_t one = 1;
     bool ok = true;
 
@@ -298,14 +298,14 @@ bool rdma_revoke(VmfConn *base, GError **error)
 
         /* All are tried: each one that is down is one way less into the guest's memory. */
         if (err && ok) {
-            rdma_set_error(error, VMF_ERROR_DEVICE, err,
-                           "%s: cannot take the queue pair down to revoke access to guest RAM",
-                           conn->channels[i]->ep->name);
+            verbs_set_error(error, VMF_ERROR_DEVICE, err,
+                            "%s: cannot take the queue pair down to revoke access to guest RAM",
+                            conn->channels[i]->ep->name);
             ok = false;
         }
     }
     if (write(conn->revoke_fd, &one, sizeof(one)) != (ssize_t)sizeof(one) && ok) {
-        rdma_set_error(error, VMF_ERROR_IO, errno, "cannot wake the channels");
+        verbs_set_error(error, VMF_ERROR_IO, errno, "cannot wake the channels");
         ok = false;
     }
     return ok;

@@ -29,7 +29,7 @@ static bool is_size_power_of_two(const VmfUri *uri, const char *name, uint64_t *
     return true;
 }
 
-bool rdma_options_from_uri(const VmfUri *uri, RdmaOptions *options, GError **error)
+bool options_from_uri(const VmfUri *uri, RdmaOptions *options, GError **error)
 {
     const char *registration = vmf_uri_get_string(uri, "registration");
 
@@ -50,7 +50,7 @@ bool rdma_options_from_uri(const VmfUri *uri, RdmaOptions *options, GError **err
 
 /* Device state goes in messages of that size: large with few channels, so that memory stays small.
  */
-size_t rdma_channel_slot_bytes(unsigned channels)
+size_t channel_slot_bytes(unsigned channels)
 {
     return channels <= 8 ? 32 * 1024 : channels <= 16 ? 16 * 1024 : 8 * 1024;
 }
@@ -58,7 +58,7 @@ size_t rdma_channel_slot_bytes(unsigned channels)
 /* What the message buffers of that many channels pin at most, on either side. */
 static uint64_t channel_buffers(unsigned channels)
 {
-    return channels * (ENDPOINT_RECEIVES * (uint64_t)rdma_channel_slot_bytes(channels) +
+    return channels * (ENDPOINT_RECEIVES * (uint64_t)channel_slot_bytes(channels) +
                        ENDPOINT_SEND_SLOTS * (uint64_t)CHANNEL_REPLY_BYTES + 4096);
 }
 
@@ -73,7 +73,7 @@ static bool device_has_odp(RdmaConn *conn)
 }
 
 /* What may be pinned besides the control connection's buffers; 0: as much as one likes. */
-uint64_t rdma_own_budget(const RdmaConn *conn)
+uint64_t setup_own_budget(const RdmaConn *conn)
 {
     MemlockLimit memlock = memlock_limit();
     uint64_t left;
@@ -88,25 +88,25 @@ uint64_t rdma_own_budget(const RdmaConn *conn)
     return MAX(left, 1);
 }
 
-size_t rdma_get_parameters(VmfConn *base, uint8_t buffer[64])
+size_t setup_get_parameters(VmfConn *base, uint8_t buffer[64])
 {
-    RdmaConn *conn = rdma_conn(base);
+    RdmaConn *conn = conn_of(base);
 
     conn->odp = device_has_odp(conn);
     conn->own = (WireParameters){
         .revision = WIRE_REVISION,
         .registration = conn->options.registration,
         .chunk_size = conn->options.chunk_size,
-        .pin_budget = rdma_own_budget(conn),
+        .pin_budget = setup_own_budget(conn),
         .device_flags = conn->odp ? WIRE_DEVICE_ODP : 0,
     };
     wire_parameters_encode(&conn->own, buffer);
     return WIRE_PARAMETERS_BYTES;
 }
 
-bool rdma_peer_parameters(VmfConn *base, const uint8_t *buffer, size_t size, GError **error)
+bool setup_peer_parameters(VmfConn *base, const uint8_t *buffer, size_t size, GError **error)
 {
-    RdmaConn *conn = rdma_conn(base);
+    RdmaConn *conn = conn_of(base);
     WireParameters *peer = &conn->peer;
 
     if (!wire_parameters_decode(buffer, size, peer, error)) {
@@ -135,13 +135,13 @@ static uint64_t common_budget(const RdmaConn *conn)
     return MIN(conn->own.pin_budget, conn->peer.pin_budget);
 }
 
-unsigned rdma_default_channels(VmfConn *base)
+unsigned setup_default_channels(VmfConn *base)
 {
-    RdmaConn *conn = rdma_conn(base);
+    RdmaConn *conn = conn_of(base);
     struct ibv_device_attr attr = {.max_qp = 64};
     const int processors = get_nprocs();
     unsigned channels = (unsigned)CLAMP(processors, 2, CHANNELS_DEFAULT_MAX);
-    uint64_t budget = rdma_own_budget(conn);
+    uint64_t budget = setup_own_budget(conn);
 
     if (ibv_query_device(conn->id->verbs, &attr) == 0 && attr.max_qp > 1) {
         channels = MIN(channels, (unsigned)attr.max_qp - 1);
@@ -264,15 +264,15 @@ static bool collect(GArray *into, VmfReader *r, unsigned bytes, size_t most, GEr
     return true;
 }
 
-bool rdma_control_message(VmfConn *base, unsigned type, const uint8_t *data, size_t size,
-                          GError **error)
+bool setup_control_message(VmfConn *base, unsigned type, const uint8_t *data, size_t size,
+                           GError **error)
 {
-    RdmaConn *conn = rdma_conn(base);
+    RdmaConn *conn = conn_of(base);
     VmfReader r = vmf_reader(data, size);
     bool ok;
 
     if (base->role == VMF_ROLE_SOURCE && type == WIRE_PRIVATE_DEVICE_MEMORY) {
-        return device_take_memory(conn, data, size, error);
+        return piece_take_memory(conn, data, size, error);
     }
     if (base->role != VMF_ROLE_SOURCE ||
         (type != WIRE_PRIVATE_ADDRESSES && type != WIRE_PRIVATE_RKEYS)) {
@@ -374,7 +374,7 @@ static bool prepare_chunks(RdmaConn *conn, uint64_t *budget, GError **error)
     base->registration = mode == RDMA_REGISTRATION_PIN_ALL ? "pin-all"
                          : mode == RDMA_REGISTRATION_ODP   ? "odp"
                                                            : "chunk";
-    if (!chunks_init(&conn->chunks, base->blocks, base->block_count, rdma_data_pd(conn), size,
+    if (!chunks_init(&conn->chunks, base->blocks, base->block_count, conn_data_pd(conn), size,
                      access_flags(conn), error)) {
         return false;
     }
@@ -414,9 +414,9 @@ static bool setup_destination(RdmaConn *conn, GError **error)
     return true;
 }
 
-bool rdma_ram_setup(VmfConn *base, GError **error)
+bool setup_ram(VmfConn *base, GError **error)
 {
-    RdmaConn *conn = rdma_conn(base);
+    RdmaConn *conn = conn_of(base);
     uint64_t budget;
 
     if (!prepare_chunks(conn, &budget, error) || !discards_init(conn, error)) {

@@ -227,10 +227,10 @@ const WriterDialect native_writer_dialect = {
 
 /* --- what the engine calls --- */
 
-bool rdma_send_zero(VmfConn *base, unsigned number, unsigned block, uint64_t offset,
-                    uint64_t length, GError **error)
+bool source_send_zero(VmfConn *base, unsigned number, unsigned block, uint64_t offset,
+                      uint64_t length, GError **error)
 {
-    RdmaChannel *channel = rdma_conn(base)->channels[number];
+    RdmaChannel *channel = conn_of(base)->channels[number];
     Writer *w = &channel->writer;
     WireRange range = {.block = block, .length = (uint32_t)length, .offset = offset};
     uint8_t *marks = block_marks(channel->conn, block);
@@ -269,10 +269,10 @@ bool rdma_send_zero(VmfConn *base, unsigned number, unsigned block, uint64_t off
     return true;
 }
 
-bool rdma_send_ram(VmfConn *base, unsigned number, unsigned block, uint64_t offset, uint64_t length,
-                   GError **error)
+bool source_send_ram(VmfConn *base, unsigned number, unsigned block, uint64_t offset,
+                     uint64_t length, GError **error)
 {
-    RdmaConn *conn = rdma_conn(base);
+    RdmaConn *conn = conn_of(base);
     RdmaChannel *channel = conn->channels[number];
     Writer *w = &channel->writer;
     uint8_t *marks = g_atomic_pointer_get(&conn->zero_marks[block]);
@@ -294,18 +294,18 @@ bool rdma_send_ram(VmfConn *base, unsigned number, unsigned block, uint64_t offs
     return true;
 }
 
-bool rdma_kick(VmfConn *base, unsigned number, GError **error)
+bool source_kick(VmfConn *base, unsigned number, GError **error)
 {
-    RdmaChannel *channel = rdma_conn(base)->channels[number];
+    RdmaChannel *channel = conn_of(base)->channels[number];
     bool ok = writer_push(channel, error);
 
     count_inflight(channel);
     return ok;
 }
 
-bool rdma_wait(VmfConn *base, unsigned number, int wake_fd, GError **error)
+bool source_wait(VmfConn *base, unsigned number, int wake_fd, GError **error)
 {
-    RdmaChannel *channel = rdma_conn(base)->channels[number];
+    RdmaChannel *channel = conn_of(base)->channels[number];
     bool woken = false;
 
     if (!flush_zero(channel, error)) {
@@ -331,9 +331,9 @@ bool rdma_wait(VmfConn *base, unsigned number, int wake_fd, GError **error)
 
 /* --- sync --- */
 
-bool rdma_send_sync(VmfConn *base, unsigned number, uint64_t sync, bool drain, GError **error)
+bool source_send_sync(VmfConn *base, unsigned number, uint64_t sync, bool drain, GError **error)
 {
-    RdmaChannel *channel = rdma_conn(base)->channels[number];
+    RdmaChannel *channel = conn_of(base)->channels[number];
     VmfWriter w;
 
     if (!writer_post_all(channel, error) || !flush_zero(channel, error) ||

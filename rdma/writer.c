@@ -229,7 +229,7 @@ bool writer_progress(RdmaChannel *channel, GError **error)
         nic_explain(ep->id, error);
         return false;
     }
-    device_reap(channel);
+    piece_reap(channel);
     if (!advance_pending(channel, error) || !writer_post_list(channel, error)) {
         return false;
     }

@@ -36,10 +36,10 @@ static bool make_events(V1 *v1, GError **error)
     }
     v1->back_events = VERBS_POINTER("rdma_create_event_channel back", rdma_create_event_channel());
     if (!v1->back_events) {
-        rdma_set_error(error, VMF_ERROR_DEVICE, errno, "cannot create an event channel");
+        verbs_set_error(error, VMF_ERROR_DEVICE, errno, "cannot create an event channel");
         return false;
     }
-    if (!rdma_events_nonblocking(v1->back_events, error)) {
+    if (!cm_events_nonblocking(v1->back_events, error)) {
         rdma_destroy_event_channel(g_steal_pointer(&v1->back_events));
         return false;
     }
@@ -87,7 +87,7 @@ static bool open_as_source(RdmaConn *conn, GError **error)
     if (!await_greeting(conn, deadline, error) || !make_events(conn->v1, error)) {
         return false;
     }
-    id = rdma_connect_again(conn, conn->v1->back_events, &limits, "return path", data, sizeof(data),
+    id = conn_connect_again(conn, conn->v1->back_events, &limits, "return path", data, sizeof(data),
                             deadline, &ep, error);
     if (!id) {
         g_prefix_error(error, "the return path (stock QEMU has one by rdma from 8.0 on, and with "
@@ -107,7 +107,7 @@ bool v1_accept_back(RdmaConn *conn, struct rdma_cm_id *id, GError **error)
         .receive_bytes = DESTINATION_RECEIVE_BYTES,
         .receives = DESTINATION_RECEIVES,
     };
-    Endpoint *ep = rdma_endpoint(conn, id, false, &limits, "return path", error);
+    Endpoint *ep = conn_endpoint(conn, id, false, &limits, "return path", error);
 
     if (ep) {
         make_channel(conn, id, ep);
@@ -126,7 +126,7 @@ bool v1_adopt_back(RdmaConn *conn, GError **error)
         return false;
     }
     if (CM_INT("rdma_migrate_id", rdma_migrate_id(back->id, conn->v1->back_events)) < 0) {
-        rdma_set_error(error, VMF_ERROR_DEVICE, errno, "cannot move the return path's events");
+        verbs_set_error(error, VMF_ERROR_DEVICE, errno, "cannot move the return path's events");
         return false;
     }
     return true;
@@ -134,7 +134,7 @@ bool v1_adopt_back(RdmaConn *conn, GError **error)
 
 bool v1_open_back(VmfConn *base, GError **error)
 {
-    RdmaConn *conn = rdma_conn(base);
+    RdmaConn *conn = conn_of(base);
 
     if (conn->channels[VMF_CHANNEL_BACK]) {
         return true;
@@ -160,7 +160,7 @@ static bool take_events(RdmaChannel *back, bool *hung_up, GError **error)
         rdma_ack_cm_event(event);
     }
     if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {
-        rdma_set_error(error, VMF_ERROR_IO, errno, "return path: cannot read events");
+        verbs_set_error(error, VMF_ERROR_IO, errno, "return path: cannot read events");
         return false;
     }
     return true;

@@ -27,7 +27,7 @@ static bool check_first(RdmaChannel *channel, const V1Header *header, const uint
 static bool await_message(RdmaChannel *channel, gint64 deadline, GError **error)
 {
     RdmaConn *conn = channel->conn;
-    const int extra[] = {conn->base.cancel_fd, conn->events->fd, rdma_listener_fd(conn->listener)};
+    const int extra[] = {conn->base.cancel_fd, conn->events->fd, listener_fd(conn->listener)};
     gint64 left = deadline - g_get_monotonic_time();
     unsigned readable;
 
@@ -51,8 +51,7 @@ static bool await_message(RdmaChannel *channel, gint64 deadline, GError **error)
         return false;
     }
     return (!(readable & 2) || v1_take_events(channel, error)) &&
-           (!(readable & 4) || rdma_listener_turn(conn, error)) &&
-           endpoint_poll(channel->ep, error);
+           (!(readable & 4) || listener_turn(conn, error)) && endpoint_poll(channel->ep, error);
 }
 
 bool v1_await_stream(RdmaConn *conn, GError **error)
@@ -95,7 +94,7 @@ static bool pin_all(RdmaChannel *channel, GError **error)
     }
     base->chunk_size = 1ull << (64 - __builtin_clzll(longest));
     base->registration = "pin-all";
-    return chunks_init(&conn->chunks, base->blocks, base->block_count, rdma_data_pd(conn),
+    return chunks_init(&conn->chunks, base->blocks, base->block_count, conn_data_pd(conn),
                        base->chunk_size, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE, error) &&
            chunks_register_all(&conn->chunks, base->cancel, channel->counters, error);
 }
@@ -108,7 +107,7 @@ static uint64_t most_accepted(const RdmaConn *conn)
     if (size) {
         return size;
     }
-    return rdma_own_budget(conn) ? V1_CHUNK_BYTES : CHUNK_SIZE_MAX;
+    return setup_own_budget(conn) ? V1_CHUNK_BYTES : CHUNK_SIZE_MAX;
 }
 
 static bool prepare_ram(RdmaChannel *channel, GError **error)
@@ -135,7 +134,7 @@ static bool prepare_ram(RdmaChannel *channel, GError **error)
     }
     base->chunk_size = most_accepted(conn);
     base->registration = "chunk";
-    v1->regions = v1_regions_new(base, rdma_data_pd(conn), base->chunk_size, error);
+    v1->regions = v1_regions_new(base, conn_data_pd(conn), base->chunk_size, error);
     return v1->regions != NULL;
 }
 
@@ -452,7 +451,7 @@ static bool serve(RdmaChannel *channel, GError **error)
 
 bool v1_serve(VmfConn *base, unsigned number, GError **error)
 {
-    RdmaConn *conn = rdma_conn(base);
+    RdmaConn *conn = conn_of(base);
 
     if (number == VMF_CHANNEL_BACK) {
         return v1_serve_back(conn, error);

@@ -93,13 +93,13 @@ Endpoint *v1_accept(RdmaConn *conn, struct rdma_cm_id *id, const V1Capabilities 
     v1_new(conn, request->flags & V1_FLAG_PIN_ALL);
     conn->options.registration =
         conn->v1->pin_all ? RDMA_REGISTRATION_PIN_ALL : RDMA_REGISTRATION_CHUNK;
-    return rdma_endpoint(conn, id, true, &limits, "connection", error);
+    return conn_endpoint(conn, id, true, &limits, "connection", error);
 }
 
 /* The connection's one queue pair becomes the channel's. */
 static bool open_channel(VmfConn *base, GError **error)
 {
-    RdmaConn *conn = rdma_conn(base);
+    RdmaConn *conn = conn_of(base);
     RdmaChannel *channel = g_new0(RdmaChannel, 1);
 
     base->counters = g_new0(VmfChannelCounters, 1);
@@ -118,7 +118,7 @@ static bool open_channel(VmfConn *base, GError **error)
 static bool ram_setup(VmfConn *base, GError **error)
 {
     /* What the destination registers it is told later. */
-    return base->role == VMF_ROLE_DESTINATION || v1_source_setup(rdma_conn(base), error);
+    return base->role == VMF_ROLE_DESTINATION || v1_source_setup(conn_of(base), error);
 }
 
 /* --- messages --- */
@@ -262,7 +262,7 @@ bool v1_take_events(RdmaChannel *channel, GError **error)
         }
     }
     if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {
-        rdma_set_error(error, VMF_ERROR_IO, errno, "cannot read connection events");
+        verbs_set_error(error, VMF_ERROR_IO, errno, "cannot read connection events");
         return false;
     }
     return true;
@@ -289,7 +289,7 @@ static void last_words(RdmaChannel *channel)
 
 static void close_connection(VmfConn *base)
 {
-    RdmaConn *conn = rdma_conn(base);
+    RdmaConn *conn = conn_of(base);
     RdmaChannel *channel = conn->channels[0];
 
     if (channel && !base->completed && !conn->v1->peer_failed && !conn->v1->hung_up) {
@@ -298,7 +298,7 @@ static void close_connection(VmfConn *base)
     if (conn->id) {
         rdma_disconnect(conn->id);
     }
-    rdma_conn_close(base);
+    conn_close(base);
 }
 
 const VmfTransport v1_transport = {
@@ -313,9 +313,9 @@ const VmfTransport v1_transport = {
     .send_sync = v1_send_sync,
     .send_stream = v1_send_stream,
     .open_back = v1_open_back,
-    .kick = rdma_kick,
+    .kick = source_kick,
     .wait = v1_wait,
     .serve = v1_serve,
-    .revoke = rdma_revoke,
+    .revoke = serve_revoke,
     .close = close_connection,
 };

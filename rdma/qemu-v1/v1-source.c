@@ -53,7 +53,7 @@ bool v1_source_setup(RdmaConn *conn, GError **error)
     VmfConn *base = &conn->base;
     RdmaChannel *channel = conn->channels[0];
     V1 *v1 = conn->v1;
-    const uint64_t budget = v1->pin_all ? 0 : rdma_own_budget(conn);
+    const uint64_t budget = v1->pin_all ? 0 : setup_own_budget(conn);
     const uint64_t size = v1->pin_all ? chunks_pin_all_size(base->blocks, base->block_count)
                                       : group_size(conn, budget);
     const size_t blocks_max =
@@ -445,15 +445,15 @@ const WriterDialect v1_writer_dialect = {
 bool v1_send_ram(VmfConn *base, unsigned number, unsigned block, uint64_t offset, uint64_t length,
                  GError **error)
 {
-    return ask_blocks(rdma_conn(base)->channels[number], error) &&
-           rdma_send_ram(base, number, block, offset, length, error);
+    return ask_blocks(conn_of(base)->channels[number], error) &&
+           source_send_ram(base, number, block, offset, length, error);
 }
 
 bool v1_send_zero(VmfConn *base, unsigned number, unsigned block, uint64_t offset, uint64_t length,
                   GError **error)
 {
-    return ask_blocks(rdma_conn(base)->channels[number], error) &&
-           rdma_send_zero(base, number, block, offset, length, error);
+    return ask_blocks(conn_of(base)->channels[number], error) &&
+           source_send_zero(base, number, block, offset, length, error);
 }
 
 /*
@@ -473,7 +473,7 @@ static bool finish_hook(RdmaChannel *channel, GError **error)
 bool v1_send_stream(VmfConn *base, unsigned number, const uint8_t *data, size_t size, bool hook,
                     GError **error)
 {
-    RdmaChannel *channel = rdma_conn(base)->channels[number];
+    RdmaChannel *channel = conn_of(base)->channels[number];
     V1 *v1 = channel->conn->v1;
 
     if (number == VMF_CHANNEL_BACK) {
@@ -502,7 +502,7 @@ bool v1_send_stream(VmfConn *base, unsigned number, const uint8_t *data, size_t 
 /* A hook stays open, for QEMU may go on behind it. */
 bool v1_send_sync(VmfConn *base, unsigned number, uint64_t sync, bool drain, GError **error)
 {
-    RdmaChannel *channel = rdma_conn(base)->channels[number];
+    RdmaChannel *channel = conn_of(base)->channels[number];
 
     (void)sync;
     if (!(channel->conn->v1->hooked ? writer_post_all(channel, error) && flush_zero(channel, error)
@@ -514,7 +514,7 @@ bool v1_send_sync(VmfConn *base, unsigned number, uint64_t sync, bool drain, GEr
 
 bool v1_wait(VmfConn *base, unsigned number, int wake_fd, GError **error)
 {
-    RdmaChannel *channel = rdma_conn(base)->channels[number];
+    RdmaChannel *channel = conn_of(base)->channels[number];
     bool woken = false;
 
     if (number == VMF_CHANNEL_BACK) {

@@ -366,9 +366,9 @@ RdmaChannel *fake_channel_new(VmfRole role, const VmfConnHost *host, uint8_t *me
     conn->revoke_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     conn->zero_marks = g_new0(uint8_t *, 1);
     cm_id.verbs = &context;
-    conn->channels[0] = rdma_channel_new(conn, 0, &cm_id, NULL);
+    conn->channels[0] = channel_new(conn, 0, &cm_id, NULL);
     g_assert(conn->channels[0]);
-    g_assert(chunks_init(&conn->chunks, conn->base.blocks, 1, rdma_data_pd(conn), chunk, 0, NULL));
+    g_assert(chunks_init(&conn->chunks, conn->base.blocks, 1, conn_data_pd(conn), chunk, 0, NULL));
     conn->channels[0]->writer.dynamic = true;
     g_assert(discards_init(conn, NULL));
     return conn->channels[0];
@@ -378,7 +378,7 @@ void fake_channel_free(RdmaChannel *channel)
 {
     RdmaConn *conn = channel->conn;
 
-    rdma_channel_free(channel);
+    channel_free(channel);
     discards_clear(&conn->discards);
     chunks_clear(&conn->chunks);
     if (conn->stripes) {

@@ -118,7 +118,7 @@ static void answers_wait_for_a_full_send_ring(void **state)
     for (unsigned i = 0; i < count; i++) {
         ask_for(i);
     }
-    if (!rdma_serve(&channel->conn->base, 0, &error)) {
+    if (!serve_channel(&channel->conn->base, 0, &error)) {
         fail_msg("%s", error->message);
     }
     assert_int_equal(seen.results, count);
@@ -140,7 +140,7 @@ static void answers_do_not_wait_for_a_dead_queue_pair(void **state)
     for (unsigned i = 0; i < ENDPOINT_SEND_SLOTS + 2; i++) {
         ask_for(i);
     }
-    assert_false(rdma_serve(&channel->conn->base, 0, &error));
+    assert_false(serve_channel(&channel->conn->base, 0, &error));
     assert_true(g_error_matches(error, VMF_ERROR, VMF_ERROR_PEER_LOST));
 }
 
@@ -169,7 +169,7 @@ static void a_source_that_never_stops_is_cancelled(void **state)
     (void)state;
     polls = 0;
     fake_verbs.polled = flood;
-    assert_false(rdma_serve(&channel->conn->base, 0, &error));
+    assert_false(serve_channel(&channel->conn->base, 0, &error));
     fake_verbs.polled = NULL;
     assert_true(g_error_matches(error, VMF_ERROR, VMF_ERROR_CANCELLED));
 }
@@ -184,7 +184,7 @@ static void a_long_request_ends_when_it_is_cancelled(void **state)
     (void)state;
     fake_verbs.registered_one = cancel_now;
     ask_for_several(0, 16);
-    assert_false(rdma_serve(&channel->conn->base, 0, NULL));
+    assert_false(serve_channel(&channel->conn->base, 0, NULL));
     assert_int_equal(channel->counters->registrations, 1);
 }
 
@@ -208,7 +208,7 @@ static void a_lost_completion_event_loses_nothing(void **state)
     (void)state;
     seen.wanted_results = 1;
     thread = g_thread_new("source", deliver_without_an_event, NULL);
-    if (!rdma_serve(&channel->conn->base, 0, &error)) {
+    if (!serve_channel(&channel->conn->base, 0, &error)) {
         fail_msg("%s", error->message);
     }
     g_thread_join(thread);
@@ -239,7 +239,7 @@ static void a_zero_range_of_no_bytes_is_refused(void **state)
     wire_header_encode(&header, message);
     wire_range_encode(&range, message + WIRE_HEADER_BYTES);
     fake_verbs_deliver(message, sizeof(message));
-    assert_false(rdma_serve(&channel->conn->base, 0, &error));
+    assert_false(serve_channel(&channel->conn->base, 0, &error));
     assert_true(g_error_matches(error, VMF_ERROR, VMF_ERROR_PROTOCOL));
 }
 
@@ -253,7 +253,7 @@ static void long_work_shows_signs_of_life(void **state)
     (void)state;
     channel->conn->base.heartbeat_ms = 0;
     deliver_zero(512u << 20);
-    assert_true(rdma_serve(&channel->conn->base, 0, NULL));
+    assert_true(serve_channel(&channel->conn->base, 0, NULL));
     assert_true(seen.longest <= 64u << 20);
     assert_true(seen.acks >= 4); /* as many as there are buffers for, when nothing completes */
     restore_length();
@@ -266,7 +266,7 @@ static void long_work_ends_when_it_is_cancelled(void **state)
     (void)state;
     seen.cancel = true;
     deliver_zero(512u << 20);
-    assert_false(rdma_serve(&channel->conn->base, 0, &error));
+    assert_false(serve_channel(&channel->conn->base, 0, &error));
     assert_true(g_error_matches(error, VMF_ERROR, VMF_ERROR_CANCELLED));
     assert_int_equal(seen.zeroed, 1);
     restore_length();

@@ -23,7 +23,7 @@ static bool tell_address(VmfConn *base, uint32_t number)
 
     vmf_write_be32(&w, number);
     vmf_write_be64(&w, 0x1000 + number);
-    return rdma_control_message(base, WIRE_PRIVATE_ADDRESSES, message, sizeof(message), NULL);
+    return setup_control_message(base, WIRE_PRIVATE_ADDRESSES, message, sizeof(message), NULL);
 }
 
 static RdmaConn *source_before_setup(void)
@@ -56,7 +56,7 @@ static void addresses__one_for_each_block_is_used(void **state)
 
     (void)state;
     assert_true(tell_address(&conn->base, 0));
-    assert_true(rdma_ram_setup(&conn->base, NULL));
+    assert_true(setup_ram(&conn->base, NULL));
     assert_int_equal(conn->chunks.remote[0], 0x1000);
     free_source(conn);
 }
@@ -70,7 +70,7 @@ static void addresses__that_are_too_many_are_refused(void **state)
     for (uint32_t i = 0; i < 2000; i++) {
         assert_true(tell_address(&conn->base, i));
     }
-    assert_false(rdma_ram_setup(&conn->base, &error));
+    assert_false(setup_ram(&conn->base, &error));
     assert_true(g_error_matches(error, VMF_ERROR, VMF_ERROR_PROTOCOL));
     assert_non_null(strstr(error->message, "2000 addresses"));
     free_source(conn);
@@ -82,7 +82,7 @@ static void addresses__that_skip_one_are_refused(void **state)
 
     (void)state;
     assert_false(tell_address(&conn->base, 1));
-    assert_true(tell_address(&conn->base, 0) && rdma_ram_setup(&conn->base, NULL));
+    assert_true(tell_address(&conn->base, 0) && setup_ram(&conn->base, NULL));
     free_source(conn);
 }
 

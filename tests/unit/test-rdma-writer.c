@@ -104,8 +104,8 @@ static void send_chunk(unsigned chunk, unsigned range)
 {
     g_autoptr(GError) error = NULL;
 
-    if (!rdma_send_ram(&channel->conn->base, 0, 0, (uint64_t)chunk * CHUNK + range * RANGE, RANGE,
-                       &error)) {
+    if (!source_send_ram(&channel->conn->base, 0, 0, (uint64_t)chunk * CHUNK + range * RANGE, RANGE,
+                         &error)) {
         fail_msg("%s", error->message);
     }
 }
@@ -158,7 +158,7 @@ static void refused_sparse_requests_are_wanted_again(void **state)
     make_ready(0);
     for (; chunk <= WRITER_REQUESTS_MAX; chunk++) {
         send_chunk(chunk, 0);
-        assert_true(rdma_kick(&channel->conn->base, 0, NULL));
+        assert_true(source_kick(&channel->conn->base, 0, NULL));
     }
     assert_int_equal(channel->writer.request_count, WRITER_REQUESTS_MAX);
     for (; chunk < CHUNKS; chunk++) { /* waits as soon as no more can be wanted */
@@ -199,7 +199,7 @@ static void a_zero_page_does_not_overtake_its_older_write(void **state)
     destination.device_is_slow = true;
     send_chunk(0, 1);
     assert_int_equal(channel->writer.listed, 1);
-    assert_true(rdma_send_zero(&channel->conn->base, 0, 0, RANGE, RANGE, NULL));
+    assert_true(source_send_zero(&channel->conn->base, 0, 0, RANGE, RANGE, NULL));
     send_chunk(1, 0); /* its registration is asked for behind the zeros */
     assert_true(registrar_send(channel, NULL));
     assert_int_equal(g_array_index(fake_verbs.requests, FakeRequest, 0).opcode, IBV_WR_RDMA_WRITE);
@@ -237,7 +237,7 @@ static uint32_t latest_key(void)
 static uint32_t post_one(unsigned chunk, unsigned range)
 {
     send_chunk(chunk, range);
-    assert_true(rdma_kick(&channel->conn->base, 0, NULL));
+    assert_true(source_kick(&channel->conn->base, 0, NULL));
     return latest_key();
 }
 
@@ -270,7 +270,7 @@ static void a_chunk_discarded_under_a_write_is_registered_anew_behind_it(void **
     send_chunk(3, 2);
     assert_int_equal(channel->writer.pending_count, 1);
     assert_int_equal(latest_key(), key);
-    assert_true(rdma_kick(&channel->conn->base, 0, NULL));
+    assert_true(source_kick(&channel->conn->base, 0, NULL));
     fake_verbs_complete_all();
     assert_true(writer_progress(channel, NULL));
     assert_int_equal(channel->writer.pending_count, 0);
@@ -414,7 +414,7 @@ static void zero_messages_do_not_name_gigabytes(void **state)
     (void)state;
     block->length = all;
     for (uint64_t at = 0; at < all; at += part) {
-        assert_true(rdma_send_zero(base, 0, 0, at, part, NULL));
+        assert_true(source_send_zero(base, 0, 0, at, part, NULL));
         assert_true(named_as_zero() <= all / 8);
         be_destination(NULL);
         assert_true(writer_progress(channel, NULL));
