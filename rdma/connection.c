@@ -2,13 +2,15 @@
 /* connection.c -- making and ending a connection and its channels */
 
 #include <errno.h>
-#include <math.h>
 #include <netdb.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "cm.h"
+#include "nic-list.h"
 #include "rdma.h"
+#include "verbs-error.h"
 #include "base/resolve.h"
 #include "qemu-v1/v1.h"
 #include "zero-ranges.h"
@@ -128,46 +130,6 @@ bool conn_own_id(RdmaConn *conn, struct rdma_cm_id *id, GError **error)
     conn->base.peer = cm_peer_name(id);
     conn->base.own_bytes += endpoint_own_bytes(conn->control);
     return true;
-}
-
-void cm_parameters(struct rdma_conn_param *param, const void *data, size_t size)
-{
-    *param = (struct rdma_conn_param){
-        .private_data = data,
-        .private_data_len = (uint8_t)size,
-        .responder_resources = 1,
-        .initiator_depth = 1,
-        .retry_count = 7,
-        .rnr_retry_count = 7, /* governs the other side's sends: retry for ever */
-    };
-}
-
-void cm_set_ack_timeout(struct rdma_cm_id *id, unsigned timeout_ms)
-{
-    /*
-     * The device waits 4.096 us * 2^t for an acknowledgement and tries eight
-     * times in all. So many that it outlives a short break of the link, yet
-     * gives up about when the session does. Not every device lets us choose.
-     */
-    double tries_us = timeout_ms * 1000.0 / 8 / 4.096;
-    uint8_t t = (uint8_t)CLAMP((int)log2(MAX(tries_us, 1)), 12, 21);
-
-    (void)rdma_set_option(id, RDMA_OPTION_ID, RDMA_OPTION_ID_ACK_TIMEOUT, &t, sizeof(t));
-}
-
-char *cm_peer_name(struct rdma_cm_id *id)
-{
-    struct sockaddr *address = rdma_get_peer_addr(id);
-    char host[NI_MAXHOST], port[NI_MAXSERV];
-    socklen_t size =
-        address->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
-
-    if (getnameinfo(address, size, host, sizeof(host), port, sizeof(port),
-                    NI_NUMERICHOST | NI_NUMERICSERV)) {
-        return g_strdup("unknown peer");
-    }
-    return strchr(host, ':') ? g_strdup_printf("[%s]:%s", host, port)
-                             : g_strdup_printf("%s:%s", host, port);
 }
 
 /* One of the protection domains, made if there is none yet; NULL with *error. */

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "rdma.h"
+#include "verbs-error.h"
 
 /* How long the reason for a closed channel may be on its way. */
 #define REASON_MS 300
@@ -152,8 +153,9 @@ static bool check_closed_channel(RdmaConn *conn, GError **error)
 bool control_wait(VmfConn *base, int wake_fd, bool want_send, int timeout_ms, GError **error)
 {
     RdmaConn *conn = conn_of(base);
-    const int extra[] = {wake_fd, conn->events->fd};
-    unsigned readable;
+    const EndpointWakers wakers = {
+        .cancel = -1, .wake = wake_fd, .events = conn->events->fd, .listener = -1};
+    unsigned woke;
 
     /*
      * Room to send comes by a completion or an acknowledgement, both of which
@@ -169,10 +171,9 @@ bool control_wait(VmfConn *base, int wake_fd, bool want_send, int timeout_ms, GE
     if (conn->channel_closed_at && !channels_over(conn)) {
         timeout_ms = MIN(timeout_ms, REASON_MS);
     }
-    if (!endpoint_sleep(conn->control, extra, G_N_ELEMENTS(extra), timeout_ms, 0, &readable,
-                        error)) {
+    if (!endpoint_sleep(conn->control, &wakers, timeout_ms, 0, &woke, error)) {
         return false;
     }
-    return (!(readable & 2) || take_connection_events(conn, error)) &&
+    return (!(woke & ENDPOINT_WOKE_EVENTS) || take_connection_events(conn, error)) &&
            check_closed_channel(conn, error) && nic_check(conn->nic, error);
 }

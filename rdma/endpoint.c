@@ -5,34 +5,19 @@
 
 #include <fcntl.h>
 #include <poll.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "nic.h"
+#include "verbs-error.h"
 
 /* Work request ids: sends and writes carry none, receives their slot. */
 #define ID_RECEIVE 0x100000000ull
 
 /* Messages that may be posted besides RDMA writes: every slot, and as many acknowledgements. */
 #define MESSAGE_REQUESTS (2 * ENDPOINT_SEND_SLOTS)
-
-void verbs_set_error(GError **error, int code, int err, const char *format, ...)
-{
-    va_list args;
-    g_autofree char *text = NULL;
-
-    va_start(args, format);
-    text = g_strdup_vprintf(format, args);
-    va_end(args);
-    /* That is a limit of this process: the device works. */
-    if (err == EMFILE || err == ENFILE) {
-        code = VMF_ERROR_IO;
-    }
-    g_set_error(error, VMF_ERROR, code, "%s: %s", text, g_strerror(err));
-}
 
 static bool set_nonblocking(int fd, GError **error)
 {
@@ -359,15 +344,51 @@ static void take_event(Endpoint *ep)
  */
 #define LOOK_MS 1000
 
-bool endpoint_sleep(Endpoint *ep, const int *extra, unsigned extra_count, int timeout_ms,
-                    unsigned spin_us, unsigned *readable, GError **error)
+/* Arms the queue, and looks at what completed before: that gives no event. */
+static bool arm(Endpoint *ep, GError **error)
 {
-    struct pollfd fds[5] = {{.fd = ep->completions->fd, .events = POLLIN}};
-    uint64_t before = ep->progress;
-    int n;
+    const int err = VERBS_INT("ibv_req_notify_cq", ibv_req_notify_cq(ep->cq, 0));
 
-    g_assert(extra_count < G_N_ELEMENTS(fds));
-    *readable = 0;
+    if (err) {
+        verbs_set_error(error, VMF_ERROR_DEVICE, err, "%s: cannot arm the completion queue",
+                        ep->name);
+        return false;
+    }
+    return endpoint_poll(ep, error);
+}
+
+static bool poll_wakers(Endpoint *ep, const EndpointWakers *wakers, int timeout_ms, unsigned *woke,
+                        GError **error)
+{
+    struct pollfd fds[] = {
+        /* in the order of the ENDPOINT_WOKE_* bits */
+        {.fd = wakers->cancel, .events = POLLIN},      {.fd = wakers->wake, .events = POLLIN},
+        {.fd = wakers->events, .events = POLLIN},      {.fd = wakers->listener, .events = POLLIN},
+        {.fd = ep->completions->fd, .events = POLLIN},
+    };
+    const unsigned last = G_N_ELEMENTS(fds) - 1;
+    const int n =
+        poll(fds, G_N_ELEMENTS(fds), timeout_ms < 0 || timeout_ms > LOOK_MS ? LOOK_MS : timeout_ms);
+
+    if (n < 0 && errno != EINTR) {
+        verbs_set_error(error, VMF_ERROR_IO, errno, "%s: poll failed", ep->name);
+        return false;
+    }
+    for (unsigned i = 0; n > 0 && i < last; i++) {
+        *woke |= fds[i].revents ? 1u << i : 0;
+    }
+    if (n > 0 && fds[last].revents) {
+        take_event(ep);
+    }
+    return true;
+}
+
+bool endpoint_sleep(Endpoint *ep, const EndpointWakers *wakers, int timeout_ms, unsigned spin_us,
+                    unsigned *woke, GError **error)
+{
+    const uint64_t before = ep->progress;
+
+    *woke = 0;
     if (spin_us) {
         if (!spin(ep, spin_us, error)) {
             return false;
@@ -376,36 +397,13 @@ bool endpoint_sleep(Endpoint *ep, const int *extra, unsigned extra_count, int ti
             return true;
         }
     }
-    n = VERBS_INT("ibv_req_notify_cq", ibv_req_notify_cq(ep->cq, 0));
-    if (n) {
-        verbs_set_error(error, VMF_ERROR_DEVICE, n, "%s: cannot arm the completion queue",
-                        ep->name);
-        return false;
-    }
-    /* What completed before the queue was armed gives no event. */
-    if (!endpoint_poll(ep, error)) {
+    if (!arm(ep, error)) {
         return false;
     }
     if (ep->progress != before || ep->flushed) {
         timeout_ms = 0;
     }
-    for (unsigned i = 0; i < extra_count; i++) {
-        fds[1 + i] = (struct pollfd){.fd = extra[i], .events = POLLIN};
-    }
-    n = poll(fds, 1 + extra_count, timeout_ms < 0 || timeout_ms > LOOK_MS ? LOOK_MS : timeout_ms);
-    if (n < 0 && errno != EINTR) {
-        verbs_set_error(error, VMF_ERROR_IO, errno, "%s: poll failed", ep->name);
-        return false;
-    }
-    for (unsigned i = 0; n > 0 && i < extra_count; i++) {
-        if (fds[1 + i].revents) {
-            *readable |= 1u << i;
-        }
-    }
-    if (n > 0 && fds[0].revents) {
-        take_event(ep);
-    }
-    return true;
+    return poll_wakers(ep, wakers, timeout_ms, woke, error);
 }
 
 /* --- messages --- */

@@ -33,8 +33,8 @@ typedef struct EndpointBatch {
 } EndpointBatch;
 
 /*
- * Everything but `conn' fields belongs to one thread: the control thread, the
- * channel's, or the session's before those run.
+ * All of it belongs to one thread: the control thread, the channel's, or the
+ * session's before those run.
  */
 typedef struct Endpoint {
     struct rdma_cm_id *id;
@@ -101,16 +101,29 @@ size_t endpoint_own_bytes(const Endpoint *ep);
  */
 bool endpoint_poll(Endpoint *ep, GError **error);
 
+/* Descriptors that end a sleep when they are readable; -1: none. */
+typedef struct EndpointWakers {
+    int cancel;   /* the session's: it has failed or ends */
+    int wake;     /* another thread wants this one to look at something */
+    int events;   /* of rdma_cm's about the connection */
+    int listener; /* of rdma_cm's about who asks to be let in */
+} EndpointWakers;
+
+/* Which of them were readable. */
+#define ENDPOINT_WOKE_CANCEL 1u
+#define ENDPOINT_WOKE_WAKE 2u
+#define ENDPOINT_WOKE_EVENTS 4u
+#define ENDPOINT_WOKE_LISTENER 8u
+
 /*
  * Sleeps until a completion may be there, one of the descriptors is readable,
  * or timeout_ms pass (-1: no limit). It may return earlier, with nothing: a
  * caller looks again, so that an event that the kernel lost costs a second at
- * most. Returns at once when endpoint_poll would find something. `extra' holds
- * up to 4 descriptors; -1 ones are skipped; bit i of *readable is set for
- * extra[i]. Polls for up to spin_us first.
+ * most. Returns at once when endpoint_poll would find something. *woke is the
+ * sum of ENDPOINT_WOKE_* bits. Polls for up to spin_us first.
  */
-bool endpoint_sleep(Endpoint *ep, const int *extra, unsigned extra_count, int timeout_ms,
-                    unsigned spin_us, unsigned *readable, GError **error);
+bool endpoint_sleep(Endpoint *ep, const EndpointWakers *wakers, int timeout_ms, unsigned spin_us,
+                    unsigned *woke, GError **error);
 
 /* --- messages --- */
 
@@ -171,12 +184,5 @@ unsigned endpoint_write_room(const Endpoint *ep);
  */
 bool endpoint_post_writes(Endpoint *ep, struct ibv_send_wr *first, struct ibv_send_wr *last,
                           unsigned count, uint64_t bytes, bool signal, GError **error);
-
-/*
- * An error of a verbs call: "WHAT: NAME: STRERROR", VMF_ERROR_DEVICE (or MEMLOCK for ENOMEM
- * hints). Out of descriptors it is VMF_ERROR_IO, whatever `code' says.
- */
-void verbs_set_error(GError **error, int code, int err, const char *format, ...)
-    G_GNUC_PRINTF(4, 5);
 
 #endif

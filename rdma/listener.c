@@ -7,6 +7,9 @@
 
 #include "nic.h"
 #include "rdma.h"
+#include "cm.h"
+#include "nic-list.h"
+#include "verbs-error.h"
 #include "base/resolve.h"
 #include "qemu-v1/v1.h"
 
@@ -38,7 +41,6 @@ typedef struct RdmaListener {
 
     /* The connection whose channels are awaited, while they are. */
     RdmaConn *opening;
-    struct rdma_cm_id *opening_ids[VMF_CHANNELS_MAX];
     unsigned opened;
 } RdmaListener;
 
@@ -429,23 +431,21 @@ static Waiting *waiting_of(RdmaListener *listener, const struct rdma_cm_id *id)
     return NULL;
 }
 
-static bool established(RdmaListener *listener, struct rdma_cm_id *id)
+static void established(RdmaListener *listener, struct rdma_cm_id *id)
 {
     Waiting *waiting = waiting_of(listener, id);
 
     if (waiting) {
         waiting->established = true;
-        return true;
+        return;
     }
     for (unsigned i = 0; listener->opening && i < listener->opening->base.channels; i++) {
         RdmaChannel *channel = listener->opening->channels[i];
         if (channel && channel->id == id) {
-            listener->opening_ids[i] = id;
             listener->opened++;
-            return true;
+            return;
         }
     }
-    return false;
 }
 
 /* One event; an error only when the opening of channels must end. */

@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* nic-list.c -- which RDMA devices this host has, for whoever named another address */
 
+#include "nic-list.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <ifaddrs.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <stdbool.h>
 #include <string.h>
 #include <unistd.h>
-
-#include "nic.h"
+#include <gio/gio.h>
 
 /* One for each device that a process can open, with a file "ibdev" that names it. */
 #define VERBS_CLASS "/sys/class/infiniband_verbs"

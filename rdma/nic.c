@@ -12,7 +12,7 @@
 #include <unistd.h>
 #include <vmferry/error.h>
 
-#include "endpoint.h"
+#include "verbs-error.h"
 
 /*
  * rdma_cm opens each device once in a process. Its context is shared with whoever else uses

@@ -40,13 +40,6 @@ bool nic_check(Nic *nic, GError **error);
  */
 void nic_explain(struct rdma_cm_id *id, GError **error);
 
-/* --- nic-list.c --- */
-/*
- * For the error of who asked for an address that no device has: the RDMA devices there
- * are, each with its addresses, or why this process cannot open it. Caller frees.
- */
-char *nic_list(void);
-
 /* Whether both are the same IPv4 or IPv6 address, whatever the port; `a' may be NULL: then not. */
 bool nic_same_address(const struct sockaddr *a, const struct sockaddr *b);
 

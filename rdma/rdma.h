@@ -148,23 +148,6 @@ Endpoint *conn_endpoint(RdmaConn *conn, struct rdma_cm_id *id, bool data,
                         const EndpointLimits *limits, const char *name, GError **error);
 RdmaChannel *channel_new(RdmaConn *conn, unsigned number, struct rdma_cm_id *id, GError **error);
 void channel_free(RdmaChannel *channel);
-/* The parameters of rdma_connect and rdma_accept. */
-void cm_parameters(struct rdma_conn_param *param, const void *data, size_t size);
-/* Sets how long the device retries an unanswered packet, to fit the session's time-out. */
-void cm_set_ack_timeout(struct rdma_cm_id *id, unsigned timeout_ms);
-char *cm_peer_name(struct rdma_cm_id *id);
-
-/* --- cm-wait.c --- */
-/*
- * Waits for the next event of a channel until the deadline (g_get_monotonic_time)
- * or cancel_fd is readable; NULL with *error. The caller acknowledges it.
- */
-struct rdma_cm_event *cm_next_event(struct rdma_event_channel *events, gint64 deadline,
-                                    int cancel_fd, const char *what, GError **error);
-bool cm_events_nonblocking(struct rdma_event_channel *events, GError **error);
-/* An error for an event that is not the one awaited. */
-void cm_event_error(const struct rdma_cm_event *event, const char *what, GError **error);
-
 /* --- listener.c --- */
 VmfTransportListener *listener_listen(const VmfUri *uri, GError **error);
 char *listener_address(VmfTransportListener *listener);

@@ -8,6 +8,7 @@
 #include <vmferry/plugin/bytes.h>
 
 #include "rdma.h"
+#include "verbs-error.h"
 #include "zero-ranges.h"
 
 bool serve_refused(RdmaChannel *channel, GError **error, const char *what)
@@ -56,10 +57,11 @@ static bool await_slot(RdmaChannel *channel, GError **error)
 {
     RdmaConn *conn = channel->conn;
     Endpoint *ep = channel->ep;
-    const int extra[] = {conn->base.cancel_fd, conn->revoke_fd};
+    const EndpointWakers wakers = {
+        .cancel = conn->base.cancel_fd, .wake = conn->revoke_fd, .events = -1, .listener = -1};
     const gint64 deadline =
         g_get_monotonic_time() + (gint64)conn->base.timeout_ms * G_TIME_SPAN_MILLISECOND;
-    unsigned readable;
+    unsigned woke;
 
     while (ep->slots_used == ENDPOINT_SEND_SLOTS || ep->queue_used == ep->queue_size) {
         const gint64 left = deadline - g_get_monotonic_time();
@@ -76,8 +78,7 @@ static bool await_slot(RdmaChannel *channel, GError **error)
                         conn->base.timeout_ms / 1000.0);
             return false;
         }
-        if (!endpoint_sleep(ep, extra, G_N_ELEMENTS(extra), (int)(left / 1000) + 1, 0, &readable,
-                            error) ||
+        if (!endpoint_sleep(ep, &wakers, (int)(left / 1000) + 1, 0, &woke, error) ||
             !endpoint_poll(ep, error)) {
             return false;
         }
@@ -256,10 +257,11 @@ bool serve_channel(VmfConn *base, unsigned number, GError **error)
     RdmaConn *conn = conn_of(base);
     RdmaChannel *channel = conn->channels[number];
     Endpoint *ep = channel->ep;
-    const int extra[] = {base->cancel_fd, conn->revoke_fd};
-    unsigned readable = 0;
+    const EndpointWakers wakers = {
+        .cancel = base->cancel_fd, .wake = conn->revoke_fd, .events = -1, .listener = -1};
+    unsigned woke = 0;
 
-    while (!readable) {
+    while (!woke) {
         if (!handle_all(channel, error)) {
             /* A queue pair that dies because it was taken down is no error. */
             if (g_atomic_int_get(&conn->revoked)) {
@@ -274,8 +276,7 @@ bool serve_channel(VmfConn *base, unsigned number, GError **error)
         if (ep->flushed) {
             return peer_took_it_down(channel, error);
         }
-        if (!endpoint_sleep(ep, extra, G_N_ELEMENTS(extra), -1, conn->options.poll_us, &readable,
-                            error)) {
+        if (!endpoint_sleep(ep, &wakers, -1, conn->options.poll_us, &woke, error)) {
             return g_atomic_int_get(&conn->revoked) ? (g_clear_error(error), true) : false;
         }
     }

@@ -257,10 +257,12 @@ bool writer_sleep(RdmaChannel *channel, int timeout_ms, int wake_fd, bool *woken
     RdmaConn *conn = channel->conn;
     Endpoint *ep = channel->ep;
     const WriterDialect *dialect = channel->writer.dialect;
-    const int extra[] = {conn->base.cancel_fd, wake_fd,
-                         dialect->take_events ? conn->events->fd : -1};
+    const EndpointWakers wakers = {.cancel = conn->base.cancel_fd,
+                                   .wake = wake_fd,
+                                   .events = dialect->take_events ? conn->events->fd : -1,
+                                   .listener = -1};
     uint64_t before = ep->progress;
-    unsigned readable;
+    unsigned woke;
 
     *woken = false;
     if (!writer_progress(channel, error)) {
@@ -269,18 +271,17 @@ bool writer_sleep(RdmaChannel *channel, int timeout_ms, int wake_fd, bool *woken
     if (ep->progress != before) {
         return true;
     }
-    if (!endpoint_sleep(ep, extra, G_N_ELEMENTS(extra), timeout_ms, conn->options.poll_us,
-                        &readable, error)) {
+    if (!endpoint_sleep(ep, &wakers, timeout_ms, conn->options.poll_us, &woke, error)) {
         return false;
     }
-    if (readable & 4 && !dialect->take_events(channel, error)) {
+    if (woke & ENDPOINT_WOKE_EVENTS && !dialect->take_events(channel, error)) {
         return false;
     }
-    if (readable & 1) {
+    if (woke & ENDPOINT_WOKE_CANCEL) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_CANCELLED, "%s: cancelled", ep->name);
         return false;
     }
-    *woken = readable & 2;
+    *woken = woke & ENDPOINT_WOKE_WAKE;
     return writer_progress(channel, error);
 }
 

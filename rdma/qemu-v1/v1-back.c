@@ -6,6 +6,8 @@
 #include <string.h>
 
 #include "v1.h"
+#include "cm.h"
+#include "verbs-error.h"
 
 /* Stock QEMU sends its first message without READY, and one ahead for ever. */
 #define SOURCE_RECEIVES 8
@@ -166,20 +168,23 @@ static bool take_events(RdmaChannel *back, bool *hung_up, GError **error)
     return true;
 }
 
-/* Until something has come, or `wake_fd' is readable (bit 1 of *readable), or for timeout_ms. */
-static bool sleep_on(RdmaChannel *back, int wake_fd, int timeout_ms, unsigned *readable,
-                     bool *hung_up, GError **error)
+/* Until something has come, or `wake_fd' is readable (see *woke), or for timeout_ms. */
+static bool sleep_on(RdmaChannel *back, int wake_fd, int timeout_ms, unsigned *woke, bool *hung_up,
+                     GError **error)
 {
-    const int extra[] = {back->conn->base.cancel_fd, wake_fd, back->conn->v1->back_events->fd};
+    const EndpointWakers wakers = {.cancel = back->conn->base.cancel_fd,
+                                   .wake = wake_fd,
+                                   .events = back->conn->v1->back_events->fd,
+                                   .listener = -1};
 
-    if (!endpoint_sleep(back->ep, extra, G_N_ELEMENTS(extra), timeout_ms, 0, readable, error)) {
+    if (!endpoint_sleep(back->ep, &wakers, timeout_ms, 0, woke, error)) {
         return false;
     }
-    if (*readable & 1) {
+    if (*woke & ENDPOINT_WOKE_CANCEL) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_CANCELLED, "return path: cancelled");
         return false;
     }
-    return (!(*readable & 4) || take_events(back, hung_up, error)) &&
+    return (!(*woke & ENDPOINT_WOKE_EVENTS) || take_events(back, hung_up, error)) &&
            endpoint_poll(back->ep, error);
 }
 
@@ -222,13 +227,13 @@ bool v1_serve_back(RdmaConn *conn, GError **error)
         return false;
     }
     while (take_all(back, error)) {
-        unsigned readable;
+        unsigned woke;
 
         if (hung_up || back->ep->flushed) {
             conn->base.host->stream_ended(&conn->base);
             return true;
         }
-        if (!sleep_on(back, -1, -1, &readable, &hung_up, error)) {
+        if (!sleep_on(back, -1, -1, &woke, &hung_up, error)) {
             break;
         }
     }
@@ -277,7 +282,7 @@ static bool await_ready(RdmaChannel *back, GError **error)
     while (take_ready(back, error)) {
         gint64 left = deadline - g_get_monotonic_time();
         bool hung_up = false;
-        unsigned readable;
+        unsigned woke;
 
         if (back->conn->v1->back_ready) {
             return true;
@@ -291,7 +296,7 @@ static bool await_ready(RdmaChannel *back, GError **error)
                         base->timeout_ms / 1000.0);
             return false;
         }
-        if (!sleep_on(back, -1, (int)(left / 1000) + 1, &readable, &hung_up, error)) {
+        if (!sleep_on(back, -1, (int)(left / 1000) + 1, &woke, &hung_up, error)) {
             return false;
         }
         if (hung_up) {
@@ -329,11 +334,11 @@ bool v1_send_back(RdmaConn *conn, const uint8_t *data, size_t size, GError **err
 bool v1_wait_back(RdmaConn *conn, int wake_fd, GError **error)
 {
     RdmaChannel *back = conn->channels[VMF_CHANNEL_BACK];
-    unsigned readable = 0;
+    unsigned woke = 0;
     bool hung_up = false;
 
-    while (!(readable & 2)) {
-        if (!take_ready(back, error) || !sleep_on(back, wake_fd, -1, &readable, &hung_up, error)) {
+    while (!(woke & ENDPOINT_WOKE_WAKE)) {
+        if (!take_ready(back, error) || !sleep_on(back, wake_fd, -1, &woke, &hung_up, error)) {
             return false;
         }
         if (hung_up || back->ep->flushed) {

@@ -27,9 +27,12 @@ static bool check_first(RdmaChannel *channel, const V1Header *header, const uint
 static bool await_message(RdmaChannel *channel, gint64 deadline, GError **error)
 {
     RdmaConn *conn = channel->conn;
-    const int extra[] = {conn->base.cancel_fd, conn->events->fd, listener_fd(conn->listener)};
+    const EndpointWakers wakers = {.cancel = conn->base.cancel_fd,
+                                   .wake = -1,
+                                   .events = conn->events->fd,
+                                   .listener = listener_fd(conn->listener)};
     gint64 left = deadline - g_get_monotonic_time();
-    unsigned readable;
+    unsigned woke;
 
     if (channel->ep->flushed) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_PEER_LOST, "%s hung up before it sent anything",
@@ -42,16 +45,17 @@ static bool await_message(RdmaChannel *channel, gint64 deadline, GError **error)
         return false;
     }
     if (!nic_check(conn->nic, error) ||
-        !endpoint_sleep(channel->ep, extra, G_N_ELEMENTS(extra),
-                        (int)MIN(left / 1000 + 1, NIC_CHECK_MS), 0, &readable, error)) {
+        !endpoint_sleep(channel->ep, &wakers, (int)MIN(left / 1000 + 1, NIC_CHECK_MS), 0, &woke,
+                        error)) {
         return false;
     }
-    if (readable & 1) {
+    if (woke & ENDPOINT_WOKE_CANCEL) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_CANCELLED, "cancelled");
         return false;
     }
-    return (!(readable & 2) || v1_take_events(channel, error)) &&
-           (!(readable & 4) || listener_turn(conn, error)) && endpoint_poll(channel->ep, error);
+    return (!(woke & ENDPOINT_WOKE_EVENTS) || v1_take_events(channel, error)) &&
+           (!(woke & ENDPOINT_WOKE_LISTENER) || listener_turn(conn, error)) &&
+           endpoint_poll(channel->ep, error);
 }
 
 bool v1_await_stream(RdmaConn *conn, GError **error)
@@ -422,10 +426,13 @@ static bool serve(RdmaChannel *channel, GError **error)
 {
     RdmaConn *conn = channel->conn;
     Endpoint *ep = channel->ep;
-    const int extra[] = {conn->base.cancel_fd, conn->revoke_fd, conn->events->fd};
-    unsigned readable = 0;
+    const EndpointWakers wakers = {.cancel = conn->base.cancel_fd,
+                                   .wake = conn->revoke_fd,
+                                   .events = conn->events->fd,
+                                   .listener = -1};
+    unsigned woke = 0;
 
-    while (!(readable & 3)) {
+    while (!(woke & (ENDPOINT_WOKE_CANCEL | ENDPOINT_WOKE_WAKE))) {
         uint64_t before = ep->progress;
 
         if (!handle_all(channel, error)) {
@@ -438,11 +445,10 @@ static bool serve(RdmaChannel *channel, GError **error)
             return ended(channel, error);
         }
         if (!nic_check(conn->nic, error) ||
-            !endpoint_sleep(ep, extra, G_N_ELEMENTS(extra),
-                            MIN((int)conn->base.heartbeat_ms, NIC_CHECK_MS), conn->options.poll_us,
-                            &readable, error) ||
-            (readable & 4 && !v1_take_events(channel, error)) ||
-            (!readable && ep->progress == before && !v1_probe(channel, error))) {
+            !endpoint_sleep(ep, &wakers, MIN((int)conn->base.heartbeat_ms, NIC_CHECK_MS),
+                            conn->options.poll_us, &woke, error) ||
+            (woke & ENDPOINT_WOKE_EVENTS && !v1_take_events(channel, error)) ||
+            (!woke && ep->progress == before && !v1_probe(channel, error))) {
             return false;
         }
     }

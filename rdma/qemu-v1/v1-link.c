@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "v1.h"
+#include "verbs-error.h"
 
 /* S's messages come one at a time; ERROR may come besides, and one may be in our hands. */
 #define DESTINATION_RECEIVES 3

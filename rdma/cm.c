@@ -1,12 +1,22 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* cm-wait.c -- waiting for events of rdma_cm with a deadline and a way out */
+/* cm.c -- what every user of rdma_cm needs: its events, its parameters, a peer's name */
+
+#include "cm.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
+#include <netdb.h>
 #include <poll.h>
+#include <string.h>
+#include <vmferry/error.h>
 
 #include "base/fd-wait.h"
-#include "rdma.h"
+#include "nic-list.h"
+#include "verbs-error.h"
+#include "wire.h"
+
+/* --- events --- */
 
 bool cm_events_nonblocking(struct rdma_event_channel *events, GError **error)
 {
@@ -68,4 +78,46 @@ void cm_event_error(const struct rdma_cm_event *event, const char *what, GError 
     g_set_error(error, VMF_ERROR, code, "%s: %s%s%s%s%s", what, rdma_event_str(event->event),
                 event->status < 0 ? ": " : "", event->status < 0 ? g_strerror(-event->status) : "",
                 hint, devices ? devices : "");
+}
+
+/* --- ids --- */
+
+void cm_parameters(struct rdma_conn_param *param, const void *data, size_t size)
+{
+    *param = (struct rdma_conn_param){
+        .private_data = data,
+        .private_data_len = (uint8_t)size,
+        .responder_resources = 1,
+        .initiator_depth = 1,
+        .retry_count = 7,
+        .rnr_retry_count = 7, /* governs the other side's sends: retry for ever */
+    };
+}
+
+void cm_set_ack_timeout(struct rdma_cm_id *id, unsigned timeout_ms)
+{
+    /*
+     * The device waits 4.096 us * 2^t for an acknowledgement and tries eight
+     * times in all. So many that it outlives a short break of the link, yet
+     * gives up about when the session does. Not every device lets us choose.
+     */
+    double tries_us = timeout_ms * 1000.0 / 8 / 4.096;
+    uint8_t t = (uint8_t)CLAMP((int)log2(MAX(tries_us, 1)), 12, 21);
+
+    (void)rdma_set_option(id, RDMA_OPTION_ID, RDMA_OPTION_ID_ACK_TIMEOUT, &t, sizeof(t));
+}
+
+char *cm_peer_name(struct rdma_cm_id *id)
+{
+    struct sockaddr *address = rdma_get_peer_addr(id);
+    char host[NI_MAXHOST], port[NI_MAXSERV];
+    socklen_t size =
+        address->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
+
+    if (getnameinfo(address, size, host, sizeof(host), port, sizeof(port),
+                    NI_NUMERICHOST | NI_NUMERICSERV)) {
+        return g_strdup("unknown peer");
+    }
+    return strchr(host, ':') ? g_strdup_printf("[%s]:%s", host, port)
+                             : g_strdup_printf("%s:%s", host, port);
 }
