@@ -96,15 +96,4 @@ uint64_t chunks_pin_all_size(const VmfRamBlock *const *blocks, unsigned block_co
 bool chunks_register_all(Chunks *chunks, GCancellable *cancel, VmfChannelCounters *counters,
                          GError **error);
 
-/* --- the memory-lock limit --- */
-
-typedef struct MemlockLimit {
-    bool unlimited;  /* no limit, or a privilege that lifts it (not one of a user namespace) */
-    uint64_t limit;  /* bytes of RLIMIT_MEMLOCK */
-    uint64_t in_use; /* bytes that this process has pinned already */
-} MemlockLimit;
-MemlockLimit memlock_limit(void);
-/* The error of a pinning that failed, with its remedy. */
-void memlock_error(GError **error, int err, uint64_t bytes, const char *what, bool chunked);
-
 #endif

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* control.c -- the control connection: messages by send and receive, events of the connection */
 
+#include "control.h"
+
 #include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
 #include <string.h>
 
-#include "rdma.h"
+#include "conn.h"
+#include "endpoint-messages.h"
 #include "verbs-error.h"
 
 /* How long the reason for a closed channel may be on its way. */

@@ -6,15 +6,12 @@
 
 #include <vmferry/plugin/transport.h>
 
-struct RdmaChannel;
-struct RdmaConn;
-
 /*
  * A registration keeps the page frames that the memory had then. The notice of a discard, from
  * any thread, marks the stripes of its range, and that is all. A stripe is one channel's, whose
  * thread looks at the mark before it lists a write, takes it away and then registers anew: so a
- * notice that comes later is seen at the next write. With on-demand paging nothing is marked, for
- * such a registration follows the memory.
+ * notice that comes later is seen at the next write. With on-demand paging nobody calls
+ * discards_init, because such a registration follows the memory: then nothing is ever marked.
  *
  * Until the first notice of a connection a write costs the read of one number more.
  */
@@ -29,8 +26,8 @@ typedef struct Discards {
     VmfRamWatch *watch;
 } Discards;
 
-/* From here on notices are taken; conn->base.stripe is set. */
-bool discards_init(struct RdmaConn *conn, GError **error);
+/* From here on notices are taken; blocks and stripe of the connection are set. */
+bool discards_init(Discards *discards, const VmfConn *conn, GError **error);
 void discards_clear(Discards *discards);
 
 static inline bool discards_any(const Discards *discards)
@@ -40,16 +37,5 @@ static inline bool discards_any(const Discards *discards)
 
 /* Whether the stripe of that byte was discarded since this was asked last. */
 bool discards_take(Discards *discards, unsigned block, uint64_t offset);
-
-/*
- * Source, behind a notice: sees to it that a byte of a ready chunk is registered as its memory is
- * now. *ready is false while writes to the chunk are under way: a completion will come.
- */
-bool discards_renew(struct RdmaChannel *channel, unsigned block, uint64_t offset, bool *ready,
-                    GError **error);
-
-/* Destination, the channel's thread: false with *error if memory was discarded that is registered.
- */
-bool discards_check(struct RdmaChannel *channel, GError **error);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* endpoint.c -- making a queue pair, its completions, and sleeping for them */
+/* endpoint.c -- a queue pair: its completions, sleeping for them, posting and receiving */
 
 #include "endpoint.h"
 
@@ -425,20 +425,6 @@ static void request_posted(Endpoint *ep, uint32_t requests, uint32_t slots, uint
     }
 }
 
-bool endpoint_can_send(const Endpoint *ep)
-{
-    return endpoint_unprocessed(ep) < ENDPOINT_WINDOW && ep->slots_used < ENDPOINT_SEND_SLOTS &&
-           ep->queue_used < ep->queue_size;
-}
-
-uint8_t *endpoint_body(Endpoint *ep)
-{
-    if (ep->slots_used == ENDPOINT_SEND_SLOTS) {
-        return NULL;
-    }
-    return send_slot(ep, ep->slot_next) + WIRE_HEADER_BYTES;
-}
-
 uint8_t *endpoint_slot(Endpoint *ep)
 {
     if (ep->slots_used == ENDPOINT_SEND_SLOTS || ep->queue_used == ep->queue_size) {
@@ -484,76 +470,6 @@ bool endpoint_send_memory(Endpoint *ep, const void *data, size_t size, uint32_t 
     return post_send(ep, data, size, lkey, 0, error);
 }
 
-static bool post_message(Endpoint *ep, unsigned kind, unsigned flags, size_t body_size,
-                         GError **error)
-{
-    WireHeader header = {.kind = kind, .flags = flags, .processed = ep->processed};
-
-    wire_header_encode(&header, send_slot(ep, ep->slot_next));
-    if (!endpoint_send_slot(ep, WIRE_HEADER_BYTES + body_size, error)) {
-        return false;
-    }
-    ep->processed_told = ep->processed;
-    ep->ack_now = false;
-    return true;
-}
-
-bool endpoint_send(Endpoint *ep, unsigned kind, unsigned flags, size_t body_size, GError **error)
-{
-    if (!post_message(ep, kind, flags, body_size, error)) {
-        return false;
-    }
-    ep->sent++;
-    return true;
-}
-
-bool endpoint_ack(Endpoint *ep, GError **error)
-{
-    if (ep->slots_used == ENDPOINT_SEND_SLOTS || ep->queue_used == ep->queue_size || ep->flushed) {
-        return true; /* a slot comes free by itself; the next call sends it */
-    }
-    return post_message(ep, WIRE_ACK, 0, 0, error);
-}
-
-/*
- * WIRE_ACKs use no credit, so the peer must have buffers for all that can be
- * unread: it can cause one for every half window it sends, and one more by
- * WIRE_ACK_NOW, of which it has at most one unanswered: far fewer than
- * ENDPOINT_SPARE. Signs of life come once in a heartbeat; a peer that reads
- * none for so long lets the device wait for a buffer, which is no error.
- */
-bool endpoint_ack_if_due(Endpoint *ep, GError **error)
-{
-    if (!ep->ack_now && ep->processed - ep->processed_told < ENDPOINT_WINDOW / 2) {
-        return true;
-    }
-    return endpoint_ack(ep, error);
-}
-
-static bool decode_message(Endpoint *ep, unsigned slot, EndpointMessage *message, GError **error)
-{
-    const uint8_t *data = receive_slot(ep, slot);
-    size_t size = ep->ready_bytes[slot];
-    uint32_t newly;
-
-    if (!wire_header_decode(data, size, &message->header, error)) {
-        g_prefix_error(error, "%s: ", ep->name);
-        return false;
-    }
-    newly = message->header.processed - ep->peer_processed;
-    if (newly > endpoint_unprocessed(ep)) {
-        g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL,
-                    "%s: the peer acknowledges %u messages, %u are out", ep->name, newly,
-                    endpoint_unprocessed(ep));
-        return false;
-    }
-    ep->peer_processed = message->header.processed;
-    message->body = data + WIRE_HEADER_BYTES;
-    message->size = size - WIRE_HEADER_BYTES;
-    message->slot = slot;
-    return true;
-}
-
 const uint8_t *endpoint_take_slot(Endpoint *ep, unsigned *slot, size_t *size)
 {
     if (!ep->ready_count) {
@@ -569,39 +485,6 @@ const uint8_t *endpoint_take_slot(Endpoint *ep, unsigned *slot, size_t *size)
 bool endpoint_give_back(Endpoint *ep, unsigned slot, GError **error)
 {
     return ep->flushed || post_receive(ep, slot, error);
-}
-
-bool endpoint_take(Endpoint *ep, EndpointMessage *message, bool *taken, GError **error)
-{
-    unsigned slot;
-    size_t size;
-
-    *taken = false;
-    while (endpoint_take_slot(ep, &slot, &size)) {
-        if (!decode_message(ep, slot, message, error)) {
-            return false;
-        }
-        if (message->header.kind != WIRE_ACK) {
-            *taken = true;
-            return true;
-        }
-        if (!post_receive(ep, slot, error)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-bool endpoint_done(Endpoint *ep, const EndpointMessage *message, GError **error)
-{
-    if (!endpoint_give_back(ep, message->slot, error)) {
-        return false;
-    }
-    ep->processed++;
-    if (message->header.flags & WIRE_ACK_NOW) {
-        ep->ack_now = true;
-    }
-    return true;
 }
 
 /* --- RDMA writes --- */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* endpoint.h -- one queue pair with its completion queue, message buffers and credits */
+/* endpoint.h -- one queue pair with its completion queue and message buffers */
 
 #ifndef VMF_RDMA_ENDPOINT_H
 #define VMF_RDMA_ENDPOINT_H
@@ -9,9 +9,8 @@
 #include <stdint.h>
 #include <gio/gio.h>
 #include "verbs.h"
-#include "wire.h"
 
-/* How many counted messages may be unprocessed at the receiver; both sides use the same. */
+/* How many counted messages (see endpoint-messages.h) may be unprocessed at the receiver. */
 #define ENDPOINT_WINDOW 16
 /* Buffers beyond the window, for WIRE_ACKs, which are not counted: see endpoint_ack_if_due. */
 #define ENDPOINT_SPARE 8
@@ -50,8 +49,6 @@ typedef struct Endpoint {
 
     /* Sending. Slots are used in a ring: the send queue completes in order. */
     unsigned slot_next, slots_used;
-    uint32_t sent;           /* counted messages */
-    uint32_t peer_processed; /* of them, dealt with by the peer */
 
     /* The send queue. */
     unsigned queue_size, queue_used;
@@ -62,13 +59,17 @@ typedef struct Endpoint {
     uint64_t posted, completed; /* requests since the start */
 
     /* Receiving. */
-    uint32_t processed;      /* counted messages that this side has dealt with */
-    uint32_t processed_told; /* the last value sent */
-    bool ack_now;
     unsigned ready[ENDPOINT_RECEIVES]; /* slots with a message not yet taken, oldest first */
     uint32_t ready_bytes[ENDPOINT_RECEIVES];
     unsigned ready_first, ready_count;
     unsigned receives_posted;
+
+    /* Flow control of vmferry's messages, see endpoint-messages.h. Unused with stock QEMU. */
+    uint32_t sent;           /* counted messages */
+    uint32_t peer_processed; /* of them, dealt with by the peer */
+    uint32_t processed;      /* counted messages that this side has dealt with */
+    uint32_t processed_told; /* the last value sent */
+    bool ack_now;            /* the peer waits to be told */
 
     unsigned events_unacked;
     gint64 quiet_at;   /* until then the device may hand back what was posted; 0: it is up */
@@ -125,42 +126,7 @@ typedef struct EndpointWakers {
 bool endpoint_sleep(Endpoint *ep, const EndpointWakers *wakers, int timeout_ms, unsigned spin_us,
                     unsigned *woke, GError **error);
 
-/* --- messages --- */
-
-/* Whether endpoint_send can take a counted message now. */
-bool endpoint_can_send(const Endpoint *ep);
-/*
- * The place for the body of the next message (limits.send_bytes less the
- * header), or NULL when every slot is in use. Fill it, then endpoint_send.
- */
-uint8_t *endpoint_body(Endpoint *ep);
-/* Posts it behind all that was posted before. The caller has asked endpoint_can_send. */
-bool endpoint_send(Endpoint *ep, unsigned kind, unsigned flags, size_t body_size, GError **error);
-/* Tells the peer what was processed when it waits for that, or soon would. */
-bool endpoint_ack_if_due(Endpoint *ep, GError **error);
-/* Tells it in any case, if there is a buffer for it: it shows that this side is at work. */
-bool endpoint_ack(Endpoint *ep, GError **error);
-/* How many messages sent are still to be dealt with by the peer. */
-static inline uint32_t endpoint_unprocessed(const Endpoint *ep)
-{
-    return ep->sent - ep->peer_processed;
-}
-
-/*
- * The next message that endpoint_poll found; false when there is none. Its
- * memory is valid until endpoint_done, which gives the buffer back to the
- * queue pair. WIRE_ACKs are dealt with inside and never come out.
- */
-typedef struct EndpointMessage {
-    WireHeader header;
-    const uint8_t *body;
-    size_t size;
-    unsigned slot;
-} EndpointMessage;
-bool endpoint_take(Endpoint *ep, EndpointMessage *message, bool *taken, GError **error);
-bool endpoint_done(Endpoint *ep, const EndpointMessage *message, GError **error);
-
-/* --- messages of another protocol, which has its own headers and flow control --- */
+/* --- messages, which carry a protocol's own headers and flow control --- */
 
 /* The place for the next message, limits.send_bytes, or NULL when every slot is in use. */
 uint8_t *endpoint_slot(Endpoint *ep);

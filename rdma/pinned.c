@@ -3,6 +3,8 @@
 
 #include "pinned.h"
 
+#include "memory-lock.h"
+
 struct Pinned {
     struct ibv_pd *pd;
     VmfRamBlocks *ram;

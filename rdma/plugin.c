@@ -3,54 +3,17 @@
 
 #include <gmodule.h>
 
-#include "rdma.h"
-
-static const VmfOptionSpec options[] = {
-    {.name = "registration",
-     .type = VMF_OPTION_CHOICE,
-     .default_value = "chunk",
-     .choices = "chunk|pin-all|odp",
-     .help = "register RAM on demand in chunks, all of it at set-up, or not at all where the "
-             "device pages on demand"},
-    {.name = "chunk-size",
-     .type = VMF_OPTION_SIZE,
-     .default_value = "auto",
-     .min = CHUNK_SIZE_MIN,
-     .max = CHUNK_SIZE_MAX,
-     .help = "bytes registered at a time with registration=chunk, a power of two; auto: 8M with "
-             "one channel, 4M with two or three, else 2M"},
-    {.name = "accept-chunk-size",
-     .type = VMF_OPTION_SIZE,
-     .default_value = "auto",
-     .min = V1_CHUNK_BYTES,
-     .max = CHUNK_SIZE_MAX,
-     .help = "the largest x-rdma-chunk-size of a stock QEMU source, a power of two: so much is "
-             "registered until its requests show that its chunks are smaller; auto: 1G, or 1M with "
-             "a memory-lock limit"},
-    {.name = "pin-budget",
-     .type = VMF_OPTION_SIZE,
-     .default_value = "auto",
-     .help = "most guest RAM registered at a time with registration=chunk; auto: what the "
-             "memory-lock limit leaves"},
-    {.name = "gap",
-     .type = VMF_OPTION_SIZE,
-     .default_value = "16K",
-     .max = 1024 * 1024,
-     .help = "longest clean gap between dirty pages that is written along to save a request; 0: "
-             "none"},
-    {.name = "device-write",
-     .type = VMF_OPTION_BOOL,
-     .default_value = "on",
-     .help = "large device state is written right into its memory at the destination, without "
-             "copies; off (on either side): sent in messages, and remote access is to guest RAM "
-             "alone"},
-    {.name = "poll-us",
-     .type = VMF_OPTION_UINT,
-     .default_value = "0",
-     .max = 1000,
-     .help = "microseconds to poll for completions before sleeping"},
-    {0},
-};
+#include "connect.h"
+#include "connection.h"
+#include "control.h"
+#include "listener.h"
+#include "piece-destination.h"
+#include "piece-source.h"
+#include "ram-source.h"
+#include "raw.h"
+#include "rdma-options.h"
+#include "serve.h"
+#include "setup.h"
 
 /* librdmacm's first event channel has it and libibverbs look for devices and load every driver. */
 static void prepare(void)
@@ -62,12 +25,18 @@ static void prepare(void)
     }
 }
 
+static bool open_channels(VmfConn *conn, GError **error)
+{
+    return conn->role == VMF_ROLE_SOURCE ? conn_open_channels(conn, error)
+                                         : listener_await_channels(conn, error);
+}
+
 static const VmfTransport transport = {
     .size = sizeof(VmfTransport),
     .abi_version = VMF_TRANSPORT_ABI,
     .scheme = "rdma",
     .help = "RDMA writes over several queue pairs (InfiniBand, RoCE, iWARP)",
-    .options = options,
+    .options = options_specs,
     .channels_max = VMF_CHANNELS_MAX,
     .connect = conn_connect,
     .listen = listener_listen,
@@ -77,7 +46,7 @@ static const VmfTransport transport = {
     .default_channels = setup_default_channels,
     .get_parameters = setup_get_parameters,
     .peer_parameters = setup_peer_parameters,
-    .open_channels = conn_open_channels,
+    .open_channels = open_channels,
     .ram_setup = setup_ram,
     .control_send = control_send,
     .control_receive = control_receive,

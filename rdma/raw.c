@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* raw.c -- plain RDMA writes over a channel, the limit that a benchmark compares with */
 
-#include "rdma.h"
+#include "raw.h"
+
+#include "conn.h"
+#include "write-queue.h"
 
 /* Messages posted with one doorbell when they are small. */
 #define RAW_LIST 64
@@ -31,17 +34,17 @@ static bool register_all(RdmaChannel *channel, uint64_t size, uint64_t count, GE
         if (chunks->chunks[chunks_id(chunks, 0, offset)].state == CHUNK_READY) {
             continue;
         }
-        if (channel->writer.pin_budget) {
+        if (channel->registrar.pin_budget) {
             g_set_error(error, VMF_ERROR, VMF_ERROR_UNSUPPORTED,
                         "raw writes need all RAM pinned: no memory-lock limit, or "
                         "registration=pin-all");
             return false;
         }
-        if (!writer_add(channel, 0, offset, 512, error)) {
+        if (!write_queue_add(channel, 0, offset, 512, error)) {
             return false;
         }
     }
-    return writer_post_all(channel, error) && writer_drain(channel, error);
+    return write_queue_post_all(channel, error) && write_queue_drain(channel, error);
 }
 
 static bool post_some(RdmaChannel *channel, uint64_t *next, uint64_t size, uint64_t count,
@@ -84,15 +87,15 @@ bool raw_write(VmfConn *base, unsigned number, uint64_t size, uint64_t bytes, do
     }
     began = g_get_monotonic_time();
     while (next < count) {
-        bool room = channel->ep->inflight_bytes + size <= channel->writer.window &&
+        bool room = channel->ep->inflight_bytes + size <= channel->writes.window &&
                     endpoint_write_room(channel->ep) >= RAW_LIST;
 
         if (room ? !post_some(channel, &next, size, count, error)
-                 : !writer_await_progress(channel, error)) {
+                 : !write_queue_await_progress(channel, error)) {
             return false;
         }
     }
-    if (!writer_drain(channel, error)) {
+    if (!write_queue_drain(channel, error)) {
         return false;
     }
     *seconds = (double)(g_get_monotonic_time() - began) / 1e6;

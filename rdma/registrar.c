@@ -1,10 +1,19 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* registrar.c -- registration on demand on the source: requests ahead, budget, eviction */
 
+#include "registrar.h"
+
 #include <errno.h>
 #include <string.h>
 
-#include "rdma.h"
+#include "channel-dialect.h"
+#include "conn.h"
+#include "memory-lock.h"
+
+void registrar_init(Registrar *registrar)
+{
+    registrar->oldest = registrar->newest = CHUNK_NIL;
+}
 
 static Chunk *chunk_of(RdmaChannel *channel, const WireChunk *name)
 {
@@ -22,28 +31,28 @@ static uint64_t chunk_bytes(RdmaChannel *channel, const WireChunk *name)
 
 static void list_remove(RdmaChannel *channel, uint32_t id)
 {
-    Writer *w = &channel->writer;
+    Registrar *registrar = &channel->registrar;
     Chunk *all = channel->conn->chunks.chunks;
     Chunk *chunk = &all[id];
 
-    *(chunk->older == CHUNK_NIL ? &w->oldest : &all[chunk->older].newer) = chunk->newer;
-    *(chunk->newer == CHUNK_NIL ? &w->newest : &all[chunk->newer].older) = chunk->older;
+    *(chunk->older == CHUNK_NIL ? &registrar->oldest : &all[chunk->older].newer) = chunk->newer;
+    *(chunk->newer == CHUNK_NIL ? &registrar->newest : &all[chunk->newer].older) = chunk->older;
 }
 
 static void list_append(RdmaChannel *channel, uint32_t id)
 {
-    Writer *w = &channel->writer;
+    Registrar *registrar = &channel->registrar;
     Chunk *all = channel->conn->chunks.chunks;
 
-    all[id].older = w->newest;
+    all[id].older = registrar->newest;
     all[id].newer = CHUNK_NIL;
-    *(w->newest == CHUNK_NIL ? &w->oldest : &all[w->newest].newer) = id;
-    w->newest = id;
+    *(registrar->newest == CHUNK_NIL ? &registrar->oldest : &all[registrar->newest].newer) = id;
+    registrar->newest = id;
 }
 
 void registrar_used(RdmaChannel *channel, uint32_t id)
 {
-    if (channel->writer.newest != id) {
+    if (channel->registrar.newest != id) {
         list_remove(channel, id);
         list_append(channel, id);
     }
@@ -59,7 +68,7 @@ static uint32_t evictable(RdmaChannel *channel, bool desperate)
 {
     Chunk *all = channel->conn->chunks.chunks;
 
-    for (uint32_t id = channel->writer.oldest; id != CHUNK_NIL; id = all[id].newer) {
+    for (uint32_t id = channel->registrar.oldest; id != CHUNK_NIL; id = all[id].newer) {
         if (all[id].last_request <= channel->ep->completed && (desperate || !all[id].pending)) {
             return id;
         }
@@ -75,24 +84,24 @@ static void evict(RdmaChannel *channel, uint32_t id, WireRegister *message)
 
     list_remove(channel, id);
     chunks->chunks[id].state = CHUNK_NONE;
-    channel->writer.pinned -= chunk_bytes(channel, &name);
+    channel->registrar.pinned -= chunk_bytes(channel, &name);
     chunks_unregister(chunks, block, name.index, channel->counters);
     message->chunks[message->evicted++] = name;
 }
 
-static bool fits(const Writer *w, uint64_t bytes)
+static bool fits(const Registrar *registrar, uint64_t bytes)
 {
-    return !w->pin_budget || w->pinned + bytes <= w->pin_budget;
+    return !registrar->pin_budget || registrar->pinned + bytes <= registrar->pin_budget;
 }
 
 /* Evicts until `bytes' more fit in the budget, or nothing more can go now. */
 static void make_room(RdmaChannel *channel, uint64_t bytes, WireRegister *message)
 {
-    Writer *w = &channel->writer;
-    const unsigned evictions_max = WIRE_REGISTER_MAX - WRITER_REGISTER_BATCH;
-    bool nothing_moves = !w->request_count && !channel->ep->inflight_bytes && !w->listed;
+    Registrar *registrar = &channel->registrar;
+    const unsigned evictions_max = WIRE_REGISTER_MAX - REGISTRAR_BATCH;
+    bool nothing_moves = !registrar->request_count && !channel->ep->inflight_bytes;
 
-    while (!fits(w, bytes) && message->evicted < evictions_max) {
+    while (!fits(registrar, bytes) && message->evicted < evictions_max) {
         uint32_t id = evictable(channel, false);
 
         if (id == CHUNK_NIL && nothing_moves) {
@@ -109,26 +118,26 @@ static void make_room(RdmaChannel *channel, uint64_t bytes, WireRegister *messag
 
 bool registrar_has_room(const RdmaChannel *channel)
 {
-    return channel->writer.wanted_count + channel->writer.asked_count < WRITER_WANTED_MAX;
+    return channel->registrar.wanted_count + channel->registrar.asked_count < REGISTRAR_WANTED_MAX;
 }
 
 bool registrar_want(RdmaChannel *channel, unsigned block, uint32_t index, GError **error)
 {
-    Writer *w = &channel->writer;
+    Registrar *registrar = &channel->registrar;
     WireChunk name = {.block = block, .index = index};
 
-    if (!w->dynamic) {
+    if (!registrar->dynamic) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_FAILED, "%s: RAM block \"%s\" is not registered",
                     channel->ep->name, channel->conn->base.blocks[block]->name);
         return false;
     }
-    if (w->wanted_count == WRITER_WANTED_MAX) {
+    if (registrar->wanted_count == REGISTRAR_WANTED_MAX) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_FAILED,
                     "%s: more than %d chunks wait for their registration", channel->ep->name,
-                    WRITER_WANTED_MAX);
+                    REGISTRAR_WANTED_MAX);
         return false;
     }
-    w->wanted[w->wanted_count++] = name;
+    registrar->wanted[registrar->wanted_count++] = name;
     chunk_of(channel, &name)->state = CHUNK_WANTED;
     return true;
 }
@@ -149,55 +158,54 @@ static void register_locally(RdmaChannel *channel, RegisterRequest *request)
     }
 }
 
+bool registrar_can_send(const RdmaChannel *channel)
+{
+    const Registrar *registrar = &channel->registrar;
+
+    return registrar->wanted_count && registrar->request_count != channel->dialect->requests_max &&
+           channel->dialect->can_request(channel);
+}
+
 bool registrar_send(RdmaChannel *channel, GError **error)
 {
-    Writer *w = &channel->writer;
-    const WriterDialect *dialect = w->dialect;
+    Registrar *registrar = &channel->registrar;
+    const ChannelDialect *dialect = channel->dialect;
     WireRegister message = {0};
     RegisterRequest *request;
     unsigned take = 0;
 
-    if (!w->wanted_count || w->request_count == dialect->requests_max ||
-        !dialect->can_request(channel)) {
-        return true;
-    }
-    /*
-     * A listed write is not in flight yet, but its chunk must not be evicted either: post it. Then
-     * pages known to be zero: registering would make the destination have them.
-     */
-    if (!writer_post_list(channel, error) || !dialect->post_zero(channel, error)) {
-        return false;
-    }
     if (!dialect->can_request(channel)) {
         return true; /* what ends the wait for room sends it */
     }
-    for (; take < MIN(w->wanted_count, dialect->register_batch); take++) {
-        uint64_t bytes = chunk_bytes(channel, &w->wanted[take]);
+    for (; take < MIN(registrar->wanted_count, dialect->register_batch); take++) {
+        uint64_t bytes = chunk_bytes(channel, &registrar->wanted[take]);
 
         make_room(channel, bytes, &message);
-        if (!fits(w, bytes)) {
+        if (!fits(registrar, bytes)) {
             break;
         }
-        w->pinned += bytes;
+        registrar->pinned += bytes;
     }
     if (!take && (!message.evicted || dialect->local_evictions)) {
-        return writer_ask_for_completion(channel, error);
+        return dialect_ask_for_completion(channel, error);
     }
     message.wanted = take;
-    memcpy(message.chunks + message.evicted, w->wanted, take * sizeof(WireChunk));
+    memcpy(message.chunks + message.evicted, registrar->wanted, take * sizeof(WireChunk));
     if (!dialect->send_request(channel, &message, error)) {
         return false;
     }
     /* Evictions alone are answered too, by an empty result: every request has one. */
-    request = &w->requests[(w->request_first + w->request_count++) % WRITER_REQUESTS_MAX];
+    request = &registrar->requests[(registrar->request_first + registrar->request_count++) %
+                                   REGISTRAR_REQUESTS_MAX];
     request->count = take;
-    memcpy(request->chunks, w->wanted, take * sizeof(WireChunk));
+    memcpy(request->chunks, registrar->wanted, take * sizeof(WireChunk));
     for (unsigned i = 0; i < take; i++) {
-        chunk_of(channel, &w->wanted[i])->state = CHUNK_REQUESTED;
+        chunk_of(channel, &registrar->wanted[i])->state = CHUNK_REQUESTED;
     }
-    w->asked_count += take;
-    w->wanted_count -= take;
-    memmove(w->wanted, w->wanted + take, w->wanted_count * sizeof(WireChunk));
+    registrar->asked_count += take;
+    registrar->wanted_count -= take;
+    memmove(registrar->wanted, registrar->wanted + take,
+            registrar->wanted_count * sizeof(WireChunk));
     register_locally(channel, request);
     return true;
 }
@@ -208,15 +216,15 @@ bool registrar_send(RdmaChannel *channel, GError **error)
  */
 static bool refused(RdmaChannel *channel, const WireChunk *name, int err, bool here, GError **error)
 {
-    Writer *w = &channel->writer;
+    Registrar *registrar = &channel->registrar;
     RdmaConn *conn = channel->conn;
     uint64_t bytes = chunk_bytes(channel, name);
     const char *block = conn->base.blocks[name->block]->name;
 
     chunks_unregister(&conn->chunks, name->block, name->index, channel->counters);
-    w->pinned -= bytes;
-    if (err == ENOMEM && w->oldest != CHUNK_NIL) {
-        w->pin_budget = MAX(w->pinned, bytes);
+    registrar->pinned -= bytes;
+    if (err == ENOMEM && registrar->oldest != CHUNK_NIL) {
+        registrar->pin_budget = MAX(registrar->pinned, bytes);
         return registrar_want(channel, name->block, name->index, error);
     }
     if (here) {
@@ -238,20 +246,20 @@ static bool refused(RdmaChannel *channel, const WireChunk *name, int err, bool h
 
 int registrar_awaited(const RdmaChannel *channel)
 {
-    const Writer *w = &channel->writer;
+    const Registrar *registrar = &channel->registrar;
 
-    return w->request_count ? (int)w->requests[w->request_first].count : -1;
+    return registrar->request_count ? (int)registrar->requests[registrar->request_first].count : -1;
 }
 
 bool registrar_result(RdmaChannel *channel, const WireResult *results, GError **error)
 {
-    Writer *w = &channel->writer;
+    Registrar *registrar = &channel->registrar;
     Chunks *chunks = &channel->conn->chunks;
-    RegisterRequest *request = &w->requests[w->request_first];
+    RegisterRequest *request = &registrar->requests[registrar->request_first];
 
-    w->request_first = (w->request_first + 1) % WRITER_REQUESTS_MAX;
-    w->request_count--;
-    w->asked_count -= request->count;
+    registrar->request_first = (registrar->request_first + 1) % REGISTRAR_REQUESTS_MAX;
+    registrar->request_count--;
+    registrar->asked_count -= request->count;
     for (unsigned i = 0; i < request->count; i++) {
         const WireChunk *name = &request->chunks[i];
         uint32_t id = chunks->first[name->block] + name->index;

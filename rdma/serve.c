@@ -1,47 +1,19 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* serve.c -- a channel on the destination: registers, zeroes, takes device state and syncs */
 
+#include "serve.h"
+
 #include <errno.h>
-#include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 #include <vmferry/plugin/bytes.h>
 
-#include "rdma.h"
+#include "conn.h"
+#include "endpoint-messages.h"
+#include "piece-destination.h"
+#include "serving.h"
 #include "verbs-error.h"
 #include "zero-ranges.h"
-
-bool serve_refused(RdmaChannel *channel, GError **error, const char *what)
-{
-    g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL, "%s: %s", channel->ep->name, what);
-    return false;
-}
-
-/* Whether the channel is to end: its session has failed, or RAM is no longer the source's. */
-bool serve_is_over(RdmaConn *conn, GError **error)
-{
-    if (g_cancellable_is_cancelled(conn->base.cancel) || g_atomic_int_get(&conn->revoked)) {
-        g_set_error(error, VMF_ERROR, VMF_ERROR_CANCELLED, "cancelled");
-        return true;
-    }
-    return false;
-}
-
-bool serve_alive(RdmaChannel *channel, GError **error)
-{
-    const gint64 now = g_get_monotonic_time();
-
-    if (serve_is_over(channel->conn, error)) {
-        return false;
-    }
-    if (channel->conn->base.foreign ||
-        now - channel->alive_told <
-            (gint64)channel->conn->base.heartbeat_ms * G_TIME_SPAN_MILLISECOND) {
-        return true;
-    }
-    channel->alive_told = now;
-    return endpoint_poll(channel->ep, error) && endpoint_ack(channel->ep, error);
-}
 
 /* Always false. */
 static bool peer_took_it_down(const RdmaChannel *channel, GError **error)
@@ -222,12 +194,13 @@ static bool handle(RdmaChannel *channel, const EndpointMessage *message, GError 
 }
 
 /*
- * Discards are looked at behind the message, so that a sync is not reported if what came before it
+ * Discards are looked at before the message, so that a sync is not reported if what came before it
  * is lost. And each message is a place to end: a source that means harm has always one more.
  */
 static bool handle_one(RdmaChannel *channel, const EndpointMessage *message, GError **error)
 {
-    return !serve_is_over(channel->conn, error) && discards_check(channel, error) &&
+    return !serve_is_over(channel->conn, error) &&
+           serve_check_discards(channel, serve_chunk_registered, error) &&
            handle(channel, message, error);
 }
 

@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* setup.c -- what the two sides agree on: registration, chunk size, pin budget, addresses */
 
-#include <string.h>
+#include "setup.h"
+
 #include <sys/sysinfo.h>
 #include <vmferry/plugin/bytes.h>
 
-#include "rdma.h"
+#include "conn.h"
+#include "data-channel.h"
+#include "memory-lock.h"
+#include "piece-source.h"
 
 /*
  * A stripe with pin-all. Short enough that a dirty region spreads over the
@@ -16,44 +20,7 @@
 #define CHANNELS_DEFAULT_MAX 8
 #define RKEYS_MAX (1u << 20) /* chunks of 64 MiB: more RAM than any guest has */
 
-/* --- options --- */
-
-static bool is_size_power_of_two(const VmfUri *uri, const char *name, uint64_t *value,
-                                 GError **error)
-{
-    *value = vmf_uri_get_uint(uri, name);
-    if (*value & (*value - 1)) {
-        g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID, "%s must be a power of two", name);
-        return false;
-    }
-    return true;
-}
-
-bool options_from_uri(const VmfUri *uri, RdmaOptions *options, GError **error)
-{
-    const char *registration = vmf_uri_get_string(uri, "registration");
-
-    options->registration = g_str_equal(registration, "pin-all") ? RDMA_REGISTRATION_PIN_ALL
-                            : g_str_equal(registration, "odp")   ? RDMA_REGISTRATION_ODP
-                                                                 : RDMA_REGISTRATION_CHUNK;
-    options->pin_budget = vmf_uri_get_uint(uri, "pin-budget");
-    options->gap = vmf_uri_get_uint(uri, "gap");
-    options->device_write = vmf_uri_get_bool(uri, "device-write");
-    options->poll_us = (unsigned)vmf_uri_get_uint(uri, "poll-us");
-    options->connect_timeout_ms = (unsigned)vmf_uri_get_uint(uri, "connect-timeout");
-    options->timeout_ms = (unsigned)vmf_uri_get_uint(uri, "timeout");
-    return is_size_power_of_two(uri, "chunk-size", &options->chunk_size, error) &&
-           is_size_power_of_two(uri, "accept-chunk-size", &options->accept_chunk_size, error);
-}
-
 /* --- parameters --- */
-
-/* Device state goes in messages of that size: large with few channels, so that memory stays small.
- */
-size_t channel_slot_bytes(unsigned channels)
-{
-    return channels <= 8 ? 32 * 1024 : channels <= 16 ? 16 * 1024 : 8 * 1024;
-}
 
 /* What the message buffers of that many channels pin at most, on either side. */
 static uint64_t channel_buffers(unsigned channels)
@@ -72,7 +39,6 @@ static bool device_has_odp(RdmaConn *conn)
            (attr.odp_caps.per_transport_caps.rc_odp_caps & needed) == needed;
 }
 
-/* What may be pinned besides the control connection's buffers; 0: as much as one likes. */
 uint64_t setup_own_budget(const RdmaConn *conn)
 {
     MemlockLimit memlock = memlock_limit();
@@ -391,10 +357,10 @@ static bool setup_source(RdmaConn *conn, uint64_t budget, GError **error)
 {
     bool dynamic = conn->options.registration == RDMA_REGISTRATION_CHUNK;
 
-    conn->zero_marks = g_new0(uint8_t *, MAX(conn->base.block_count, 1));
+    conn->zero_marks = zero_marks_new(conn->base.block_count);
     for (unsigned i = 0; i < conn->base.channels; i++) {
-        conn->channels[i]->writer.dynamic = dynamic;
-        conn->channels[i]->writer.pin_budget = budget;
+        conn->channels[i]->registrar.dynamic = dynamic;
+        conn->channels[i]->registrar.pin_budget = budget;
     }
     /* The destination registers at the same time. */
     return (dynamic || register_all(conn, error)) && await_addresses(conn, error);
@@ -419,7 +385,9 @@ bool setup_ram(VmfConn *base, GError **error)
     RdmaConn *conn = conn_of(base);
     uint64_t budget;
 
-    if (!prepare_chunks(conn, &budget, error) || !discards_init(conn, error)) {
+    if (!prepare_chunks(conn, &budget, error) ||
+        (conn->options.registration != RDMA_REGISTRATION_ODP &&
+         !discards_init(&conn->discards, base, error))) {
         return false;
     }
     return base->role == VMF_ROLE_SOURCE ? setup_source(conn, budget, error)

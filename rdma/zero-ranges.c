@@ -3,7 +3,8 @@
 
 #include "zero-ranges.h"
 
-#include "rdma.h"
+#include "conn.h"
+#include "serving.h"
 
 /* More are not kept waiting: a registration looks at all of them. */
 #define WAITING_MAX 256

@@ -2,11 +2,16 @@
 /* v1-back.c -- the return path with stock QEMU: a second connection, on which the roles are changed
  */
 
+#include "v1-back.h"
+
 #include <errno.h>
 #include <string.h>
 
-#include "v1.h"
 #include "cm.h"
+#include "conn-endpoint.h"
+#include "dial.h"
+#include "v1-link.h"
+#include "v1-state.h"
 #include "verbs-error.h"
 
 /* Stock QEMU sends its first message without READY, and one ahead for ever. */

@@ -1,11 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* v1-destination.c -- the destination of a migration from stock QEMU */
 
-#include <string.h>
-#include <vmferry/plugin/bytes.h>
+#include "v1-destination.h"
 
+#include <vmferry/plugin/bytes.h>
 #include <vmferry/qemu-stream.h>
-#include "v1.h"
+
+#include "serving.h"
+#include "setup.h"
+#include "v1-back.h"
+#include "v1-link.h"
+#include "v1-state.h"
 
 /* --- the first message --- */
 
@@ -30,7 +35,7 @@ static bool await_message(RdmaChannel *channel, gint64 deadline, GError **error)
     const EndpointWakers wakers = {.cancel = conn->base.cancel_fd,
                                    .wake = -1,
                                    .events = conn->events->fd,
-                                   .listener = listener_fd(conn->listener)};
+                                   .listener = conn->listener_fd};
     gint64 left = deadline - g_get_monotonic_time();
     unsigned woke;
 
@@ -54,7 +59,7 @@ static bool await_message(RdmaChannel *channel, gint64 deadline, GError **error)
         return false;
     }
     return (!(woke & ENDPOINT_WOKE_EVENTS) || v1_take_events(channel, error)) &&
-           (!(woke & ENDPOINT_WOKE_LISTENER) || listener_turn(conn, error)) &&
+           (!(woke & ENDPOINT_WOKE_LISTENER) || conn->listener_turn(conn, error)) &&
            endpoint_poll(channel->ep, error);
 }
 
@@ -75,6 +80,7 @@ bool v1_await_stream(RdmaConn *conn, GError **error)
         }
         if (v1->message) {
             conn->listener = NULL;
+            conn->listener_fd = -1;
             return check_first(channel, &header, v1->message, v1->message_size, error) &&
                    v1_adopt_back(conn, error);
         }
@@ -130,7 +136,7 @@ static bool prepare_ram(RdmaChannel *channel, GError **error)
         start += (base->blocks[i]->length + V1_CHUNK_BYTES - 1) / V1_CHUNK_BYTES * V1_CHUNK_BYTES;
     }
     base->stripe = V1_CHUNK_BYTES;
-    if (!discards_init(conn, error)) {
+    if (!discards_init(&conn->discards, base, error)) {
         return false;
     }
     if (v1->pin_all) {
@@ -332,12 +338,19 @@ static bool handle_stream(RdmaChannel *channel, const uint8_t *body, size_t size
     return conn->base.host->stream_arrived(&conn->base, body, size, &conn->v1->hooked, error);
 }
 
+static bool is_registered(const RdmaConn *conn, unsigned block, uint64_t offset)
+{
+    return conn->v1->regions ? v1_regions_registered(conn->v1->regions, block, offset)
+                             : serve_chunk_registered(conn, block, offset);
+}
+
 static bool handle_message(RdmaChannel *channel, const V1Header *header, const uint8_t *body,
                            size_t size, GError **error)
 {
     V1 *v1 = channel->conn->v1;
 
-    if (serve_is_over(channel->conn, error) || !discards_check(channel, error)) {
+    if (serve_is_over(channel->conn, error) ||
+        !serve_check_discards(channel, is_registered, error)) {
         return false;
     }
     if (header->type == V1_QEMU_FILE) {

@@ -1,10 +1,17 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* v1-source.c -- the source of a migration to stock QEMU */
 
+#include "v1-source.h"
+
 #include <errno.h>
 #include <string.h>
 
-#include "v1.h"
+#include "memory-lock.h"
+#include "ram-source.h"
+#include "setup.h"
+#include "v1-back.h"
+#include "v1-link.h"
+#include "v1-state.h"
 
 /*
  * Chunks that one request registers: long, for each costs a round trip while
@@ -76,15 +83,15 @@ bool v1_source_setup(RdmaConn *conn, GError **error)
     base->zero_min = v1->pin_all ? UINT64_MAX : size;
     base->registration = v1->pin_all ? "pin-all" : "chunk";
     v1->offsets = g_new0(uint64_t, MAX(base->block_count, 1));
-    conn->zero_marks = g_new0(uint8_t *, MAX(base->block_count, 1));
-    channel->writer.dynamic = !v1->pin_all;
-    channel->writer.pin_budget = budget;
+    conn->zero_marks = zero_marks_new(base->block_count);
+    channel->registrar.dynamic = !v1->pin_all;
+    channel->registrar.pin_budget = budget;
     if (!make_stage(conn, error) ||
         !chunks_init(&conn->chunks, base->blocks, base->block_count, conn->pd, size, 0, error)) {
         return false;
     }
     base->own_bytes += conn->chunks.own_bytes;
-    return discards_init(conn, error);
+    return discards_init(&conn->discards, base, error);
 }
 
 /* --- what may be said when --- */
@@ -92,7 +99,7 @@ bool v1_source_setup(RdmaConn *conn, GError **error)
 static bool await_ready(RdmaChannel *channel, GError **error)
 {
     while (!channel->conn->v1->ready) {
-        if (!writer_await_progress(channel, error)) {
+        if (!write_queue_await_progress(channel, error)) {
             return false;
         }
     }
@@ -136,7 +143,8 @@ static bool flush_stream(RdmaChannel *channel, GError **error)
 
     /* The arrival of READY may send it, and behind the last message none comes. */
     while (v1->staged) {
-        if (!(v1->ready ? push_stream(channel, error) : writer_await_progress(channel, error))) {
+        if (!(v1->ready ? push_stream(channel, error)
+                        : write_queue_await_progress(channel, error))) {
             return false;
         }
     }
@@ -156,7 +164,7 @@ static bool stage_bytes(RdmaChannel *channel, const uint8_t *data, size_t size, 
     V1 *v1 = channel->conn->v1;
 
     while (channel->ep->completed < v1->stage_until) {
-        if (!writer_await_progress(channel, error)) {
+        if (!write_queue_await_progress(channel, error)) {
             return false;
         }
     }
@@ -185,7 +193,7 @@ static bool ask_blocks(RdmaChannel *channel, GError **error)
         return false;
     }
     while (!v1->blocks_known) {
-        if (!writer_await_progress(channel, error)) {
+        if (!write_queue_await_progress(channel, error)) {
             return false;
         }
     }
@@ -249,22 +257,20 @@ static bool take_blocks(RdmaChannel *channel, const uint8_t *body, size_t size, 
 
 static bool send_first_zero(RdmaChannel *channel, GError **error)
 {
-    Writer *w = &channel->writer;
+    ZeroLog *zeros = &channel->zeros;
     V1 *v1 = channel->conn->v1;
     uint8_t *body = v1_body(channel);
     WireRange range;
     V1Zero zero;
 
-    if (!writer_post_list(channel, error)) { /* see post_zero() in source.c */
+    if (!write_queue_post_list(channel, error)) { /* see post_zero() in native-dialect.c */
         return false;
     }
-    wire_range_decode(w->zero_body, 0, &range);
+    zero_log_take_first(zeros, &range);
     zero = (V1Zero){.block = range.block,
                     .offset = v1->offsets[range.block] + range.offset,
                     .length = range.length};
-    w->zero_bytes -= WIRE_RANGE_BYTES;
-    memmove(w->zero_body, w->zero_body + WIRE_RANGE_BYTES, w->zero_bytes);
-    w->zero_sent = true; /* until the next READY */
+    zeros->sent = true; /* until the next READY */
     if (body) {
         v1_zero_encode(&zero, body);
     }
@@ -273,26 +279,25 @@ static bool send_first_zero(RdmaChannel *channel, GError **error)
 
 static bool flush_zero(RdmaChannel *channel, GError **error)
 {
-    while (channel->writer.zero_bytes) {
+    while (channel->zeros.bytes) {
         if (!(channel->conn->v1->ready ? send_first_zero(channel, error)
-                                       : writer_await_progress(channel, error))) {
+                                       : write_queue_await_progress(channel, error))) {
             return false;
         }
     }
-    channel->writer.zero_work = 0;
+    channel->zeros.work = 0;
     return true;
 }
 
 static bool settle_zero(RdmaChannel *channel, GError **error)
 {
-    return flush_zero(channel, error) &&
-           (!channel->writer.zero_sent || await_ready(channel, error));
+    return flush_zero(channel, error) && (!channel->zeros.sent || await_ready(channel, error));
 }
 
 /* Registering goes first, for data waits for that. */
 static bool post_zero(RdmaChannel *channel, GError **error)
 {
-    (void)channel;
+    (void)channel; /* the table's */
     (void)error;
     return true;
 }
@@ -326,7 +331,7 @@ static bool send_request(RdmaChannel *channel, const WireRegister *request, GErr
 
 static bool take_registered(RdmaChannel *channel, const uint8_t *body, GError **error)
 {
-    const Writer *w = &channel->writer;
+    const Registrar *registrar = &channel->registrar;
     V1Registered registered;
     WireResult result = {0};
     unsigned block;
@@ -335,7 +340,7 @@ static bool take_registered(RdmaChannel *channel, const uint8_t *body, GError **
         return v1_refuse(channel, V1_REGISTER_RESULT, error, "nobody asked for it");
     }
     v1_registered_decode(body, 0, &registered);
-    block = w->requests[w->request_first].chunks[0].block;
+    block = registrar->requests[registrar->request_first].chunks[0].block;
     if (registered.host != channel->conn->chunks.remote[block]) {
         return v1_refuse(channel, V1_REGISTER_RESULT, error,
                          "host_addr 0x%" G_GINT64_MODIFIER "x, but RAM block number %u is at "
@@ -357,7 +362,7 @@ static bool take_ready(RdmaChannel *channel, GError **error)
     }
     v1->ready = true;
     g_atomic_int_set(&v1->greeted, 1);
-    channel->writer.zero_sent = false;
+    channel->zeros.sent = false;
     return true;
 }
 
@@ -380,7 +385,6 @@ static bool take_message(RdmaChannel *channel, const V1Header *header, const uin
 static bool pump(RdmaChannel *channel, GError **error)
 {
     V1 *v1 = channel->conn->v1;
-    Writer *w = &channel->writer;
 
     if (!v1->ready) {
         return true;
@@ -388,7 +392,8 @@ static bool pump(RdmaChannel *channel, GError **error)
     if (!v1->hooked) {
         return !v1->staged || linger_us(v1) || push_stream(channel, error);
     }
-    return !w->zero_bytes || w->wanted_count || send_first_zero(channel, error);
+    return !channel->zeros.bytes || channel->registrar.wanted_count ||
+           send_first_zero(channel, error);
 }
 
 static bool take_messages(RdmaChannel *channel, GError **error)
@@ -425,7 +430,7 @@ static bool take_messages(RdmaChannel *channel, GError **error)
     return pump(channel, error);
 }
 
-const WriterDialect v1_writer_dialect = {
+const ChannelDialect v1_dialect = {
     .register_batch = 1,
     .requests_max = 1,
     .local_evictions = true,
@@ -462,7 +467,7 @@ bool v1_send_zero(VmfConn *base, unsigned number, unsigned block, uint64_t offse
  */
 static bool finish_hook(RdmaChannel *channel, GError **error)
 {
-    if (!writer_post_all(channel, error) || !flush_zero(channel, error) ||
+    if (!write_queue_post_all(channel, error) || !flush_zero(channel, error) ||
         !await_ready(channel, error) || !send_message(channel, V1_REGISTER_FINISHED, 0, error)) {
         return false;
     }
@@ -504,12 +509,13 @@ bool v1_send_sync(VmfConn *base, unsigned number, uint64_t sync, bool drain, GEr
 {
     RdmaChannel *channel = conn_of(base)->channels[number];
 
-    (void)sync;
-    if (!(channel->conn->v1->hooked ? writer_post_all(channel, error) && flush_zero(channel, error)
-                                    : flush_stream(channel, error))) {
+    (void)sync; /* VmfTransport's */
+    if (!(channel->conn->v1->hooked
+              ? write_queue_post_all(channel, error) && flush_zero(channel, error)
+              : flush_stream(channel, error))) {
         return false;
     }
-    return !drain || writer_drain(channel, error);
+    return !drain || write_queue_drain(channel, error);
 }
 
 bool v1_wait(VmfConn *base, unsigned number, int wake_fd, GError **error)
@@ -530,7 +536,7 @@ bool v1_wait(VmfConn *base, unsigned number, int wake_fd, GError **error)
 
             timeout_ms = MIN(timeout_ms, linger_ms);
         }
-        if (!writer_sleep(channel, timeout_ms, wake_fd, &woken, error)) {
+        if (!write_queue_sleep(channel, timeout_ms, wake_fd, &woken, error)) {
             return false;
         }
         if (!woken && !v1->hung_up && channel->ep->progress == before &&

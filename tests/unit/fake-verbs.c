@@ -7,6 +7,9 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "data-channel.h"
+#include "renewal.h"
+
 FakeVerbs fake_verbs;
 
 static struct ibv_context context;
@@ -364,13 +367,13 @@ RdmaChannel *fake_channel_new(VmfRole role, const VmfConnHost *host, uint8_t *me
     conn->base.stripe = chunk;
     conn->base.counters = g_new0(VmfChannelCounters, 1);
     conn->revoke_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    conn->zero_marks = g_new0(uint8_t *, 1);
+    conn->zero_marks = zero_marks_new(1);
     cm_id.verbs = &context;
     conn->channels[0] = channel_new(conn, 0, &cm_id, NULL);
     g_assert(conn->channels[0]);
     g_assert(chunks_init(&conn->chunks, conn->base.blocks, 1, conn_data_pd(conn), chunk, 0, NULL));
-    conn->channels[0]->writer.dynamic = true;
-    g_assert(discards_init(conn, NULL));
+    conn->channels[0]->registrar.dynamic = true;
+    g_assert(discards_init(&conn->discards, &conn->base, NULL));
     return conn->channels[0];
 }
 
@@ -381,13 +384,9 @@ void fake_channel_free(RdmaChannel *channel)
     channel_free(channel);
     discards_clear(&conn->discards);
     chunks_clear(&conn->chunks);
-    if (conn->stripes) {
-        chunks_clear(conn->stripes);
-        g_free(conn->stripes);
-    }
+    renewal_clear(conn);
     ibv_dealloc_pd(conn->data_pd);
-    g_free(conn->zero_marks[0]);
-    g_free(conn->zero_marks);
+    zero_marks_free(conn->zero_marks, 1);
     vmf_ram_blocks_unref(conn->base.ram);
     g_free((void *)conn->base.blocks);
     g_free(conn->base.counters);

@@ -11,6 +11,7 @@
 #include <vmferry/plugin/bytes.h>
 
 #include "fake-verbs.h"
+#include "setup.h"
 
 #define CHUNK (64u * 1024)
 

@@ -11,7 +11,9 @@
 #include <cmocka.h>
 
 #include "fake-verbs.h"
-#include "qemu-v1/v1.h"
+#include "qemu-v1/v1-back.h"
+#include "qemu-v1/v1-link.h"
+#include "qemu-v1/v1-state.h"
 
 #define CHUNK (64u * 1024)
 
@@ -55,9 +57,9 @@ static void silence__of_who_was_asked_ends(void **state)
     assert_false(v1_probe(channel, NULL));
     channel->conn->v1->blocks_known = true;
     assert_true(v1_probe(channel, NULL));
-    channel->writer.request_count = 1;
+    channel->registrar.request_count = 1;
     assert_false(v1_probe(channel, NULL));
-    channel->writer.request_count = 0;
+    channel->registrar.request_count = 0;
     free_channel(channel);
 }
 

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "fake-verbs.h"
+#include "ram-source.h"
 
 #define CHUNK (64u * 1024)
 #define CHUNKS 400
@@ -113,39 +114,39 @@ static void send_chunk(unsigned chunk, unsigned range)
 static void make_ready(unsigned chunk)
 {
     send_chunk(chunk, 0);
-    assert_true(writer_post_all(channel, NULL) && writer_drain(channel, NULL));
+    assert_true(write_queue_post_all(channel, NULL) && write_queue_drain(channel, NULL));
 }
 
 /* A message goes out between the listing of a write and its posting, and is completed alone. */
 static void a_chunk_is_not_evicted_under_its_write(void **state)
 {
     (void)state;
-    channel->writer.pin_budget = 2 * CHUNK;
+    channel->registrar.pin_budget = 2 * CHUNK;
     make_ready(0);
     make_ready(1);
     destination.device_is_slow = true;
     send_chunk(1, 1); /* listed; makes chunk 0 the oldest */
     send_chunk(0, 1); /* listed behind it */
-    assert_int_equal(channel->writer.listed, 2);
+    assert_int_equal(channel->writes.listed, 2);
     for (unsigned i = 0; i < 2; i++) {
         endpoint_body(channel->ep);
         assert_true(endpoint_send(channel->ep, WIRE_NOP, 0, 0, NULL));
     }
-    assert_true(writer_post_list(channel, NULL));
+    assert_true(write_queue_post_list(channel, NULL));
     fake_verbs_complete(2); /* the messages: both writes are still under way */
     assert_true(endpoint_poll(channel->ep, NULL));
     send_chunk(2, 0); /* needs the place of another */
-    assert_true(writer_push(channel, NULL));
+    assert_true(write_queue_push(channel, NULL));
     assert_int_equal(fake_verbs.freed_under_write, 0);
     destination.device_is_slow = false;
-    assert_true(writer_post_all(channel, NULL) && writer_drain(channel, NULL));
+    assert_true(write_queue_post_all(channel, NULL) && write_queue_drain(channel, NULL));
     assert_int_equal(fake_verbs.freed_under_write, 0);
     assert_int_equal(channel->counters->evictions, 1);
 }
 
 static int refuses_eight(unsigned number)
 {
-    return number >= 1 && number <= WRITER_REQUESTS_MAX ? ENOMEM : 0;
+    return number >= 1 && number <= REGISTRAR_REQUESTS_MAX ? ENOMEM : 0;
 }
 
 /* Requests of one chunk each, all that may be out, come back while as many as can be are wanted. */
@@ -156,15 +157,15 @@ static void refused_sparse_requests_are_wanted_again(void **state)
     (void)state;
     destination.verdict = refuses_eight;
     make_ready(0);
-    for (; chunk <= WRITER_REQUESTS_MAX; chunk++) {
+    for (; chunk <= REGISTRAR_REQUESTS_MAX; chunk++) {
         send_chunk(chunk, 0);
         assert_true(source_kick(&channel->conn->base, 0, NULL));
     }
-    assert_int_equal(channel->writer.request_count, WRITER_REQUESTS_MAX);
+    assert_int_equal(channel->registrar.request_count, REGISTRAR_REQUESTS_MAX);
     for (; chunk < CHUNKS; chunk++) { /* waits as soon as no more can be wanted */
         send_chunk(chunk, 0);
     }
-    assert_true(writer_post_all(channel, NULL) && writer_drain(channel, NULL));
+    assert_true(write_queue_post_all(channel, NULL) && write_queue_drain(channel, NULL));
     assert_int_equal(channel->counters->writes, CHUNKS);
     assert_true(channel->counters->evictions > 0); /* the budget has shrunk */
 }
@@ -182,7 +183,7 @@ static void a_destination_that_refuses_all_ends_the_source_with_an_error(void **
     destination.verdict = refuses_all_but_one;
     make_ready(0);
     send_chunk(1, 0);
-    assert_false(writer_post_all(channel, &error));
+    assert_false(write_queue_post_all(channel, &error));
     assert_true(g_error_matches(error, VMF_ERROR, VMF_ERROR_MEMLOCK));
 }
 
@@ -198,15 +199,15 @@ static void a_zero_page_does_not_overtake_its_older_write(void **state)
     make_ready(0);
     destination.device_is_slow = true;
     send_chunk(0, 1);
-    assert_int_equal(channel->writer.listed, 1);
+    assert_int_equal(channel->writes.listed, 1);
     assert_true(source_send_zero(&channel->conn->base, 0, 0, RANGE, RANGE, NULL));
     send_chunk(1, 0); /* its registration is asked for behind the zeros */
-    assert_true(registrar_send(channel, NULL));
+    assert_true(write_queue_register(channel, NULL));
     assert_int_equal(g_array_index(fake_verbs.requests, FakeRequest, 0).opcode, IBV_WR_RDMA_WRITE);
     assert_non_null(fake_verbs_message(1, &header, &size));
     assert_int_equal(header.kind, WIRE_ZERO);
     destination.device_is_slow = false;
-    assert_true(writer_post_all(channel, NULL) && writer_drain(channel, NULL));
+    assert_true(write_queue_post_all(channel, NULL) && write_queue_drain(channel, NULL));
 }
 
 /* --- discards --- */
@@ -250,7 +251,7 @@ static void a_discarded_chunk_is_registered_anew(void **state)
     make_ready(4);
     key = post_one(3, 1);
     neighbour = post_one(4, 1);
-    assert_true(writer_drain(channel, NULL));
+    assert_true(write_queue_drain(channel, NULL));
     discard(3 * CHUNK + 5 * RANGE, RANGE);
     assert_int_not_equal(post_one(3, 2), key);
     assert_int_equal(post_one(4, 2), neighbour);
@@ -268,12 +269,12 @@ static void a_chunk_discarded_under_a_write_is_registered_anew_behind_it(void **
     key = post_one(3, 1);
     discard(3 * CHUNK, CHUNK);
     send_chunk(3, 2);
-    assert_int_equal(channel->writer.pending_count, 1);
+    assert_int_equal(channel->writes.pending_count, 1);
     assert_int_equal(latest_key(), key);
     assert_true(source_kick(&channel->conn->base, 0, NULL));
     fake_verbs_complete_all();
-    assert_true(writer_progress(channel, NULL));
-    assert_int_equal(channel->writer.pending_count, 0);
+    assert_true(write_queue_progress(channel, NULL));
+    assert_int_equal(channel->writes.pending_count, 0);
     assert_int_not_equal(latest_key(), key);
     assert_int_equal(fake_verbs.freed_under_write, 0);
 }
@@ -287,8 +288,8 @@ static void a_discarded_stripe_of_a_pinned_chunk_gets_a_registration_of_its_own(
     (void)state;
     discards_clear(&conn->discards);
     conn->base.stripe = CHUNK / 16;
-    assert_true(discards_init(conn, NULL));
-    channel->writer.dynamic = false;
+    assert_true(discards_init(&conn->discards, &conn->base, NULL));
+    channel->registrar.dynamic = false;
     assert_int_equal(chunks_register(&conn->chunks, 0, 3, channel->counters), 0);
     conn->chunks.chunks[3].state = CHUNK_READY;
     destination.device_is_slow = true;
@@ -300,9 +301,9 @@ static void a_discarded_stripe_of_a_pinned_chunk_gets_a_registration_of_its_own(
     assert_int_equal(post_one(3, CHUNK / RANGE - 1), key); /* another */
     discard(3 * CHUNK, RANGE);
     send_chunk(3, 2); /* the stripe's own registration is in use: waits */
-    assert_int_equal(channel->writer.pending_count, 1);
+    assert_int_equal(channel->writes.pending_count, 1);
     destination.device_is_slow = false;
-    assert_true(writer_post_all(channel, NULL) && writer_drain(channel, NULL));
+    assert_true(write_queue_post_all(channel, NULL) && write_queue_drain(channel, NULL));
     assert_int_equal(fake_verbs.freed_under_write, 0);
     assert_int_equal(fake_verbs.registered, 3); /* message buffers, chunk, stripe */
 }
@@ -346,9 +347,9 @@ static void a_destination_at_work_is_waited_for_while_it_lives(void **state)
 {
     (void)state;
     start_slow(true, 300); /* behind the time-out */
-    assert_true(writer_post_all(channel, NULL));
+    assert_true(write_queue_post_all(channel, NULL));
     fake_verbs.peer = be_destination;
-    assert_true(writer_drain(channel, NULL));
+    assert_true(write_queue_drain(channel, NULL));
     assert_int_equal(channel->counters->writes, 1);
 }
 
@@ -358,7 +359,7 @@ static void a_destination_that_says_nothing_is_given_up(void **state)
 
     (void)state;
     start_slow(false, 0);
-    assert_false(writer_post_all(channel, &error));
+    assert_false(write_queue_post_all(channel, &error));
     assert_true(g_error_matches(error, VMF_ERROR, VMF_ERROR_TIMEOUT));
 }
 
@@ -368,7 +369,7 @@ static void a_channel_that_is_dead_while_the_control_connection_lives_ends(void 
 
     (void)state;
     start_slow(true, 0);
-    assert_false(writer_post_all(channel, &error));
+    assert_false(write_queue_post_all(channel, &error));
     assert_true(g_error_matches(error, VMF_ERROR, VMF_ERROR_TIMEOUT));
 }
 
@@ -380,7 +381,7 @@ static void a_device_that_completes_nothing_is_given_up(void **state)
     (void)state;
     start_slow(true, 0);
     fake_verbs.peer = NULL;
-    assert_false(writer_post_all(channel, &error));
+    assert_false(write_queue_post_all(channel, &error));
     assert_true(g_error_matches(error, VMF_ERROR, VMF_ERROR_TIMEOUT));
 }
 
@@ -417,7 +418,7 @@ static void zero_messages_do_not_name_gigabytes(void **state)
         assert_true(source_send_zero(base, 0, 0, at, part, NULL));
         assert_true(named_as_zero() <= all / 8);
         be_destination(NULL);
-        assert_true(writer_progress(channel, NULL));
+        assert_true(write_queue_progress(channel, NULL));
     }
     block->length = (uint64_t)CHUNKS * CHUNK;
     assert_true(channel->ep->sent >= 7);

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* writer.c -- posting RDMA writes of guest RAM: lists, window, order behind registrations */
+/* write-queue.c -- posting RDMA writes of guest RAM: window, lists, order after registrations */
 
-#include "writer.h"
+#include "write-queue.h"
 
-#include <string.h>
-
-#include "rdma.h"
+#include "channel-dialect.h"
+#include "conn.h"
+#include "endpoint-messages.h"
+#include "registrar.h"
+#include "renewal.h"
 
 static Chunk *chunk_at(RdmaChannel *channel, unsigned block, uint64_t offset)
 {
@@ -14,28 +16,24 @@ static Chunk *chunk_at(RdmaChannel *channel, unsigned block, uint64_t offset)
     return &chunks->chunks[chunks_id(chunks, block, offset)];
 }
 
-void writer_init(RdmaChannel *channel)
+void write_queue_init(RdmaChannel *channel)
 {
-    Writer *w = &channel->writer;
-    RdmaConn *conn = channel->conn;
+    WriteQueue *queue = &channel->writes;
+    const VmfConn *base = &channel->conn->base;
 
-    w->dialect = conn->base.foreign ? &v1_writer_dialect : &native_writer_dialect;
-    w->window = MAX(conn->base.max_inflight / conn->base.channels, 8192);
-    w->signal_at = w->window / 4;
+    queue->window = MAX(base->max_inflight / base->channels, 8192);
+    queue->signal_at = queue->window / 4;
     /* Several writes fit in the window: some are under way while the next is built. */
-    w->length_max = w->window / 4;
-    w->pending = g_new(PendingRange, WRITER_PENDING_MAX);
-    w->oldest = w->newest = CHUNK_NIL;
-    w->zero_room =
-        (channel->ep->limits.send_bytes - WIRE_HEADER_BYTES) / WIRE_RANGE_BYTES * WIRE_RANGE_BYTES;
-    w->zero_body = g_malloc(w->zero_room);
+    queue->length_max = queue->window / 4;
+    queue->pending = g_new(PendingRange, WRITE_QUEUE_PENDING_MAX);
 }
 
-void writer_clear(RdmaChannel *channel)
+void write_queue_clear(WriteQueue *queue)
 {
-    g_clear_pointer(&channel->writer.pending, g_free);
-    g_clear_pointer(&channel->writer.zero_body, g_free);
+    g_clear_pointer(&queue->pending, g_free);
 }
+
+/* --- the list --- */
 
 /*
  * A completion for every quarter of the window keeps the queue from running
@@ -43,21 +41,21 @@ void writer_clear(RdmaChannel *channel)
  * completion must always be on its way, or nothing would ever wake a thread
  * that waits for room.
  */
-bool writer_wants_signal(const RdmaChannel *channel, unsigned requests, uint64_t bytes)
+bool write_queue_wants_signal(const RdmaChannel *channel, unsigned requests, uint64_t bytes)
 {
     const Endpoint *ep = channel->ep;
 
-    return ep->open.bytes + bytes >= channel->writer.signal_at ||
-           ep->open.requests + requests >= WRITER_QUEUE / 8;
+    return ep->open.bytes + bytes >= channel->writes.signal_at ||
+           ep->open.requests + requests >= WRITE_QUEUE_REQUESTS / 8;
 }
 
 /*
  * A listed write has no place in the send queue yet: a message may be posted before it. Until it
  * is posted, its chunk counts as written to for ever, and is not given up.
  */
-static void note_listed(Writer *w, Chunk *chunk)
+static void note_listed(WriteQueue *queue, Chunk *chunk)
 {
-    w->listed_chunks[w->listed] = chunk;
+    queue->listed_chunks[queue->listed] = chunk;
     if (chunk) {
         chunk->last_request = UINT64_MAX;
     }
@@ -65,55 +63,47 @@ static void note_listed(Writer *w, Chunk *chunk)
 
 static void note_posted(RdmaChannel *channel)
 {
-    const Writer *w = &channel->writer;
+    const WriteQueue *queue = &channel->writes;
 
-    for (unsigned i = 0; i < w->listed; i++) {
-        if (w->listed_chunks[i]) {
-            w->listed_chunks[i]->last_request = channel->ep->posted;
+    for (unsigned i = 0; i < queue->listed; i++) {
+        if (queue->listed_chunks[i]) {
+            queue->listed_chunks[i]->last_request = channel->ep->posted;
         }
     }
 }
 
-bool writer_post_list(RdmaChannel *channel, GError **error)
+bool write_queue_post_list(RdmaChannel *channel, GError **error)
 {
-    Writer *w = &channel->writer;
+    WriteQueue *queue = &channel->writes;
     Endpoint *ep = channel->ep;
 
-    if (!w->listed) {
+    if (!queue->listed) {
         return true;
     }
-    for (unsigned i = 0; i + 1 < w->listed; i++) {
-        w->wr[i].next = &w->wr[i + 1];
+    for (unsigned i = 0; i + 1 < queue->listed; i++) {
+        queue->wr[i].next = &queue->wr[i + 1];
     }
-    if (!endpoint_post_writes(ep, &w->wr[0], &w->wr[w->listed - 1], w->listed, w->listed_bytes,
-                              writer_wants_signal(channel, w->listed, w->listed_bytes), error)) {
+    if (!endpoint_post_writes(
+            ep, &queue->wr[0], &queue->wr[queue->listed - 1], queue->listed, queue->listed_bytes,
+            write_queue_wants_signal(channel, queue->listed, queue->listed_bytes), error)) {
         return false;
     }
     note_posted(channel);
-    counter_add(&channel->counters->ram_written, w->listed_bytes);
-    counter_add(&channel->counters->writes, w->listed);
+    counter_add(&channel->counters->ram_written, queue->listed_bytes);
+    counter_add(&channel->counters->writes, queue->listed);
     counter_add(&channel->counters->doorbells, 1);
     __atomic_store_n(&channel->counters->inflight_bytes, ep->inflight_bytes, __ATOMIC_RELAXED);
-    w->listed = 0;
-    w->listed_bytes = 0;
+    queue->listed = 0;
+    queue->listed_bytes = 0;
     return true;
 }
 
-bool writer_has_room(const RdmaChannel *channel, uint32_t length)
+bool write_queue_has_room(const RdmaChannel *channel, uint32_t length)
 {
-    const Writer *w = &channel->writer;
+    const WriteQueue *queue = &channel->writes;
 
-    return channel->ep->inflight_bytes + w->listed_bytes + length <= w->window &&
-           endpoint_write_room(channel->ep) > w->listed;
-}
-
-/* With pin-all, the stripe's own registration that has taken the place of its chunk's; or NULL. */
-static Chunk *renewed_stripe(const RdmaConn *conn, unsigned block, uint64_t offset)
-{
-    const Chunks *stripes = __atomic_load_n(&conn->stripes, __ATOMIC_ACQUIRE);
-    Chunk *stripe = stripes ? &stripes->chunks[chunks_id(stripes, block, offset)] : NULL;
-
-    return stripe && stripe->mr ? stripe : NULL;
+    return channel->ep->inflight_bytes + queue->listed_bytes + length <= queue->window &&
+           endpoint_write_room(channel->ep) > queue->listed;
 }
 
 /* Whether a write may be listed: its chunk is registered on both sides, here as its memory is. */
@@ -121,23 +111,27 @@ static bool look_ready(RdmaChannel *channel, unsigned block, uint64_t offset, bo
                        GError **error)
 {
     *ready = chunk_at(channel, block, offset)->state == CHUNK_READY;
-    return !*ready || G_LIKELY(!discards_any(&channel->conn->discards)) ||
-           discards_renew(channel, block, offset, ready, error);
+    if (!*ready || G_LIKELY(!discards_any(&channel->conn->discards))) {
+        return true;
+    }
+    return renewal_make(channel, block, offset, ready, error) &&
+           (*ready ||
+            (write_queue_post_list(channel, error) && dialect_ask_for_completion(channel, error)));
 }
 
-/* Puts a write of a ready chunk on the list; the caller has checked writer_has_room. */
+/* Puts a write of a ready chunk on the list; the caller has checked write_queue_has_room. */
 static bool list_write(RdmaChannel *channel, unsigned block, uint64_t offset, uint32_t length,
                        GError **error)
 {
-    Writer *w = &channel->writer;
+    WriteQueue *queue = &channel->writes;
     RdmaConn *conn = channel->conn;
     uint32_t id = chunks_id(&conn->chunks, block, offset);
     Chunk *chunk = &conn->chunks.chunks[id];
-    Chunk *stripe = w->dynamic ? NULL : renewed_stripe(conn, block, offset);
+    Chunk *stripe = channel->registrar.dynamic ? NULL : renewal_stripe(conn, block, offset);
     const Chunks *table = stripe ? conn->stripes : &conn->chunks;
     const struct ibv_mr *mr = stripe ? stripe->mr : chunk->mr;
-    struct ibv_sge *sge = &w->sge[w->listed];
-    struct ibv_send_wr *wr = &w->wr[w->listed];
+    struct ibv_sge *sge = &queue->sge[queue->listed];
+    struct ibv_send_wr *wr = &queue->wr[queue->listed];
 
     *sge = (struct ibv_sge){
         .addr = (uintptr_t)chunks_source(table, mr, block, offset, length),
@@ -150,14 +144,14 @@ static bool list_write(RdmaChannel *channel, unsigned block, uint64_t offset, ui
         .opcode = IBV_WR_RDMA_WRITE,
         .wr.rdma = {.remote_addr = conn->chunks.remote[block] + offset, .rkey = chunk->rkey},
     };
-    note_listed(w, w->dynamic ? chunk : stripe);
-    if (w->dynamic) {
+    note_listed(queue, channel->registrar.dynamic ? chunk : stripe);
+    if (channel->registrar.dynamic) {
         registrar_used(channel, id);
     }
-    w->listed++;
-    w->listed_bytes += length;
-    if (w->listed == WRITER_LIST_MAX || w->listed_bytes >= w->signal_at) {
-        return writer_post_list(channel, error);
+    queue->listed++;
+    queue->listed_bytes += length;
+    if (queue->listed == WRITE_QUEUE_LIST_MAX || queue->listed_bytes >= queue->signal_at) {
+        return write_queue_post_list(channel, error);
     }
     return true;
 }
@@ -165,10 +159,10 @@ static bool list_write(RdmaChannel *channel, unsigned block, uint64_t offset, ui
 /* Posts pending ranges, in order, as far as their chunks are ready and there is room. */
 static bool advance_pending(RdmaChannel *channel, GError **error)
 {
-    Writer *w = &channel->writer;
+    WriteQueue *queue = &channel->writes;
 
-    while (w->pending_count) {
-        PendingRange *range = &w->pending[w->pending_first];
+    while (queue->pending_count) {
+        PendingRange *range = &queue->pending[queue->pending_first];
         Chunk *chunk = chunk_at(channel, range->block, range->offset);
         bool ready;
 
@@ -180,15 +174,15 @@ static bool advance_pending(RdmaChannel *channel, GError **error)
         if (!look_ready(channel, range->block, range->offset, &ready, error)) {
             return false;
         }
-        if (!ready || !writer_has_room(channel, range->length)) {
+        if (!ready || !write_queue_has_room(channel, range->length)) {
             break;
         }
         if (--chunk->pending == 0) {
-            w->pending_chunks--;
+            queue->pending_chunks--;
         }
-        w->pending_first = (w->pending_first + 1) % WRITER_PENDING_MAX;
-        w->pending_count--;
-        w->pending_bytes -= range->length;
+        queue->pending_first = (queue->pending_first + 1) % WRITE_QUEUE_PENDING_MAX;
+        queue->pending_count--;
+        queue->pending_bytes -= range->length;
         if (!list_write(channel, range->block, range->offset, range->length, error)) {
             return false;
         }
@@ -198,7 +192,22 @@ static bool advance_pending(RdmaChannel *channel, GError **error)
 
 static uint64_t under_way(const RdmaChannel *channel)
 {
-    return channel->ep->inflight_bytes + channel->writer.listed_bytes;
+    return channel->ep->inflight_bytes + channel->writes.listed_bytes;
+}
+
+/* --- registration, ahead of the writes --- */
+
+bool write_queue_register(RdmaChannel *channel, GError **error)
+{
+    if (!registrar_can_send(channel)) {
+        return true;
+    }
+    /*
+     * A listed write is not in flight yet, but its chunk must not be evicted either: post it. Then
+     * pages known to be zero: registering would make the destination have them.
+     */
+    return write_queue_post_list(channel, error) && channel->dialect->post_zero(channel, error) &&
+           registrar_send(channel, error);
 }
 
 /*
@@ -207,20 +216,21 @@ static uint64_t under_way(const RdmaChannel *channel)
  */
 static bool send_request_if_due(RdmaChannel *channel, GError **error)
 {
-    Writer *w = &channel->writer;
+    WriteQueue *queue = &channel->writes;
 
-    if (!w->wanted_count || (w->wanted_count < w->dialect->register_batch && w->request_count &&
-                             under_way(channel) > w->window / 4)) {
+    if (!channel->registrar.wanted_count ||
+        (channel->registrar.wanted_count < channel->dialect->register_batch &&
+         channel->registrar.request_count && under_way(channel) > queue->window / 4)) {
         return true;
     }
-    return registrar_send(channel, error);
+    return write_queue_register(channel, error);
 }
 
-bool writer_progress(RdmaChannel *channel, GError **error)
+bool write_queue_progress(RdmaChannel *channel, GError **error)
 {
     Endpoint *ep = channel->ep;
 
-    if (!endpoint_poll(ep, error) || !channel->writer.dialect->take_messages(channel, error)) {
+    if (!endpoint_poll(ep, error) || !channel->dialect->take_messages(channel, error)) {
         return false;
     }
     if (ep->flushed) {
@@ -229,20 +239,24 @@ bool writer_progress(RdmaChannel *channel, GError **error)
         nic_explain(ep->id, error);
         return false;
     }
-    piece_reap(channel);
-    if (!advance_pending(channel, error) || !writer_post_list(channel, error)) {
+    if (channel->writes.reap) {
+        channel->writes.reap(channel);
+    }
+    if (!advance_pending(channel, error) || !write_queue_post_list(channel, error)) {
         return false;
     }
     __atomic_store_n(&channel->counters->inflight_bytes, ep->inflight_bytes, __ATOMIC_RELAXED);
     return send_request_if_due(channel, error);
 }
 
-bool writer_is_pending(const RdmaChannel *channel, unsigned block, uint64_t offset, uint64_t length)
+bool write_queue_is_pending(const RdmaChannel *channel, unsigned block, uint64_t offset,
+                            uint64_t length)
 {
-    const Writer *w = &channel->writer;
+    const WriteQueue *queue = &channel->writes;
 
-    for (unsigned i = 0; i < w->pending_count; i++) {
-        const PendingRange *range = &w->pending[(w->pending_first + i) % WRITER_PENDING_MAX];
+    for (unsigned i = 0; i < queue->pending_count; i++) {
+        const PendingRange *range =
+            &queue->pending[(queue->pending_first + i) % WRITE_QUEUE_PENDING_MAX];
 
         if (range->block == block && range->offset < offset + length &&
             offset < range->offset + range->length) {
@@ -252,11 +266,12 @@ bool writer_is_pending(const RdmaChannel *channel, unsigned block, uint64_t offs
     return false;
 }
 
-bool writer_sleep(RdmaChannel *channel, int timeout_ms, int wake_fd, bool *woken, GError **error)
+bool write_queue_sleep(RdmaChannel *channel, int timeout_ms, int wake_fd, bool *woken,
+                       GError **error)
 {
     RdmaConn *conn = channel->conn;
     Endpoint *ep = channel->ep;
-    const WriterDialect *dialect = channel->writer.dialect;
+    const ChannelDialect *dialect = channel->dialect;
     const EndpointWakers wakers = {.cancel = conn->base.cancel_fd,
                                    .wake = wake_fd,
                                    .events = dialect->take_events ? conn->events->fd : -1,
@@ -265,7 +280,7 @@ bool writer_sleep(RdmaChannel *channel, int timeout_ms, int wake_fd, bool *woken
     unsigned woke;
 
     *woken = false;
-    if (!writer_progress(channel, error)) {
+    if (!write_queue_progress(channel, error)) {
         return false;
     }
     if (ep->progress != before) {
@@ -282,15 +297,15 @@ bool writer_sleep(RdmaChannel *channel, int timeout_ms, int wake_fd, bool *woken
         return false;
     }
     *woken = woke & ENDPOINT_WOKE_WAKE;
-    return writer_progress(channel, error);
+    return write_queue_progress(channel, error);
 }
 
 /*
  * Whether a channel that is silent for so long waits for nothing but the destination's process,
  * which lives. At work on a message it shows a sign of life on the channel once in a heartbeat,
  * between parts of the work, but one part may take longer on a busy host: then the heartbeats of
- * the control connection count, for WRITER_PATIENCE time-outs. A channel that is silent for longer
- * is dead, whatever the control connection says. What the device owes has no such respite.
+ * the control connection count, for WRITE_QUEUE_PATIENCE time-outs. A channel that is silent for
+ * longer is dead, whatever the control connection says. What the device owes has no such respite.
  */
 static bool peer_is_at_work(const RdmaChannel *channel, gint64 silent_us)
 {
@@ -300,7 +315,7 @@ static bool peer_is_at_work(const RdmaChannel *channel, gint64 silent_us)
 
     return heard_at && channel->ep->batch_count == 0 &&
            g_get_monotonic_time() - heard_at < timeout_us &&
-           silent_us < WRITER_PATIENCE * timeout_us;
+           silent_us < WRITE_QUEUE_PATIENCE * timeout_us;
 }
 
 static void stuck(const RdmaChannel *channel, double silent_s, GError **error)
@@ -317,14 +332,14 @@ static void stuck(const RdmaChannel *channel, double silent_s, GError **error)
     g_set_error(error, VMF_ERROR, VMF_ERROR_TIMEOUT,
                 "%s: the peer has answered nothing for %.1f s, though its device has taken all (it "
                 "owes answers to %u registration requests and %u messages); its process is stuck",
-                ep->name, silent_s, channel->writer.request_count, endpoint_unprocessed(ep));
+                ep->name, silent_s, channel->registrar.request_count, endpoint_unprocessed(ep));
 }
 
-bool writer_await_progress(RdmaChannel *channel, GError **error)
+bool write_queue_await_progress(RdmaChannel *channel, GError **error)
 {
     const VmfConn *base = &channel->conn->base;
     const uint64_t before = channel->ep->progress;
-    const WriterDialect *dialect = channel->writer.dialect;
+    const ChannelDialect *dialect = channel->dialect;
     const gint64 timeout_us = (gint64)base->timeout_ms * G_TIME_SPAN_MILLISECOND;
     const gint64 began = g_get_monotonic_time();
     gint64 silent_us = 0;
@@ -340,7 +355,7 @@ bool writer_await_progress(RdmaChannel *channel, GError **error)
         if (dialect->probe) {
             sleep_ms = MIN(sleep_ms, NIC_CHECK_MS);
         }
-        if (!writer_sleep(channel, sleep_ms, -1, &woken, error)) {
+        if (!write_queue_sleep(channel, sleep_ms, -1, &woken, error)) {
             return false;
         }
         if (channel->ep->progress != before) {
@@ -355,42 +370,30 @@ bool writer_await_progress(RdmaChannel *channel, GError **error)
     return false;
 }
 
-bool writer_ask_for_completion(RdmaChannel *channel, GError **error)
-{
-    const Endpoint *ep = channel->ep;
-    const WriterDialect *dialect = channel->writer.dialect;
-
-    if (!ep->open.requests || ep->batch_count ||
-        (dialect->nop_is_message && !endpoint_can_send(channel->ep))) {
-        return true;
-    }
-    return dialect->send_nop(channel, error);
-}
-
-bool writer_drain(RdmaChannel *channel, GError **error)
+bool write_queue_drain(RdmaChannel *channel, GError **error)
 {
     Endpoint *ep = channel->ep;
 
     if (ep->open.requests) { /* none of those would tell that it is done */
-        const WriterDialect *dialect = channel->writer.dialect;
+        const ChannelDialect *dialect = channel->dialect;
 
-        if ((dialect->nop_is_message && !writer_await_send(channel, error)) ||
+        if ((dialect->nop_is_message && !write_queue_await_send(channel, error)) ||
             !dialect->send_nop(channel, error)) {
             return false;
         }
     }
     while (ep->completed != ep->posted) {
-        if (!writer_await_progress(channel, error)) {
+        if (!write_queue_await_progress(channel, error)) {
             return false;
         }
     }
     return true;
 }
 
-bool writer_await_send(RdmaChannel *channel, GError **error)
+bool write_queue_await_send(RdmaChannel *channel, GError **error)
 {
     while (!endpoint_can_send(channel->ep)) {
-        if (!writer_await_progress(channel, error)) {
+        if (!write_queue_await_progress(channel, error)) {
             return false;
         }
     }
@@ -400,7 +403,7 @@ bool writer_await_send(RdmaChannel *channel, GError **error)
 static bool make_pending(RdmaChannel *channel, unsigned block, uint64_t offset, uint32_t length,
                          GError **error)
 {
-    Writer *w = &channel->writer;
+    WriteQueue *queue = &channel->writes;
     Chunks *chunks = &channel->conn->chunks;
     Chunk *chunk = chunk_at(channel, block, offset);
     const uint64_t size = 1ull << chunks->shift;
@@ -410,43 +413,45 @@ static bool make_pending(RdmaChannel *channel, unsigned block, uint64_t offset, 
      * last flush must find a bounded tail. And all the chunks that ranges wait for fit in the pin
      * budget together, or they would wait for each other.
      */
-    while (w->pending_count == WRITER_PENDING_MAX ||
+    while (queue->pending_count == WRITE_QUEUE_PENDING_MAX ||
            (chunk->state == CHUNK_NONE && !registrar_has_room(channel)) ||
-           (w->pending_count && under_way(channel) + w->pending_bytes + length > w->window) ||
-           (w->pending_chunks && !chunk->pending && w->pin_budget &&
-            (w->pending_chunks + 1) * size > w->pin_budget)) {
-        if (!writer_await_progress(channel, error)) {
+           (queue->pending_count &&
+            under_way(channel) + queue->pending_bytes + length > queue->window) ||
+           (queue->pending_chunks && !chunk->pending && channel->registrar.pin_budget &&
+            (queue->pending_chunks + 1) * size > channel->registrar.pin_budget)) {
+        if (!write_queue_await_progress(channel, error)) {
             return false;
         }
     }
-    w->pending[(w->pending_first + w->pending_count) % WRITER_PENDING_MAX] =
+    queue->pending[(queue->pending_first + queue->pending_count) % WRITE_QUEUE_PENDING_MAX] =
         (PendingRange){.block = block, .length = length, .offset = offset};
-    w->pending_count++;
-    w->pending_bytes += length;
+    queue->pending_count++;
+    queue->pending_bytes += length;
     if (chunk->pending++ == 0) {
-        w->pending_chunks++;
+        queue->pending_chunks++;
     }
     if (chunk->state != CHUNK_NONE) {
         return true;
     }
     return registrar_want(channel, block, (uint32_t)(offset >> chunks->shift), error) &&
-           (w->wanted_count < w->dialect->register_batch || registrar_send(channel, error));
+           (channel->registrar.wanted_count < channel->dialect->register_batch ||
+            write_queue_register(channel, error));
 }
 
-bool writer_add(RdmaChannel *channel, unsigned block, uint64_t offset, uint32_t length,
-                GError **error)
+bool write_queue_add(RdmaChannel *channel, unsigned block, uint64_t offset, uint32_t length,
+                     GError **error)
 {
-    Writer *w = &channel->writer;
+    WriteQueue *queue = &channel->writes;
     bool ready = false;
 
-    if (!w->pending_count && !look_ready(channel, block, offset, &ready, error)) {
+    if (!queue->pending_count && !look_ready(channel, block, offset, &ready, error)) {
         return false;
     }
     if (!ready) {
         return make_pending(channel, block, offset, length, error);
     }
-    while (!writer_has_room(channel, length)) {
-        if (!writer_post_list(channel, error) || !writer_await_progress(channel, error)) {
+    while (!write_queue_has_room(channel, length)) {
+        if (!write_queue_post_list(channel, error) || !write_queue_await_progress(channel, error)) {
             return false;
         }
     }
@@ -457,22 +462,22 @@ bool writer_add(RdmaChannel *channel, unsigned block, uint64_t offset, uint32_t 
     return list_write(channel, block, offset, length, error);
 }
 
-bool writer_push(RdmaChannel *channel, GError **error)
+bool write_queue_push(RdmaChannel *channel, GError **error)
 {
-    return writer_post_list(channel, error) && send_request_if_due(channel, error);
+    return write_queue_post_list(channel, error) && send_request_if_due(channel, error);
 }
 
-bool writer_post_all(RdmaChannel *channel, GError **error)
+bool write_queue_post_all(RdmaChannel *channel, GError **error)
 {
-    Writer *w = &channel->writer;
+    WriteQueue *queue = &channel->writes;
 
-    while (w->pending_count) {
-        if (!registrar_send(channel, error)) {
+    while (queue->pending_count) {
+        if (!write_queue_register(channel, error)) {
             return false;
         }
-        if (w->pending_count && !writer_await_progress(channel, error)) {
+        if (queue->pending_count && !write_queue_await_progress(channel, error)) {
             return false;
         }
     }
-    return writer_post_list(channel, error);
+    return write_queue_post_list(channel, error);
 }

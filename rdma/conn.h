@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* conn.h -- what a connection of the rdma: transport and its channels are made of */
+
+#ifndef VMF_RDMA_CONN_H
+#define VMF_RDMA_CONN_H
+
+#include <vmferry/plugin/transport.h>
+#include "channel-dialect.h"
+#include "chunks.h"
+#include "discards.h"
+#include "endpoint.h"
+#include "endpoint-messages.h"
+#include "nic.h"
+#include "piece-destination.h"
+#include "piece-source.h"
+#include "pinned.h"
+#include "rdma-options.h"
+#include "registrar.h"
+#include "wire.h"
+#include "write-queue.h"
+#include "zero-log.h"
+
+/*
+ * State that several files share is here, without a function that works on it. Each part that is
+ * one owner's is a structure of its own, in the owner's header.
+ */
+
+/* Bytes of the longest control message; also the grain of the stream. */
+#define CONTROL_MESSAGE_MAX (32u * 1024)
+
+typedef struct RdmaConn RdmaConn;
+struct RdmaListener;
+struct V1;
+
+/* A channel: one data queue pair and its one thread's state. */
+typedef struct RdmaChannel {
+    RdmaConn *conn;
+    unsigned number;
+    struct rdma_cm_id *id; /* owned; NULL where the connection's own is used */
+    Endpoint *ep;
+    VmfChannelCounters *counters;
+
+    /* Source. */
+    const ChannelDialect *dialect;
+    WriteQueue writes;
+    Registrar registrar;
+    ZeroLog zeros;
+    PieceRing pieces;
+
+    /* Destination. */
+    ArrivingPiece piece;
+    GArray *zero_waiting; /* see zero-ranges.h; or NULL */
+    int discards_seen;    /* discards.any when they were last looked at */
+    gint64 alive_told;    /* when a sign of life was sent last, see serve_alive */
+} RdmaChannel;
+
+struct RdmaConn {
+    VmfConn base; /* first: the engine sees this */
+    RdmaOptions options;
+    struct rdma_event_channel *events;
+    struct rdma_cm_id *id; /* of the control connection */
+    Nic *nic;              /* its device */
+    /*
+     * The protection domains. The kernel's connection manager lets the peer write by every queue
+     * pair, so the one that guest RAM and device memory are registered in is joined by the queue
+     * pairs alone that `revoke' takes down. Control connection and return path live on.
+     */
+    struct ibv_pd *pd;      /* of these: nothing is registered in it that can be written */
+    struct ibv_pd *data_pd; /* of the others; NULL as long as there is none, and with `pinned' */
+    Pinned *pinned;         /* destination: RAM that was registered ahead, in a domain of its own */
+    Endpoint *control;
+    EndpointMessage control_message; /* handed out by control_receive, not yet given back */
+    bool control_message_out;
+    gint64 heard_at; /* atomic: when the peer last said something on the control connection */
+    gint64 channel_closed_at; /* control thread: when the peer closed a channel in use; 0: not */
+
+    /* Destination, while its channels may still arrive at the listener; then NULL and -1. */
+    struct RdmaListener *listener;
+    int listener_fd; /* readable when something asks to be let in */
+    /* Then it has its turn: this is how a return path comes. */
+    bool (*listener_turn)(RdmaConn *conn, GError **error);
+    RdmaChannel *channels[VMF_CHANNELS_MAX];
+
+    WireParameters own, peer;
+    bool odp;      /* the device can, on this side */
+    Chunks chunks; /* registration state of both roles */
+    Discards discards;
+    Chunks *stripes;      /* source, atomic: registered anew with pin-all, see renewal.c; or NULL */
+    uint8_t **zero_marks; /* source: pages that the destination was told are zero, see zero-log.h */
+    int revoke_fd;        /* destination: wakes serve */
+    int revoked;          /* atomic */
+    struct ibv_mr *device_mr; /* destination: memory that device state is written into, or NULL */
+    WireMemory device_remote; /* source: the same; bytes is 0 if there is none */
+
+    struct V1 *v1; /* what a connection with stock QEMU has besides; or NULL */
+
+    /* What setup_control_message brings to the source and setup_ram waits for. */
+    GMutex setup_lock;
+    GCond setup_cond;
+    GArray *addresses, *rkeys; /* of uint64_t */
+};
+
+static inline RdmaConn *conn_of(VmfConn *base)
+{
+    return (RdmaConn *)base; /* base is the first member */
+}
+
+/* Where the data queue pairs are, and the memory that they write. */
+static inline struct ibv_pd *conn_data_pd(const RdmaConn *conn)
+{
+    return conn->pinned ? pinned_pd(conn->pinned) : conn->data_pd;
+}
+
+#endif

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* listen-address.h -- the address that a listener is bound to */
+
+#ifndef VMF_RDMA_LISTEN_ADDRESS_H
+#define VMF_RDMA_LISTEN_ADDRESS_H
+
+#include <vmferry/plugin/transport.h>
+#include "verbs.h"
+
+/*
+ * An id that is bound to one of the host's addresses and listens; NULL with *error. With an empty
+ * host it is bound to any address, and so to no device. `timeout_ms' is for looking the host up.
+ */
+struct rdma_cm_id *listen_on(struct rdma_event_channel *events, const VmfUri *uri,
+                             unsigned timeout_ms, GError **error);
+
+#endif

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* pieces.c -- what both sides ask about pieces of device state */
+
+#include "pieces.h"
+
+#include "conn.h"
+#include "memory-lock.h"
+
+bool pieces_may_be_written(const RdmaConn *conn)
+{
+    /* A memory-lock limit is kept for guest RAM. */
+    return conn->options.device_write && memlock_limit().unlimited;
+}
