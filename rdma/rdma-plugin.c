@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* plugin.c -- the table of the rdma: transport */
+/* rdma-plugin.c -- the table of the rdma: transport */
 
 #include <gmodule.h>
 
