@@ -153,6 +153,8 @@ static RdmaConn *answer(const Arrivals *arrivals, const Request *request, const 
 static bool let_wait(Arrivals *arrivals, const Request *request, const void *reply,
                      size_t reply_size, char **why)
 {
+    const gint64 deadline =
+        g_get_monotonic_time() + (gint64)arrivals->options->connect_timeout_ms * 1000;
     g_autoptr(GError) error = NULL;
     Waiting *waiting;
     RdmaConn *conn;
@@ -172,8 +174,7 @@ static bool let_wait(Arrivals *arrivals, const Request *request, const void *rep
     }
     waiting = g_new0(Waiting, 1);
     waiting->conn = conn;
-    waiting->deadline =
-        g_get_monotonic_time() + (gint64)arrivals->options->connect_timeout_ms * 1000;
+    waiting->deadline = deadline;
     g_ptr_array_add(arrivals->waiting, waiting);
     return true;
 }

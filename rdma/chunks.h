@@ -11,9 +11,9 @@
 
 /*
  * RAM is registered in chunks: aligned pieces of a block, the last one short.
- * With pin-all the chunks are large and all registered at set-up; otherwise a
- * chunk is one stripe, so that its whole state belongs to one channel's thread
- * and needs no lock.
+ * With pin-all (and on-demand paging) the chunks are large and all registered
+ * at set-up. Otherwise a chunk is one stripe, so that its whole state belongs to
+ * one channel's thread and needs no lock.
  */
 #define CHUNK_SIZE_MIN (64u * 1024)
 #define CHUNK_SIZE_MAX (1024u * 1024 * 1024)
@@ -34,7 +34,7 @@ typedef struct Chunk {
     bool stale;            /* source: memory of it was discarded since it was registered */
     uint16_t pending;      /* source: ranges that wait for it */
     uint32_t older, newer; /* source: least-recently-used list, ids of chunks */
-    uint64_t last_request; /* source: the send queue's count behind its latest write */
+    uint64_t last_request; /* source: the send queue's count after its latest write */
 } Chunk;
 
 typedef struct Chunks {
@@ -90,9 +90,9 @@ const uint8_t *chunks_source(const Chunks *chunks, const struct ibv_mr *mr, unsi
 void chunks_unregister(Chunks *chunks, unsigned block, uint32_t index,
                        VmfChannelCounters *counters);
 
-/* The chunk size of pin-all, for RAM of that many bytes. */
+/* The chunk size of pin-all for that RAM. */
 uint64_t chunks_pin_all_size(const VmfRamBlock *const *blocks, unsigned block_count);
-/* Registers everything with several threads (pin-all). Ends early on `cancel'. */
+/* Registers everything, with several threads. Ends early on `cancel'. */
 bool chunks_register_all(Chunks *chunks, GCancellable *cancel, VmfChannelCounters *counters,
                          GError **error);
 

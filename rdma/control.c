@@ -137,7 +137,7 @@ static bool take_connection_events(RdmaConn *conn, GError **error)
     return true;
 }
 
-/* Why the peer closed a channel comes by the control connection, and may come behind the event. */
+/* Why the peer closed a channel comes by the control connection, and may come after the event. */
 static bool check_closed_channel(RdmaConn *conn, GError **error)
 {
     const gint64 now = g_get_monotonic_time();

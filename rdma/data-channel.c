@@ -7,8 +7,7 @@
 #include "native-dialect.h"
 #include "zero-ranges.h"
 
-/* Device state goes in messages of that size: large with few channels, so that memory stays small.
- */
+/* Device state goes in messages of that size: smaller with many, so that memory stays small. */
 size_t channel_slot_bytes(unsigned channels)
 {
     return channels <= 8 ? 32 * 1024 : channels <= 16 ? 16 * 1024 : 8 * 1024;

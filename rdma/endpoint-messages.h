@@ -16,7 +16,7 @@
 bool endpoint_can_send(const Endpoint *ep);
 /*
  * The place for the body of the next message (limits.send_bytes less the
- * header), or NULL when every slot is in use. Fill it, then endpoint_send.
+ * header); not NULL if endpoint_can_send. Fill it, then endpoint_send.
  */
 uint8_t *endpoint_body(Endpoint *ep);
 /* Posts it after all that was posted before. The caller has asked endpoint_can_send. */

@@ -242,7 +242,7 @@ bool endpoint_poll(Endpoint *ep, GError **error)
         if (n < 0 && !first) {
             g_set_error(&first, VMF_ERROR, VMF_ERROR_DEVICE, "%s: ibv_poll_cq failed", ep->name);
         }
-        /* Those behind a failed one count as well: they say what the device is done with. */
+        /* Those after a failed one count as well: they say what the device is done with. */
         for (int i = 0; i < n; i++) {
             (void)completion(ep, &wc[i], first ? NULL : &first);
         }

@@ -90,8 +90,8 @@ Endpoint *endpoint_new(struct rdma_cm_id *id, struct ibv_pd *pd, const EndpointL
  */
 void endpoint_free(Endpoint *ep);
 /*
- * The first half of that, for who frees several: the device's moment is then one for all. NULL
- * is allowed, and a second call.
+ * The first half of that. Who frees several calls it for each first, so that all share one moment.
+ * NULL is allowed, and a second call.
  */
 void endpoint_take_down(Endpoint *ep);
 size_t endpoint_own_bytes(const Endpoint *ep);
@@ -128,9 +128,10 @@ bool endpoint_sleep(Endpoint *ep, const EndpointWakers *wakers, int timeout_ms, 
 
 /* --- messages, which carry a protocol's own headers and flow control --- */
 
-/* The place for the next message, limits.send_bytes, or NULL when every slot is in use. */
+/* The place for the next message, limits.send_bytes; NULL while every slot or all the queue is
+ * used. */
 uint8_t *endpoint_slot(Endpoint *ep);
-/* Posts what was put there, behind all that was posted before. */
+/* Posts what was put there, after all that was posted before. */
 bool endpoint_send_slot(Endpoint *ep, size_t size, GError **error);
 /* Posts a message from registered memory of the caller's, who keeps it as it is until that is
  * completed. */
@@ -142,11 +143,11 @@ bool endpoint_give_back(Endpoint *ep, unsigned slot, GError **error);
 
 /* --- RDMA writes --- */
 
-/* Room for that many more requests, one message kept in reserve. */
+/* How many more writes the send queue takes; room for messages is kept in reserve. */
 unsigned endpoint_write_room(const Endpoint *ep);
 /*
- * Posts `count' linked writes with one doorbell; the last one is signalled,
- * `bytes' is their sum.
+ * Posts `count' linked writes with one doorbell, `bytes' in all. With `signal' the last one tells
+ * when it is complete, and with it all that was posted before.
  */
 bool endpoint_post_writes(Endpoint *ep, struct ibv_send_wr *first, struct ibv_send_wr *last,
                           unsigned count, uint64_t bytes, bool signal, GError **error);

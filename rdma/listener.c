@@ -131,7 +131,7 @@ void listener_ram(VmfTransportListener *base, VmfRamBlocks *blocks)
 
 /* --- the device --- */
 
-/* It is let go at once, for its removal may wait for that. Always false. */
+/* It is let go at once, because its removal may wait for that. Always false. */
 static bool device_lost(RdmaListener *listener, const char *why, GError **error)
 {
     listener->lost =

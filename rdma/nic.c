@@ -149,7 +149,7 @@ static Nic *nic_new(struct ibv_context *verbs, GError **error)
  * Without the last reference rdma_cm keeps its context open until it looks at the list of
  * devices again, which may be never, and the removal of the device waits for that. Nobody can
  * close the context under rdma_cm. But the kernel's end of it can be closed, by putting /dev/null
- * in the place of its descriptors; rdma_cm does not use the device again, for it is not in any
+ * in the place of its descriptors; rdma_cm does not use the device again, because it is not in any
  * list.
  */
 static void let_go(const struct ibv_context *verbs)

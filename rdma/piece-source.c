@@ -198,7 +198,7 @@ bool piece_take_memory(RdmaConn *conn, const uint8_t *data, size_t size, GError 
         return false;
     }
     if (pieces_may_be_written(conn)) {
-        /* The engine's message that lets this side send any is behind this one. */
+        /* The engine's message that lets this side send any comes after this one. */
         conn->device_remote = memory;
     }
     return true;

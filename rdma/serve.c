@@ -194,8 +194,9 @@ static bool handle(RdmaChannel *channel, const EndpointMessage *message, GError 
 }
 
 /*
- * Discards are looked at before the message, so that a sync is not reported if what came before it
- * is lost. And each message is a place to end: a source that means harm has always one more.
+ * Discards are looked at when a message has come, so that a sync is not reported if what came
+ * before it is lost. And each message is a place to end: a source that means harm has always one
+ * more.
  */
 static bool handle_one(RdmaChannel *channel, const EndpointMessage *message, GError **error)
 {

@@ -275,7 +275,7 @@ static bool use_told_locked(RdmaConn *conn, uint32_t rkeys, GError **error)
     return true;
 }
 
-/* The peer's heartbeats bound this wait, for pinning may take long. */
+/* The peer's heartbeats bound this wait, because pinning may take long. */
 static bool await_addresses(RdmaConn *conn, GError **error)
 {
     const Chunks *chunks = &conn->chunks;

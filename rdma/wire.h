@@ -79,7 +79,7 @@ typedef enum {
     WIRE_REGISTER_RESULT = 6, /* m x (u32 errno or 0, u32 rkey) in the order asked */
     WIRE_DEVICE_FIRST = 7,    /* device header, then bytes */
     WIRE_DEVICE_MORE = 8,     /* bytes */
-    WIRE_NOP = 9,             /* counted, for its WIRE_ACK_NOW */
+    WIRE_NOP = 9,             /* nothing; its acknowledgement or its completion is wanted */
     WIRE_DEVICE_WRITTEN = 10  /* device header: the bytes were written before this */
 } WireMessageKind;
 
@@ -125,14 +125,17 @@ size_t wire_results_encode(const WireResult *results, unsigned count, uint8_t *o
 bool wire_results_decode(const uint8_t *body, size_t size, unsigned count, WireResult *results,
                          GError **error);
 
-/* Device header: u8 length and bytes of idstr, u32 instance, u32 index, u64 size. */
+/*
+ * Device header: u8 length and bytes of idstr, u32 instance, u32 index, u32 flags, u64 total,
+ * u64 offset, u64 place, u64 size.
+ */
 #define WIRE_DEVICE_HEADER_MAX (1 + 255 + 3 * 4 + 4 * 8)
 size_t wire_device_encode(const VmfDeviceHeader *header, uint8_t *out, size_t room);
 /* Returns the bytes taken, 0 on failure. */
 size_t wire_device_decode(const uint8_t *body, size_t size, VmfDeviceHeader *header,
                           GError **error);
 
-/* Transport parameters in HELLO and HELLO_REPLY. */
+/* Transport parameters in HELLO and HELLO_REPLY, in this order. */
 typedef struct WireParameters {
     uint32_t revision;
     uint32_t registration; /* RdmaRegistration as the source asked */
@@ -146,11 +149,12 @@ void wire_parameters_encode(const WireParameters *p, uint8_t out[WIRE_PARAMETERS
 bool wire_parameters_decode(const uint8_t *data, size_t size, WireParameters *p, GError **error);
 
 /*
- * Private control messages of ram_setup, destination to source: the base
- * address of every block, and with pin-all the rkey of each of its units.
+ * Private control messages of ram_setup, destination to source: the base address of every
+ * block, and unless chunks are registered on demand the rkey of each. Chunks are counted through
+ * all blocks.
  */
 #define WIRE_PRIVATE_ADDRESSES (VMF_MESSAGE_PRIVATE + 1) /* u32 first block, n x u64 */
-#define WIRE_PRIVATE_RKEYS (VMF_MESSAGE_PRIVATE + 2)     /* u32 block, u32 first, n x u32 */
+#define WIRE_PRIVATE_RKEYS (VMF_MESSAGE_PRIVATE + 2)     /* u32 first chunk, n x u32 */
 /* The memory that device state may be written into: u64 address, u64 bytes, u32 rkey. */
 #define WIRE_PRIVATE_DEVICE_MEMORY (VMF_MESSAGE_PRIVATE + 3)
 #define WIRE_MEMORY_BYTES 20

@@ -212,7 +212,7 @@ bool write_queue_register(RdmaChannel *channel, GError **error)
 
 /*
  * Registration runs ahead of the writes: while enough is under way to keep the
- * wire busy, a request waits to grow, for each costs a round trip's work.
+ * wire busy, a request waits to grow, because each costs a round trip's work.
  */
 static bool send_request_if_due(RdmaChannel *channel, GError **error)
 {

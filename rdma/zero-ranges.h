@@ -12,10 +12,10 @@ struct RdmaChannel;
 
 /*
  * Destination, the channel's thread. With chunk registration, a chunk that holds
- * nothing but zero is never registered, and its memory, if it was made
- * resident ahead, is given back to the system. Whether one is will be known at the
- * sync behind the source's pass over RAM; till then its ranges wait, for to
- * give back what the registration of the chunk makes again would cost twice.
+ * nothing but zero is never registered. Its memory is given back to the system, if it was
+ * made resident ahead. Which chunks hold nothing else is known at the sync after
+ * the source's pass over RAM. Until then their ranges wait, because it would cost
+ * twice to give back memory that the registration of the chunk makes again.
  * Nobody reads RAM before the sync, and nobody writes it unregistered.
  */
 

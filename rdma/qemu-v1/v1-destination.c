@@ -92,7 +92,7 @@ bool v1_await_stream(RdmaConn *conn, GError **error)
 
 /* --- RAM blocks --- */
 
-/* All of a block at a time, for one key must do for it. */
+/* All of a block at a time, because one key must do for it. */
 static bool pin_all(RdmaChannel *channel, GError **error)
 {
     RdmaConn *conn = channel->conn;

@@ -74,7 +74,7 @@ bool v1_take(RdmaChannel *channel, V1Header *header, const uint8_t **body, size_
 
 /* --- whether the peer is there --- */
 
-/* Needs no key at the peer, for nothing is written. */
+/* Needs no key at the peer, because nothing is written. */
 bool v1_post_empty_write(RdmaChannel *channel, GError **error)
 {
     struct ibv_send_wr wr = {.opcode = IBV_WR_RDMA_WRITE};
@@ -144,7 +144,7 @@ bool v1_take_events(RdmaChannel *channel, GError **error)
         if (type == RDMA_CM_EVENT_DISCONNECTED && !conn->v1->hung_up) {
             conn->v1->hung_up = true;
             if (conn->base.role == VMF_ROLE_DESTINATION) {
-                /* What came before can still be taken; what is flushed behind it is the end. */
+                /* What came before can still be taken; what is flushed after it is the end. */
                 rdma_disconnect(conn->id);
             }
         }

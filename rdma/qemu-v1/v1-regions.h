@@ -28,7 +28,7 @@ V1Regions *v1_regions_new(VmfConn *conn, struct ibv_pd *pd, uint64_t most, GErro
 void v1_regions_free(V1Regions *regions);
 
 /*
- * The region for a request at `offset' for that many chunks of 1 MiB behind the
+ * The region for a request at `offset' for that many chunks of 1 MiB after the
  * first; inside the block. NULL with *error: it cannot be pinned, or is longer
  * than `most' allows (VMF_ERROR_UNSUPPORTED).
  */

@@ -14,8 +14,8 @@
 #include "v1-state.h"
 
 /*
- * Chunks that one request registers: long, for each costs a round trip while
- * nothing else may be said; not too long, for the destination never gives them
+ * Chunks that one request registers. Long, because each request costs a round trip while
+ * nothing else may be said. Not too long, because the destination never gives them
  * up again, and counts them in chunks of its own size, which it does not tell.
  * Measured on soft-RoCE, 256 MiB: 32 MiB take a sixth less time than 16, a quarter less than 64.
  */
@@ -141,7 +141,7 @@ static bool flush_stream(RdmaChannel *channel, GError **error)
 {
     V1 *v1 = channel->conn->v1;
 
-    /* The arrival of READY may send it, and behind the last message none comes. */
+    /* The arrival of READY may send it, and after the last message none comes. */
     while (v1->staged) {
         if (!(v1->ready ? push_stream(channel, error)
                         : write_queue_await_progress(channel, error))) {
@@ -294,7 +294,7 @@ static bool settle_zero(RdmaChannel *channel, GError **error)
     return flush_zero(channel, error) && (!channel->zeros.sent || await_ready(channel, error));
 }
 
-/* Registering goes first, for data waits for that. */
+/* Registering goes first, because data waits for that. */
 static bool post_zero(RdmaChannel *channel, GError **error)
 {
     (void)channel; /* the table's */
@@ -462,7 +462,7 @@ bool v1_send_zero(VmfConn *base, unsigned number, unsigned block, uint64_t offse
 }
 
 /*
- * The end of what a hook began needs no drain: the message comes behind the
+ * The end of what a hook began needs no drain: the message comes after the
  * writes on the same queue pair, and so does what it says.
  */
 static bool finish_hook(RdmaChannel *channel, GError **error)
@@ -504,7 +504,7 @@ bool v1_send_stream(VmfConn *base, unsigned number, const uint8_t *data, size_t 
     return true;
 }
 
-/* A hook stays open, for QEMU may go on behind it. */
+/* A hook stays open, because QEMU may go on after it. */
 bool v1_send_sync(VmfConn *base, unsigned number, uint64_t sync, bool drain, GError **error)
 {
     RdmaChannel *channel = conn_of(base)->channels[number];

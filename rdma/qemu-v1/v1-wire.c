@@ -9,7 +9,7 @@
 static const struct {
     const char *name;
     size_t element;      /* bytes of one; 0: the body has no elements */
-    bool empty, counted; /* nothing behind the header; `repeat' is the number of elements */
+    bool empty, counted; /* nothing after the header; `repeat' is the number of elements */
 } types[] = {
     [V1_NONE] = {"NONE", 0, true, false},
     [V1_ERROR] = {"ERROR", 0, true, false},

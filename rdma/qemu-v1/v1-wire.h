@@ -30,7 +30,7 @@ void v1_capabilities_encode(const V1Capabilities *capabilities, uint8_t out[V1_C
 bool v1_capabilities_decode(const void *data, size_t size, V1Capabilities *capabilities,
                             GError **error);
 
-/* Every message: u32 bytes behind the header, u32 type, u32 number of elements, u32 unused. */
+/* Every message: u32 bytes after the header, u32 type, u32 number of elements, u32 unused. */
 #define V1_HEADER_BYTES 16
 /* The longest message of either side, header included. */
 #define V1_MESSAGE_MAX (512u * 1024)
@@ -80,7 +80,7 @@ void v1_block_decode(const uint8_t *body, size_t index, V1Block *block);
 typedef struct V1Register {
     uint64_t key; /* to register: D's address of the first byte to be written; else a chunk */
     uint32_t block;
-    uint64_t chunks; /* behind the first */
+    uint64_t chunks; /* after the first */
 } V1Register;
 void v1_register_encode(const V1Register *request, uint8_t out[V1_REGISTER_BYTES]);
 void v1_register_decode(const uint8_t *body, size_t index, V1Register *request);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* test-rdma-writer.c -- the source's writes and registrations, in orders that a test forces */
+/* test-rdma-write-queue.c -- the source's writes and registrations, in orders that a test forces */
 
 #include <setjmp.h>
 #include <stdarg.h>
