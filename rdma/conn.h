@@ -74,11 +74,12 @@ struct RdmaConn {
     gint64 heard_at; /* atomic: when the peer last said something on the control connection */
     gint64 channel_closed_at; /* control thread: when the peer closed a channel in use; 0: not */
 
-    /* Destination, while its channels may still arrive at the listener; then NULL and -1. */
+    /* Destination: where its channels arrive; NULL and -1 once none is awaited. */
     struct RdmaListener *listener;
     int listener_fd; /* readable when something asks to be let in */
-    /* Then it has its turn: this is how a return path comes. */
+    /* Lets the listener take one event. This is how a return path comes. */
     bool (*listener_turn)(RdmaConn *conn, GError **error);
+
     RdmaChannel *channels[VMF_CHANNELS_MAX];
 
     WireParameters own, peer;

@@ -10,8 +10,8 @@
  * A registration keeps the page frames that the memory had then. The notice of a discard, from
  * any thread, marks the stripes of its range, and that is all. A stripe is one channel's, whose
  * thread looks at the mark before it lists a write, takes it away and then registers anew: so a
- * notice that comes later is seen at the next write. With on-demand paging nobody calls
- * discards_init, because such a registration follows the memory: then nothing is ever marked.
+ * notice that comes later is seen at the next write (see renewal.h). With on-demand paging nobody
+ * calls discards_init, because such a registration follows the memory: then nothing is ever marked.
  *
  * Until the first notice of a connection a write costs the read of one number more.
  */

@@ -32,7 +32,7 @@ bool source_send_zero(VmfConn *base, unsigned number, unsigned block, uint64_t o
         !write_queue_post_all(channel, error)) {
         return false;
     }
-    if (!zero_marks_set(channel->conn, block, offset, length)) {
+    if (!zero_marks_set(channel->conn->zero_marks, block, base->blocks[block], offset, length)) {
         return true;
     }
     if (zero_log_is_long(zeros) && !channel->dialect->flush_zero(channel, error)) {
@@ -54,7 +54,7 @@ bool source_send_ram(VmfConn *base, unsigned number, unsigned block, uint64_t of
     RdmaConn *conn = conn_of(base);
     RdmaChannel *channel = conn->channels[number];
 
-    if (zero_marks_take(conn, block, offset, length) &&
+    if (zero_marks_take(conn->zero_marks, block, offset, length) &&
         !channel->dialect->settle_zero(channel, error)) {
         return false;
     }

@@ -43,7 +43,7 @@ typedef struct WriteQueue {
     uint64_t pending_bytes;
     unsigned pending_chunks; /* different chunks that ranges wait for */
 
-    /* Called when something may have completed, for who posts writes of his own; or NULL. */
+    /* Called when something may have completed, because others post writes, too; or NULL. */
     void (*reap)(struct RdmaChannel *channel);
 } WriteQueue;
 

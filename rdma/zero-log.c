@@ -5,8 +5,6 @@
 
 #include <string.h>
 
-#include "conn.h"
-
 /* --- what is told --- */
 
 /*
@@ -92,17 +90,17 @@ bool zero_log_acknowledged(ZeroLog *log, uint32_t processed)
  */
 #define MARK_SHIFT 12
 
-static uint8_t *block_marks(RdmaConn *conn, unsigned block)
+static uint8_t *block_marks(uint8_t **all, unsigned block, const VmfRamBlock *ram)
 {
-    uint8_t *marks = g_atomic_pointer_get(&conn->zero_marks[block]);
+    uint8_t *marks = g_atomic_pointer_get(&all[block]);
 
     if (!marks) {
-        uint8_t *fresh = g_malloc0((conn->base.blocks[block]->length >> (MARK_SHIFT + 3)) + 1);
-        if (g_atomic_pointer_compare_and_exchange(&conn->zero_marks[block], NULL, fresh)) {
+        uint8_t *fresh = g_malloc0((ram->length >> (MARK_SHIFT + 3)) + 1);
+        if (g_atomic_pointer_compare_and_exchange(&all[block], NULL, fresh)) {
             return fresh;
         }
         g_free(fresh); /* another channel was faster */
-        marks = g_atomic_pointer_get(&conn->zero_marks[block]);
+        marks = g_atomic_pointer_get(&all[block]);
     }
     return marks;
 }
@@ -121,8 +119,7 @@ static void mark(uint8_t *marks, uint64_t offset, uint64_t length)
     }
 }
 
-/* Whether any page of the range is marked; forgets the marks. */
-static bool unmark(uint8_t *marks, uint64_t offset, uint64_t length)
+bool zero_marks_unmark(uint8_t *marks, uint64_t offset, uint64_t length)
 {
     uint64_t last = (offset + length - 1) >> MARK_SHIFT;
     bool any = false;
@@ -168,22 +165,15 @@ void zero_marks_free(uint8_t **marks, unsigned block_count)
     g_free(marks);
 }
 
-bool zero_marks_set(RdmaConn *conn, unsigned block, uint64_t offset, uint64_t length)
+bool zero_marks_set(uint8_t **marks, unsigned block, const VmfRamBlock *ram, uint64_t offset,
+                    uint64_t length)
 {
-    uint8_t *marks = block_marks(conn, block);
+    uint8_t *of_block = block_marks(marks, block, ram);
 
     /* Ranges of smaller pages could have marked a 4 KiB page for a part of it. */
-    if (conn->base.blocks[block]->page_size >= 1u << MARK_SHIFT &&
-        all_marked(marks, offset, length)) {
+    if (ram->page_size >= 1u << MARK_SHIFT && all_marked(of_block, offset, length)) {
         return false;
     }
-    mark(marks, offset, length);
+    mark(of_block, offset, length);
     return true;
-}
-
-bool zero_marks_take(RdmaConn *conn, unsigned block, uint64_t offset, uint64_t length)
-{
-    uint8_t *marks = g_atomic_pointer_get(&conn->zero_marks[block]);
-
-    return marks && unmark(marks, offset, length);
 }

@@ -7,9 +7,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <vmferry/ram.h>
 #include "wire.h"
-
-struct RdmaConn;
 
 /*
  * An RDMA write may land before the destination has read a zero message that
@@ -54,9 +53,19 @@ bool zero_log_acknowledged(ZeroLog *log, uint32_t processed);
 uint8_t **zero_marks_new(unsigned block_count);
 /* NULL is allowed. */
 void zero_marks_free(uint8_t **marks, unsigned block_count);
-/* Marks a range; false if the destination was told already that all of it is zero. */
-bool zero_marks_set(struct RdmaConn *conn, unsigned block, uint64_t offset, uint64_t length);
-/* Whether any page of the range is marked; forgets the marks. */
-bool zero_marks_take(struct RdmaConn *conn, unsigned block, uint64_t offset, uint64_t length);
+/* Marks a range of block number `block'; false if all of it is marked already. */
+bool zero_marks_set(uint8_t **marks, unsigned block, const VmfRamBlock *ram, uint64_t offset,
+                    uint64_t length);
+/* Whether any page of the range is marked, in the marks of its block; forgets them. */
+bool zero_marks_unmark(uint8_t *marks, uint64_t offset, uint64_t length);
+
+/* The same of a range of block number `block', which may have no marks. */
+static inline bool zero_marks_take(uint8_t **marks, unsigned block, uint64_t offset,
+                                   uint64_t length)
+{
+    uint8_t *of_block = g_atomic_pointer_get(&marks[block]);
+
+    return of_block && zero_marks_unmark(of_block, offset, length);
+}
 
 #endif
