@@ -81,8 +81,8 @@ without_proc() {
     # shellcheck disable=SC2016
     unshare -m bash -c 'mount -t tmpfs none /proc && LD_LIBRARY_PATH=$2/transport
         export LD_LIBRARY_PATH
-        "$1" receive unix:socket --save np.mig --progress none & receiver=$!
-        until [ -S socket ]; do sleep 0.05; done
+        "$1" receive unix:socket --save np.mig --progress none >said 2>&1 & receiver=$!
+        until grep -q ^listening said; do kill -0 $receiver || exit 1; sleep 0.05; done
         "$1" send unix:socket --load vm.mig --progress none && wait $receiver' x "$VMFERRY" "$BUILD" || return 1
     cmp vm.mig np.mig
 }

@@ -25,9 +25,10 @@ installed() {
 
 transfers() {
     local status=0 listener
-    LD_LIBRARY_PATH=$PREFIX/lib "$PREFIX/bin/vmferry" bench --listen "unix:$WORK/socket" --once &
+    rm -f "$WORK/listener"
+    LD_LIBRARY_PATH=$PREFIX/lib "$PREFIX/bin/vmferry" bench --listen "unix:$WORK/socket" --once >"$WORK/listener" 2>&1 &
     listener=$!
-    sleep 0.3
+    await_listening "$WORK/listener" || status=1
     installed bench "unix:$WORK/socket" --ram 8M --verify || status=$?
     wait $listener || status=$?
     return $status
@@ -41,7 +42,7 @@ example() {
     local status=0 receiver
     LD_LIBRARY_PATH=$PREFIX/lib "$WORK/example" receive tcp:127.0.0.1:5799 &
     receiver=$!
-    sleep 0.3
+    await_port 5799 || status=1
     LD_LIBRARY_PATH=$PREFIX/lib "$WORK/example" send tcp:127.0.0.1:5799 || status=$?
     wait $receiver || status=$?
     return $status
@@ -55,7 +56,7 @@ vmm() {
     local status=0 receiver
     LD_LIBRARY_PATH=$PREFIX/lib "$WORK/vmm" receive tcp:127.0.0.1:5798 &
     receiver=$!
-    sleep 0.3
+    await_port 5798 || status=1
     LD_LIBRARY_PATH=$PREFIX/lib "$WORK/vmm" send tcp:127.0.0.1:5798,channels=4 || status=$?
     wait $receiver || status=$?
     return $status

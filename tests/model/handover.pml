@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * handover.pml -- who owns the VM: both sides of a hand-over, a connection that may be lost
- * at any moment, and the questions over another one (docs/handover.md, transport/handover.c)
+ * at any moment, and the questions over another one (docs/handover.md, transport/session/handover.c)
  *
  * spin visits every state. Checked: never do both sides run the VM; if neither does, one of them
  * says that it does not know; every wait ends. Three variants are wrong, and spin must find

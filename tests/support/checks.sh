@@ -32,6 +32,15 @@ await_listening() { # FILE
     return 1
 }
 
+# Waits until somebody listens on a TCP port of this host; whoever does takes this for a stranger.
+await_port() { # PORT
+    for _ in $(seq 200); do
+        (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null && return 0
+        sleep 0.05
+    done
+    return 1
+}
+
 # fails_saying PATTERN CMD...: the command must fail, and say so.
 fails_saying() {
     local pattern=$1 output

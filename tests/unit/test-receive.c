@@ -111,6 +111,19 @@ static unsigned count_saves(void)
     return count;
 }
 
+/* The socket's file is there before anybody listens on it, so that the first attempts may fail. */
+static VmfSession *connect_soon(const VmfUri *uri, VmfRamBlocks *blocks)
+{
+    const gint64 deadline = g_get_monotonic_time() + 30 * G_TIME_SPAN_SECOND;
+    VmfSession *session;
+
+    while (!(session = vmf_session_connect(uri, blocks, NULL, NULL)) &&
+           g_get_monotonic_time() < deadline) {
+        g_usleep(1000);
+    }
+    return session;
+}
+
 /* RAM comes in the stream. */
 static void *send_main(void *opaque)
 {
@@ -120,11 +133,8 @@ static void *send_main(void *opaque)
     g_autoptr(VmfSession) session = NULL;
     void *ram = g_aligned_alloc0(PAGES, 4096, 4096);
 
-    while (!g_file_test("socket", G_FILE_TEST_EXISTS)) {
-        g_usleep(1000);
-    }
     vmf_ram_blocks_add(blocks, "pc.ram", ram, PAGES * 4096, 4096, NULL);
-    session = vmf_session_connect(uri, blocks, NULL, NULL);
+    session = connect_soon(uri, blocks);
     if (session) {
         vmf_put_be32(vmf_session_get_file(session), VMF_QEMU_GREETING);
         vmf_put_be32(vmf_session_get_file(session), 0);
