@@ -46,7 +46,7 @@ G_BEGIN_DECLS
 #define VMF_QEMU_SECTION_FOOTER 0x7e
 
 #define VMF_QEMU_RAM_VERSION 4
-#define VMF_QEMU_RAM_ZERO 0x02     /* [name], u8 value: a page of that value */
+#define VMF_QEMU_RAM_ZERO 0x02     /* [name], u8 value: a page filled with that value */
 #define VMF_QEMU_RAM_MEM_SIZE 0x04 /* blocks, as many as make up the address: name, be64 length */
 #define VMF_QEMU_RAM_PAGE 0x08     /* [name], a page */
 #define VMF_QEMU_RAM_EOS 0x10      /* the end of the section's content */
@@ -118,7 +118,7 @@ VMF_API const VmfQemuBlock *vmf_qemu_stream_block(const VmfQemuStream *stream, u
 VMF_API bool vmf_qemu_stream_blocks_complete(const VmfQemuStream *stream);
 /* Whether the last thing taken was a hook. */
 VMF_API bool vmf_qemu_stream_at_hook(const VmfQemuStream *stream);
-/* Whether RAM has ended: what follows is opaque. */
+/* Whether RAM has ended. Everything after it is opaque. */
 VMF_API bool vmf_qemu_stream_ram_ended(const VmfQemuStream *stream);
 /* What should come next, for an error about a stream that ends too early. A static text. */
 VMF_API const char *vmf_qemu_stream_awaits(const VmfQemuStream *stream);

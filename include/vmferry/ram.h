@@ -12,25 +12,29 @@
 G_BEGIN_DECLS
 
 #define VMF_RAM_NAME_MAX 255 /* bytes of a block's name, without the final NUL */
+/* The most blocks of a set. */
 #define VMF_RAM_BLOCKS_MAX 16383
 
 /*
- * One contiguous range of guest RAM. The two sides of a migration recognise a
- * block by its name; addresses and order may differ between them. The fields
- * are for reading: vmf_ram_blocks_add() fills them and they never change.
+ * One contiguous range of guest RAM. The two sides of a migration know a block by its name.
+ * Addresses and order may differ between them. vmf_ram_blocks_add() fills the fields, which are for
+ * reading. Only `resizable' changes later.
  */
 typedef struct VmfRamBlock {
     const char *name;   /* owned by the set */
-    uint8_t *host;      /* first byte in this process */
+    uint8_t *host;      /* its first byte in this process */
     uint64_t length;    /* bytes; need not be a multiple of page_size */
-    uint32_t page_size; /* bytes, a power of two, at least 512: the grain of zero detection */
+    uint32_t page_size; /* bytes, a power of two from 512 up: the unit of zero detection */
     uint32_t index;     /* position in the set, from 0 */
-    int fd;             /* the file behind a shared mapping, or -1 (owned by the caller) */
-    uint64_t fd_offset; /* where in that file the block begins, as the caller said */
+    int fd;             /* the file of a shared mapping, or -1; the caller's */
+    uint64_t fd_offset; /* where the block begins in that file, as the caller said */
     bool resizable;     /* see vmf_ram_blocks_set_resizable() */
 } VmfRamBlock;
 
-/* A set of RAM blocks, reference counted. Build it in one thread, then share it. */
+/*
+ * A set of RAM blocks, reference counted. One thread builds it; after that all threads may read it.
+ * References may be taken and dropped in any thread. vmf_ram_blocks_unref() allows NULL.
+ */
 typedef struct VmfRamBlocks VmfRamBlocks;
 
 VMF_API VmfRamBlocks *vmf_ram_blocks_new(void);
@@ -38,40 +42,38 @@ VMF_API VmfRamBlocks *vmf_ram_blocks_ref(VmfRamBlocks *blocks);
 VMF_API void vmf_ram_blocks_unref(VmfRamBlocks *blocks);
 
 /*
- * Adds a block. The memory stays the caller's, and must stay mapped until the
- * last session that uses the set is freed. Fails with VMF_ERROR_INVALID for an
- * empty, too long or duplicate name, length 0, a page size that is no power of
- * two, or memory that overlaps another block of the set.
- * Returns the block (owned by the set), or NULL with *error set.
+ * Adds a block, and returns it; the set owns the VmfRamBlock. The memory stays the caller's. It
+ * must stay mapped until the last session with this set is freed. Returns NULL with
+ * VMF_ERROR_INVALID for an empty, too long or known name, no memory, or memory of another block of
+ * the set. A page size that is no power of two from 512 up, or one block too many, is such an
+ * error, too.
  *
- * Any memory will do: anonymous, private or shared mappings of files, huge pages, several
- * mappings side by side. When a session is set up, all of every block must be mapped and
- * readable, and on a destination writable: else set-up fails on both sides, and the error names
- * the block and the range. A source may have it read-only (a ROM). That is looked up in
- * /proc/self/smaps, or maps, once for all blocks. Without /proc it is not checked.
+ * All kinds of memory will do: anonymous memory, private or shared mappings of files, huge pages,
+ * several mappings side by side. When a session is set up, the whole block must be mapped and
+ * readable, and writable on a destination. Otherwise the set-up fails on both sides, and the error
+ * names the block and the range. A source may have a block read-only (a ROM). All blocks are looked
+ * up once in /proc/self/smaps, or else maps. Without /proc nothing is checked.
  *
- * Memory that nobody has touched is neither read nor sent. What tells is the page table for
- * private anonymous memory, and holes of the file for shared memory
- * (vmf_ram_blocks_add_shared()). Where nothing tells, because /proc is not mounted or the
- * kernel has no smaps, all counts as touched: it is read, and what is zero is not sent.
+ * Memory that nobody has touched is neither read nor sent (option zero-detect). For private
+ * anonymous memory the page table tells it. For shared memory the holes of its file tell it
+ * (vmf_ram_blocks_add_shared()). Without /proc or smaps all memory counts as touched: it is read,
+ * and zero pages are not sent.
  *
- * Memory may be registered with userfaultfd (guest RAM that is filled when it is first used),
- * if it was when the session was set up, and stays so: then it is read like any other, which waits
- * for the handler, in the channels' threads. The handler must not wait for the session. Memory that
- * is registered later may be taken for untouched where pages are missing.
+ * Memory may be registered with userfaultfd when the session is set up, and then stays so. It is
+ * read like other memory: the threads of the channels wait for the handler. The handler must not
+ * wait for the session. Missing pages of memory that is registered later may count as untouched.
  */
 VMF_API const VmfRamBlock *vmf_ram_blocks_add(VmfRamBlocks *blocks, const char *name, void *host,
                                               uint64_t length, uint32_t page_size, GError **error);
 
 /*
- * Like vmf_ram_blocks_add() for memory that is a MAP_SHARED mapping of fd at
- * fd_offset (memfd, hugetlbfs, a file). Naming the file lets vmferry find the
- * holes in it without touching the memory; without it a shared mapping is read
- * in full, because only the file knows what was never written. Holes are believed on tmpfs
- * (which memfd is) and hugetlbfs alone: other file systems may not know yet what was written to
- * the mapping. Where the block lies in the file is taken from the mapping itself; if it is
- * another file's, or its pieces are in another order there, it is read in full. lseek(2) moves
- * the file offset of fd.
+ * vmf_ram_blocks_add() for a MAP_SHARED mapping of `fd' at `fd_offset' bytes (memfd, hugetlbfs, a
+ * file). `fd' stays the caller's, and open as long as the memory is mapped. The holes of the file
+ * tell which memory was never written. Without the file a shared mapping is read in full. Holes
+ * count on tmpfs (which memfd is) and on hugetlbfs alone. Other file systems may not know yet what
+ * was written to the mapping. The mapping itself tells where the block lies in the file. A mapping
+ * of another file, or with its pieces in another order, is read in full. lseek(2) moves the file
+ * offset of `fd'.
  */
 VMF_API const VmfRamBlock *vmf_ram_blocks_add_shared(VmfRamBlocks *blocks, const char *name,
                                                      void *host, uint64_t length,
@@ -79,68 +81,65 @@ VMF_API const VmfRamBlock *vmf_ram_blocks_add_shared(VmfRamBlocks *blocks, const
                                                      GError **error);
 
 /*
- * Says that of this block of the set not all need be in use (QEMU's firmware
- * tables are such): a source may have it with a smaller length. Does nothing for a block of
- * another set.
+ * Says that a source may have this block with a smaller length, as with QEMU's firmware tables. It
+ * does nothing for a block of another set. Call it before the set is shared.
  */
 VMF_API void vmf_ram_blocks_set_resizable(VmfRamBlocks *blocks, const VmfRamBlock *block);
 
 /*
- * Says that a destination may give memory of the set back to the system (MADV_DONTNEED
- * of madvise(2)) where the source has nothing, and so make it resident while it waits,
- * which the option populate asks for. It must hold from vmf_session_accept() until the
- * session is freed that nobody but vmferry has pages of the set's private memory
- * pinned: no device is assigned to the VM (VFIO, vDPA), nothing else has registered
- * it. Shared memory is left alone. Say it before vmf_session_accept(). A source need not.
+ * Says that a destination may give memory of the set back to the system (MADV_DONTNEED of
+ * madvise(2)) where the source has none. So it may also make memory resident while it waits (option
+ * populate). Until the session is freed, only vmferry may have pinned pages of the set's private
+ * memory. So no device is assigned to the VM (VFIO, vDPA), and nothing else has registered the
+ * memory. Shared memory is left alone. Call it before vmf_session_accept(). A source need not call
+ * it.
  */
 VMF_API void vmf_ram_blocks_set_discardable(VmfRamBlocks *blocks);
 
 /*
- * Says that memory of a block was given back to the system, and reads as zero now: by
- * MADV_DONTNEED, MADV_REMOVE or a hole punched in its file, as balloons, free page reporting and
- * virtio-mem do it. An RDMA device that has the memory registered goes on with the old page
- * frames, while the guest gets others: without this call, what the guest writes there afterwards
- * is sent wrong, silently. With it, no range that is saved after the call returns is read from
- * the old frames: it is registered anew first.
+ * Says that memory of a block was given back to the system, and reads as zero now. MADV_DONTNEED,
+ * MADV_REMOVE and a hole punched in the file do that, as do balloons, free page reporting and
+ * virtio-mem. An RDMA device that has registered the memory goes on with the old page frames, and
+ * the guest gets others. Without this call, guest writes there are lost silently. With it, a range
+ * that is saved after the call is registered anew first.
  *
- * Call it behind the discard, and before the guest can use the range again: a device model calls
- * it before it answers the guest's request. What cannot call it must not discard from
- * vmf_session_connect() or vmf_session_accept() until the session is freed (QEMU:
- * ram_block_uncoordinated_discard_disable()). A discard changes memory as a write of the guest's
- * does: if the zeros matter, save the range again.
+ * Call it after the discard, and before the guest can use the range again: a device model calls it
+ * before it answers the guest. A program that cannot call it must not discard while a session is
+ * made or exists (QEMU: ram_block_uncoordinated_discard_disable()). A discard changes memory as a
+ * write of the guest does: if the zeros matter, save the range again.
  *
- * On a source it does not wait, and writes that are under way are not waited for either: what
- * they carry was saved before, and is saved again if the guest writes there. On a destination, a
- * discard loses what the source has sent; where the range is registered with a device, the source
- * may be writing to the old frames at this moment, so the session is ended by an error.
+ * On a source it neither waits nor stops writes that are under way. What they carry was saved
+ * before, and is saved again if the guest writes there. On a destination a discard loses what the
+ * source has sent. If a device has registered the range, the source may be writing to the old
+ * frames. So the session fails then.
  *
- * Any thread, at any time between vmf_ram_blocks_new() and the last vmf_ram_blocks_unref(); does
- * no more than read a number when there is no session. `block' is one of the set's; a range past
- * its end is cut.
+ * `offset' and `length' are bytes; a range past the block's end is cut. `block' is one of the
+ * set's. Any thread. Without a session it only reads a counter.
  */
 VMF_API void vmf_ram_discarded(VmfRamBlocks *blocks, const VmfRamBlock *block, uint64_t offset,
                                uint64_t length);
 
 /*
- * For a destination that has no VM, and so no RAM of its own to be compared: what
- * the source names and the set lacks is added to it, in memory that `allocate'
- * gives. It is called in a thread of the session's, returns the memory, page
- * aligned and zero, which stays the caller's, or NULL with *error.
+ * For a destination that has no VM, and so no RAM to compare. Each block that only the source has
+ * is added to the set, in memory that `allocate' returns: page aligned and zero, or NULL with
+ * *error. The memory stays the caller's. `allocate' runs in the thread of vmf_session_accept(), or
+ * in a thread of the session if the source is stock QEMU.
  */
 typedef void *(*VmfRamAllocate)(void *opaque, const char *name, uint64_t length, GError **error);
 VMF_API void vmf_ram_blocks_set_allocator(VmfRamBlocks *blocks, VmfRamAllocate allocate,
                                           void *opaque);
 
 VMF_API unsigned vmf_ram_blocks_count(const VmfRamBlocks *blocks);
+/* The set owns the block. NULL: there is no such index. */
 VMF_API const VmfRamBlock *vmf_ram_blocks_get(const VmfRamBlocks *blocks, unsigned index);
-/* NULL when there is none of that name. */
+/* The block of that name, or NULL. */
 VMF_API const VmfRamBlock *vmf_ram_blocks_find(const VmfRamBlocks *blocks, const char *name);
 VMF_API uint64_t vmf_ram_blocks_total(const VmfRamBlocks *blocks); /* bytes */
 
 /*
- * Whether `size' bytes are all zero; any alignment and size. Fast both ways: a page that is not
- * zero is mostly seen by its first words, and a zero one is read at about memory bandwidth. Any
- * thread. The memory may change meanwhile: then the answer is for some mixture of moments.
+ * Whether `size' bytes are all zero; any alignment and size. The first words tell most pages that
+ * are not zero. A zero page is read at about memory bandwidth. Any thread. The memory may change
+ * meanwhile: then the answer is for a mixture of moments.
  */
 VMF_API bool vmf_is_zero(const void *memory, size_t size);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* vmferry.h -- everything a VMM needs; transport plugins include transport.h as well */
+/* vmferry.h -- what a VMM needs; qemu-stream.h and plugin/transport.h are included by themselves */
 
 #ifndef VMFERRY_VMFERRY_H
 #define VMFERRY_VMFERRY_H

@@ -11,8 +11,9 @@
 #include <glib.h>
 
 /*
- * A cursor over bytes. A get past the end returns 0 and makes the cursor bad
- * for good, so a decoder reads everything and checks once. Same for puts.
+ * A cursor over bytes, which stay the caller's. A read past the end returns 0 or NULL, and makes
+ * the cursor bad for good. So a decoder reads everything, and checks once. A write past the end
+ * writes nothing, and makes its cursor bad, too. All numbers are big-endian, all sizes bytes.
  */
 typedef struct VmfReader {
     const uint8_t *at, *end;
@@ -77,7 +78,7 @@ static inline uint64_t vmf_read_be64(VmfReader *r)
     return vmf_read_number(r, 8);
 }
 
-/* true when all went well and nothing is left over. */
+/* true if no read has failed and no byte is left. */
 static inline bool vmf_reader_done(const VmfReader *r)
 {
     return !r->bad && r->at == r->end;
