@@ -138,8 +138,8 @@ VMF_API uint64_t vmf_ram_blocks_total(const VmfRamBlocks *blocks); /* bytes */
 
 /*
  * Whether `size' bytes are all zero; any alignment and size. The first words tell most pages that
- * are not zero. A zero page is read at about memory bandwidth. Any thread. The memory may change
- * meanwhile: then the answer is for a mixture of moments.
+ * are not zero. A zero page is read at about memory bandwidth. Any thread. If the memory changes
+ * during the call, the answer is for a mixture of moments.
  */
 VMF_API bool vmf_is_zero(const void *memory, size_t size);
 

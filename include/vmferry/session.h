@@ -127,7 +127,7 @@ VMF_API bool vmf_session_check(VmfSession *session, GError **error);
 VMF_API void vmf_session_cancel(VmfSession *session);
 /*
  * Makes `error' the session's error if it is the first, and tells the peer. The session owns
- * `error'. NULL stands for an error that gives no reason. Any thread.
+ * `error'. NULL is an error that gives no reason. Any thread.
  */
 VMF_API void vmf_session_fail(VmfSession *session, GError *error);
 

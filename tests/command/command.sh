@@ -291,15 +291,15 @@ s = socket.create_server(('127.0.0.1', $PORT))
 print('listening', flush=True)
 c, _ = s.accept(); c.recv(10); c.sendall(b'HTTP/1.0 400 Bad Request\r\n\r\n' * 20); c.close()" >web &
     local server=$! status=0
-    await_listening web && says 'is no vmferry: .*"HTTP"' "tcp:127.0.0.1:$PORT,connect-timeout=5s" || status=1
+    await_listening web && says 'is not vmferry: .*"HTTP"' "tcp:127.0.0.1:$PORT,connect-timeout=5s" || status=1
     kill $server 2>/dev/null
     wait $server
     return $status
 }
 
 check "tcp://HOST:PORT: what to write" says 'write tcp:127.0.0.1:5999' tcp://127.0.0.1:5999
-check "exec:cat: that it is no scheme, and what to use" says 'exec: is no URI scheme.*receive URI --save' exec:cat
-check "fd:3: that it is no scheme" says 'fd: is no URI scheme' fd:3
+check "exec:cat: that it is no scheme, and what to use" says 'exec: is not a URI scheme.*receive URI --save' exec:cat
+check "fd:3: that it is no scheme" says 'fd: is not a URI scheme' fd:3
 check "HOST:PORT: which schemes there are" says 'write rdma:localhost:4444' localhost:4444
 check "a time-out that is too long is not cut" says 'allowed is a time' tcp:127.0.0.1:1,timeout=4294967396ms
 check "a web server at that port is called no vmferry" web_server

@@ -349,8 +349,8 @@ static void errors__load_jobs_that_are_let_begin_too_early(void **state)
     }
     assert_int_equal(there->code, VMF_ERROR_MISMATCH);
     assert_int_equal(here->code, VMF_ERROR_MISMATCH);
-    assert_non_null(strstr(there->message, "behind byte 4 of the stream"));
-    assert_non_null(strstr(there->message, "behind byte 8"));
+    assert_non_null(strstr(there->message, "after byte 4 of the stream"));
+    assert_non_null(strstr(there->message, "after byte 8"));
     pair_clear(&pair);
 }
 

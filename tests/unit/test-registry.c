@@ -66,11 +66,11 @@ static void find__takes_no_scheme_that_is_no_scheme(void **state)
 
     (void)state;
     for (unsigned i = 0; i < G_N_ELEMENTS(bad); i++) {
-        assert_not_found(bad[i], VMF_ERROR_INVALID, "is no URI scheme");
+        assert_not_found(bad[i], VMF_ERROR_INVALID, "is not a URI scheme");
     }
     memset(longest, 'a', 33);
     longest[33] = '\0';
-    assert_not_found(longest, VMF_ERROR_INVALID, "is no URI scheme");
+    assert_not_found(longest, VMF_ERROR_INVALID, "is not a URI scheme");
     longest[32] = '\0';
     assert_not_found(longest, VMF_ERROR_PLUGIN, "no transport for");
     assert_not_found("x+y.z-1", VMF_ERROR_PLUGIN, "vmferry-x+y.z-1.so");

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* cancel-fd.c -- the descriptor of a GCancellable, without an abort when there are no more */
+/* cancel-fd.c -- the descriptor of a GCancellable, without an abort if there is none left */
 
 #include "cancel-fd.h"
 
@@ -8,7 +8,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-/* Free ones that must be there: other threads open some at the same time. */
+/* Free descriptors that must be there, because other threads open some at the same time. */
 #define SPARE 16
 
 static bool some_are_left(void)

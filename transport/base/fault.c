@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-/* Test builds only: the one counter that a sweep steers from outside. */
+/* Only in test builds: the counter that a sweep steers from outside. */
 static atomic_ulong passed;
 
 bool vmf_fault_point(const char *what)

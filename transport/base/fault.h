@@ -8,14 +8,13 @@
 #include <vmferry/error.h>
 
 /*
- * Put `if (VMF_FAULT("ibv_reg_mr")) { errno = ENOMEM; goto the usual error path }'
- * at every acquisition and system or verbs call that can fail. Builds without
+ * Put `if (VMF_FAULT("ibv_reg_mr")) { errno = ENOMEM; goto the usual error path }' at every
+ * acquisition, and at every system or verbs call that can fail. Builds without
  * -Dfault_injection=true compile it to false.
  *
- * VMFERRY_FAULT_AT=N in the environment makes the Nth point that this process
- * passes fail (counted from 1, once); VMFERRY_FAULT_LOG=1 says on standard
- * error which one did. At exit nothing is printed when none fired, so a sweep
- * ends with the first N that says nothing.
+ * VMFERRY_FAULT_AT=N makes the Nth point that this process passes fail once, counted from 1.
+ * VMFERRY_FAULT_LOG=1 names that point on standard error. So a sweep ends with the first N that
+ * prints nothing.
  */
 #ifdef VMF_FAULT_INJECTION
 VMF_API bool vmf_fault_point(const char *what);

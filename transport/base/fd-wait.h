@@ -8,10 +8,10 @@
 #include <glib.h>
 
 /*
- * Waits for poll(2)'s `events' on fd. False with *error, whose text begins with `what':
- * VMF_ERROR_TIMEOUT at the deadline (of g_get_monotonic_time; G_MAXINT64: none),
- * VMF_ERROR_CANCELLED when cancel_fd (-1: none) is readable, VMF_ERROR_IO. What has come
- * already is found even when the deadline is in the past.
+ * Waits for poll(2)'s `events' on fd. Returns false with *error, whose text begins with `what':
+ * VMF_ERROR_TIMEOUT at the deadline, VMF_ERROR_CANCELLED when cancel_fd (-1: none) is readable, or
+ * VMF_ERROR_IO. The deadline is of g_get_monotonic_time(); G_MAXINT64 is none. An event that is
+ * there already is found even after the deadline. Any thread.
  */
 bool fd_wait(int fd, short events, int cancel_fd, gint64 deadline, const char *what,
              GError **error);

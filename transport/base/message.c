@@ -85,7 +85,7 @@ size_t message_hello_encode(const MessageHello *hello, uint8_t out[MESSAGE_HELLO
     vmf_write_bytes(&w, hello->uuid, VMF_UUID_BYTES);
     vmf_write_be16(&w, (uint16_t)hello->channels);
     vmf_write_be32(&w, hello->timeout_ms);
-    vmf_write_be64(&w, 0); /* room for more */
+    vmf_write_be64(&w, 0); /* reserved */
     vmf_write_u8(&w, (uint8_t)hello->parameters_size);
     vmf_write_bytes(&w, hello->parameters, hello->parameters_size);
     g_assert(!w.bad);

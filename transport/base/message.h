@@ -10,8 +10,8 @@
 #include <vmferry/plugin/transport.h>
 
 /*
- * Every control message: u32 payload length, u16 type, u16 flags, u64 argument,
- * all big-endian, then the payload.
+ * A control message: u32 payload length, u16 type, u16 flags, u64 argument, all big-endian, then
+ * the payload.
  */
 #define MESSAGE_HEADER_BYTES 16
 
@@ -20,7 +20,7 @@
 #define MESSAGE_FROM_DESTINATION 2
 #define MESSAGE_FROM_BOTH 3
 
-/* number, name, senders, shortest and longest payload (0xffffffff: what fits in a message) */
+/* number, name, senders, shortest and longest payload (0xffffffff: whatever fits in a message) */
 #define MESSAGE_TABLE(X)                                                                           \
     X(1, HELLO, MESSAGE_FROM_SOURCE, 39, 128)                                                      \
     X(2, HELLO_REPLY, MESSAGE_FROM_DESTINATION, 39, 128)                                           \
@@ -50,7 +50,7 @@ typedef enum {
 #undef X
 } MessageType;
 
-#define MESSAGE_MORE 1 /* flag of BLOCKS and SWITCHOVER_START: another one follows */
+#define MESSAGE_MORE 1 /* flag of BLOCKS and SWITCHOVER_START: another part follows */
 
 typedef struct MessageHeader {
     uint32_t length;
@@ -60,12 +60,12 @@ typedef struct MessageHeader {
 
 void message_header_encode(const MessageHeader *header, uint8_t out[MESSAGE_HEADER_BYTES]);
 /*
- * Decodes the header of a whole message of `size' bytes and checks length, type
- * and sender against the table (private types: only the length).
+ * Decodes the header of a whole message of `size' bytes. Checks length, type and sender against the
+ * table. Of a private type only the length is checked.
  */
 bool message_header_decode(const uint8_t *message, size_t size, VmfRole sender,
                            MessageHeader *header, GError **error);
-/* "HELLO", or "private 0x101"; for errors. */
+/* The name of a type for errors: "HELLO", "private" or "unknown". Static. */
 const char *message_name(unsigned type);
 
 #define MESSAGE_MAGIC 0x564d4659u /* "VMFY" */
@@ -73,9 +73,9 @@ const char *message_name(unsigned type);
 #define MESSAGE_PROTOCOL_OLDEST 2
 
 /*
- * ASK is the first message of a connection that asks for the outcome of an earlier one. Payload:
- * the session's UUID. Argument: what the source has to say itself. ANSWER's argument is a
- * HandoverAnswer; BYE says that it has arrived.
+ * ASK is the first message of a connection that asks for the outcome of an earlier one. Its payload
+ * is the session's UUID, its argument what the source itself has to say. The argument of ANSWER is
+ * a HandoverAnswer. BYE says that ANSWER has arrived.
  */
 #define MESSAGE_ASK_GO_SENT 1  /* GO was sent: does the destination own the VM? */
 #define MESSAGE_ASK_GO_NEVER 2 /* GO was not sent, and never will be */
@@ -105,13 +105,13 @@ size_t message_block_encode(const MessageBlock *block, uint8_t out[MESSAGE_BLOCK
 size_t message_block_decode(const uint8_t *data, size_t size, MessageBlock *block, GError **error);
 
 /*
- * DEVICE_WINDOW: the argument is the bytes of each device's window; then u32 buffers in
- * each, u64 bytes of all buffers together that are larger than their window (one of them
- * may have more).
+ * DEVICE_WINDOW: the argument is the bytes of each device's window. The payload is u32 buffers of
+ * each window, and u64 bytes of all buffers together that are larger than their window. One such
+ * buffer may have more.
  *
- * SWITCHOVER_START: the argument is the number of devices in the parts before; then u64
- * bytes of the stream before it, the same in every part, for the message overtakes them;
- * then entries: u32 instance, u8 length of the name, name.
+ * SWITCHOVER_START: the argument is the number of devices in the parts before. The payload is u64
+ * bytes of the stream before it, which it overtakes; every part says the same number. Then come
+ * entries: u32 instance, u8 length of the name, name.
  */
 #define MESSAGE_SWITCHOVER_BYTES 8
 typedef struct MessageDevice {
@@ -124,7 +124,10 @@ size_t message_device_encode(const MessageDevice *device, uint8_t out[MESSAGE_DE
 size_t message_device_decode(const uint8_t *data, size_t size, MessageDevice *device,
                              GError **error);
 
-/* Text of ERROR: valid UTF-8 without control characters, cut to a fair length; caller frees. */
+/*
+ * The text of ERROR: valid UTF-8 without control characters, at most 1024 bytes of it. The caller
+ * frees it.
+ */
 char *message_error_text(const uint8_t *data, size_t size);
 
 #endif

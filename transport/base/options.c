@@ -29,7 +29,7 @@ static bool parse_bool(const VmfOptionSpec *spec, const char *text, uint64_t *nu
     return *number || is_one_of(text, no) || bad_value(spec, text, "on or off", error);
 }
 
-/* Digits, then a unit: the factors of a table that ends with a NULL name. */
+/* Digits, then a unit. A table of units ends with a NULL name. */
 typedef struct Unit {
     const char *name;
     uint64_t factor;
@@ -60,8 +60,8 @@ static bool parse_number(const char *text, const Unit *units, uint64_t *number)
 }
 
 /*
- * A number without a limit of its own has its type's, which is what its readers can hold: a
- * number in 32 bits, a time as an int of milliseconds, as poll(2) takes it.
+ * A number without a limit of its own has the limit of its type. That is what its readers can hold:
+ * 32 bits of a number, or an int of milliseconds as poll(2) takes it.
  */
 static uint64_t most_of(const VmfOptionSpec *spec)
 {
@@ -123,7 +123,7 @@ static bool parse_choice(const VmfOptionSpec *spec, const char *text, GError **e
 
 bool option_parse(const VmfOptionSpec *spec, const char *text, OptionValue *value, GError **error)
 {
-    uint64_t number = 0; /* a bad text leaves the value as it was */
+    uint64_t number = 0; /* a bad text leaves *value as it was */
 
     switch (spec->type) {
     case VMF_OPTION_BOOL:

@@ -13,13 +13,19 @@ typedef struct OptionValue {
     bool set;        /* given, not the default */
 } OptionValue;
 
-/* Parses `text' into value->number or ->text; the error says what is allowed. */
+/*
+ * Parses `text' into value->number and value->text. The error says what is allowed; then *value is
+ * unchanged.
+ */
 bool option_parse(const VmfOptionSpec *spec, const char *text, OptionValue *value, GError **error);
 /* The text of the default; never NULL. */
 const char *option_default(const VmfOptionSpec *spec);
 /* Whether a description can be used and allows its own default. */
 bool option_spec_check(const VmfOptionSpec *spec, GError **error);
-/* "name (help)" of each option in the tables, for an unknown option's error; caller frees. */
+/*
+ * "name (help)" of each option in the tables, for the error about an unknown option. The caller
+ * frees it.
+ */
 char *options_describe(const VmfOptionSpec *const tables[], unsigned count);
 
 #endif

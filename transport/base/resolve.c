@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* resolve.c -- looking up host names with a deadline, cancellable */
+/* resolve.c -- looking up host names, with a deadline and a way to cancel */
 
 #include "resolve.h"
 
@@ -14,9 +14,9 @@
 #include "fd-wait.h"
 
 /*
- * A name server that does not answer keeps getaddrinfo() for as long as it
- * likes, so a name is looked up in a thread of its own, which is left to itself
- * when nobody waits for it any more.
+ * getaddrinfo() has no deadline: a name server that does not answer holds it. So a thread of its
+ * own looks the name up. That thread ends by itself when nobody waits any more, and frees the
+ * lookup.
  */
 typedef struct Lookup {
     gatomicrefcount references;
@@ -62,7 +62,7 @@ static void *lookup_main(void *opaque)
 
     lookup->err = look_up(lookup->host, lookup->port, lookup->family, 0, &lookup->list);
     n = write(lookup->done_fd, &one, sizeof(one));
-    (void)n; /* if nobody can be told, the other side's deadline ends its wait */
+    (void)n; /* if it fails, the deadline ends the wait of the other side */
     lookup_unref(lookup);
     return NULL;
 }
@@ -99,7 +99,7 @@ static Lookup *lookup_start(const ResolveQuery *query, GError **error)
     return lookup;
 }
 
-/* Waits for the lookup; takes its list. */
+/* Waits for the lookup, and takes its list. */
 static bool lookup_await(Lookup *lookup, const ResolveQuery *query, int *err,
                          struct addrinfo **list, GError **error)
 {

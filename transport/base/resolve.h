@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* resolve.h -- looking up host names with a deadline, cancellable */
+/* resolve.h -- looking up host names, with a deadline and a way to cancel */
 
 #ifndef VMF_RESOLVE_H
 #define VMF_RESOLVE_H
@@ -16,14 +16,14 @@ typedef struct ResolveQuery {
 } ResolveQuery;
 
 /*
- * The addresses of a host, for stream sockets (free with freeaddrinfo), or NULL with *error
- * at the deadline, too. However long the name server takes, the caller does not. Any thread.
+ * The addresses of a host for stream sockets; free them by freeaddrinfo(). Returns NULL with *error
+ * if the name is unknown, the deadline has come, or cancel_fd is readable. Any thread.
  */
 struct addrinfo *resolve_host(const ResolveQuery *query, GError **error);
 
 /*
- * When the try of one address must end so that each of `count', this one included, has an
- * equal share of what is left until the deadline.
+ * When the attempt at one address must end, so that each of `count' addresses has an equal share of
+ * the time until the deadline. This address is one of them.
  */
 gint64 resolve_share(gint64 deadline, unsigned count);
 /* How many addresses there are in a list, from this one on. */

@@ -22,7 +22,7 @@ static bool bad_uri(const char *text, const char *why, GError **error)
     return false;
 }
 
-/* Cuts at single commas; a doubled one stands for itself. */
+/* Cuts at single commas. A doubled comma is one comma of the text. */
 static char **split_commas(const char *text)
 {
     GPtrArray *pieces = g_ptr_array_new();
@@ -51,11 +51,11 @@ bool uri_is_port(const char *port)
     return g_ascii_string_to_unsigned(port, 10, 0, 65535, &number, NULL);
 }
 
-/* As other programs write them: tcp://HOST:PORT. */
+/* Other programs write tcp://HOST:PORT. */
 static bool has_slashes(const char *text, const UriParts *parts, GError **error)
 {
     g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID,
-                "bad URI \"%s\": there are no slashes behind %s:, write %s:%s", text, parts->scheme,
+                "bad URI \"%s\": there are no slashes after %s:, write %s:%s", text, parts->scheme,
                 parts->scheme, text + strlen(parts->scheme) + strlen("://"));
     return false;
 }
@@ -76,12 +76,12 @@ static bool split_address(const char *text, const char *address, UriParts *parts
         parts->host = g_strndup(address + 1, (size_t)(end - address - 1));
         colon = end + 1;
         if (*colon != ':') {
-            return bad_uri(text, "no :PORT behind the address", error);
+            return bad_uri(text, "no :PORT after the address", error);
         }
     } else {
         colon = strchr(address, ':');
         if (!colon) {
-            return bad_uri(text, "no :PORT behind the host", error);
+            return bad_uri(text, "no :PORT after the host", error);
         }
         if (strchr(colon + 1, ':')) {
             return bad_uri(text, "an IPv6 address goes in brackets, as in rdma:[fe80::1%eth0]:4444",

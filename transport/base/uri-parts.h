@@ -12,7 +12,7 @@ typedef struct UriParts {
     char **options; /* "name=value", not checked */
 } UriParts;
 
-/* On failure parts may be half filled: clear them in any case. */
+/* Cuts a URI. After a failure the parts may be half filled, so clear them in any case. */
 bool uri_split(const char *text, UriParts *parts, GError **error);
 void uri_parts_clear(UriParts *parts);
 /* Whether the text is a number from 0 to 65535. */

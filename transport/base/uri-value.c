@@ -60,7 +60,7 @@ const char *vmf_uri_text(const VmfUri *uri)
 
 #define TYPE(name) (1u << VMF_OPTION_##name)
 
-/* Programs ask for what the tables have: anything else is a bug of theirs. */
+/* A program asks only for options that the tables have. Anything else is a bug of the program. */
 static const OptionValue *need_value(const VmfUri *uri, const char *name, unsigned types)
 {
     const OptionValue *value = uri_find_value(uri, name);

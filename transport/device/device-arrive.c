@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* device-arrive.c -- pieces of device state arrive at the destination, over any channel, in any
- * order */
+/* device-arrive.c -- the destination receives device state in pieces, over any channel */
 
 #include "device-arrive.h"
 
@@ -53,11 +52,12 @@ static bool check_piece(const Device *device, const VmfDeviceHeader *header, GEr
     return true;
 }
 
-/* A buffer of the window lies inside it, and on no other. */
+/* Checks that a buffer with a place lies inside the window, and on no other buffer. */
 static bool check_place(const Device *device, const VmfDeviceHeader *header, GError **error)
 {
     const uint64_t window = device->set->window_bytes;
-    const uint64_t inside = header->place - device->window; /* huge, if in front of it */
+    const uint64_t inside =
+        header->place - device->window; /* huge, if the place is before the window */
 
     if (inside > window || header->total > window - inside) {
         return device_error(device, error, VMF_ERROR_PROTOCOL,
@@ -103,7 +103,7 @@ static DeviceArrival *new_config(Device *device, const VmfDeviceHeader *header, 
     return own_memory(device, &device->config, error) ? &device->config : NULL;
 }
 
-/* In memory of its own, of which all devices together have so much. */
+/* Begins a buffer in memory of its own, which has a bound for all devices together. */
 static DeviceArrival *new_alone(Device *device, DeviceArrival *a, const VmfDeviceHeader *header,
                                 GError **error)
 {

@@ -61,7 +61,7 @@ void devices_free(VmfDevices *devices)
     g_free(devices);
 }
 
-/* The shortest table: one job. What lies behind a table's size counts as NULL. */
+/* The shortest table has one job. A member past the table's size counts as NULL. */
 #define OPS_SHORTEST offsetof(VmfDeviceOps, save_config)
 
 bool vmf_devices_add(VmfDevices *devices, const char *idstr, uint32_t instance_id,
@@ -101,7 +101,7 @@ bool vmf_devices_add(VmfDevices *devices, const char *idstr, uint32_t instance_i
     return true;
 }
 
-/* --- what the session asks --- */
+/* --- what the session calls --- */
 
 static bool message(VmfSession *s, const MessageHeader *header, const uint8_t *payload,
                     GError **error)

@@ -6,11 +6,14 @@
 
 #include "device-set.h"
 
-/* The devices of a session, none yet. */
+/* Makes the devices of a session, none at first. */
 VmfDevices *devices_new(VmfSession *session);
-/* Joins their threads. The session's connection is closed, because the peer writes into memory. */
+/*
+ * Joins the jobs' threads, and frees all. The connection is closed before, because the peer may
+ * write to the devices' memory until then. NULL is allowed.
+ */
 void devices_free(VmfDevices *devices);
-/* What the session asks of them. */
+/* What the session calls of its devices. */
 extern const SessionDeviceOps device_ops;
 
 #endif

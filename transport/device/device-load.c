@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* device-load.c -- the destination's devices: load jobs on threads of their own, configurations */
+/* device-load.c -- the destination's devices: load jobs on their threads, and configurations */
 
 #include "device-load.h"
 
@@ -15,7 +15,7 @@
 
 /* --- load jobs --- */
 
-/* Gives back what the job had; the caller holds the lock. */
+/* Gives back the buffer that the job had. The caller holds the lock. */
 static bool give_back_locked(Device *device)
 {
     DeviceArrival *a = device->lent;
@@ -71,7 +71,7 @@ bool vmf_device_get(VmfDeviceJob *job, const void **data, size_t *size, GError *
     return !failed || session_report(s, error);
 }
 
-/* Runs the job, which must take everything; a device without one has no buffers. */
+/* Runs the job, which must take everything. A device without a job must have no buffers. */
 static bool load(Device *device, GError **error)
 {
     const void *data;
@@ -87,7 +87,7 @@ static bool load(Device *device, GError **error)
     }
     return device->ended || device_error(device, error, VMF_ERROR_FAILED,
                                          "its load job ended before it was told that there are no "
-                                         "more buffers, behind %u of them",
+                                         "more buffers, after %u of them",
                                          device->next);
 }
 
@@ -145,9 +145,9 @@ static bool start_jobs(VmfDevices *devices, GError **error)
 }
 
 /*
- * Jobs may need what the stream has brought for their devices, and SWITCHOVER_START
- * overtakes it: they start when the list is complete and the reader says that it has
- * loaded what was put before. Whoever of the two comes second starts them.
+ * A job may need what the stream has brought for its device, and SWITCHOVER_START overtakes the
+ * stream. So jobs start when the list is complete, and the reader says that it has loaded all
+ * before it. The later of the two starts the jobs.
  */
 static bool start_jobs_if_due(VmfDevices *devices, GError **error)
 {
@@ -163,9 +163,9 @@ static bool start_jobs_if_due(VmfDevices *devices, GError **error)
     }
     if (devices->read < devices->put) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_MISMATCH,
-                    "the destination began to load devices behind byte %" G_GUINT64_FORMAT
-                    " of the stream, the source started them behind byte %" G_GUINT64_FORMAT
-                    ": vmf_devices_begin() belongs behind all that is put before "
+                    "the destination began to load devices after byte %" G_GUINT64_FORMAT
+                    " of the stream, the source started them after byte %" G_GUINT64_FORMAT
+                    ": call vmf_devices_begin() after all that is put before "
                     "vmf_devices_start()",
                     devices->read, devices->put);
         return false;
@@ -173,7 +173,7 @@ static bool start_jobs_if_due(VmfDevices *devices, GError **error)
     return start_jobs(devices, error);
 }
 
-/* The source has named them all. */
+/* The source has named all its devices. */
 static bool switch_over(VmfDevices *devices, uint64_t put, GError **error)
 {
     VmfSession *s = devices->session;
@@ -195,7 +195,8 @@ static bool switch_over(VmfDevices *devices, uint64_t put, GError **error)
 bool devices_handle_switchover(VmfSession *s, const MessageHeader *header, const uint8_t *payload,
                                GError **error)
 {
-    VmfReader r = vmf_reader(payload, MESSAGE_SWITCHOVER_BYTES); /* the table has that many */
+    VmfReader r = vmf_reader(
+        payload, MESSAGE_SWITCHOVER_BYTES); /* the table of messages makes sure of them */
     const uint64_t put = vmf_read_be64(&r);
     size_t left = header->length - MESSAGE_SWITCHOVER_BYTES;
     VmfDevices *devices;
@@ -269,7 +270,7 @@ bool vmf_devices_begin(VmfDevices *devices, GError **error)
 
 /* --- memory --- */
 
-/* What is known of buffers that arrive. */
+/* Allocates what is noted about buffers that arrive. */
 static bool allocate_arrivals(VmfDevices *devices, GError **error)
 {
     for (guint i = 0; i < devices->list->len; i++) {
@@ -326,7 +327,7 @@ bool vmf_devices_expect(VmfDevices *devices, GError **error)
         return false;
     }
     devices->expected = true;
-    /* Every device gets an equal part of what all may have: none can use up another's. */
+    /* Every device gets an equal part of the bounds for all, so that none uses up another's. */
     devices->window_bytes =
         MIN(s->options.device.bytes, MAX(s->options.device.all_bytes / count, 1));
     devices->window_buffers =
@@ -346,13 +347,13 @@ bool vmf_devices_expect(VmfDevices *devices, GError **error)
 
 /* --- configurations --- */
 
-/* Whether all that the source will ever send is here; the caller holds the lock. */
+/* Whether all that the source ever sends is here. The caller holds the lock. */
 static bool all_here_locked(const VmfSession *s)
 {
     return s->streams.in_ended && session_seen_locked(s) >= s->streams.final_sync;
 }
 
-/* What a device lacks when nothing more can come; the caller holds the lock. */
+/* Sets *error to what a device lacks if nothing more can come. The caller holds the lock. */
 static bool lacks_locked(Device *device, GError **error)
 {
     if (device->stage == DEVICE_NEW || !device->config_here) {
@@ -383,7 +384,7 @@ static GError *find_lack_locked(VmfDevices *devices)
     return error;
 }
 
-/* A number that changes whenever something arrives, or a job takes something. */
+/* A number that changes when something arrives, or a job takes something. */
 static uint64_t progress_locked(const VmfDevices *devices)
 {
     uint64_t progress = devices->bytes + devices->jobs_started;
@@ -396,7 +397,7 @@ static uint64_t progress_locked(const VmfDevices *devices)
     return progress;
 }
 
-/* Waits for a change; *late when there was no progress for too long. The caller holds the lock. */
+/* Waits for a change. *late is set if nothing moves for too long. The caller holds the lock. */
 static void await_progress_locked(VmfDevices *devices, uint64_t *progress, gint64 *deadline,
                                   GError **late)
 {
@@ -407,7 +408,7 @@ static void await_progress_locked(VmfDevices *devices, uint64_t *progress, gint6
         *progress = progress_locked(devices);
         *deadline = g_get_monotonic_time() + s->options.device.timeout_us;
     }
-    if (!devices->jobs_started) { /* the VM runs, as long as it likes */
+    if (!devices->jobs_started) { /* the VM may run for any time */
         g_cond_wait(&s->core.changed, &s->core.lock);
     } else if (!g_cond_wait_until(&s->core.changed, &s->core.lock, *deadline) &&
                (unready = devices_first_before_locked(devices, DEVICE_READY))) {
@@ -418,7 +419,10 @@ static void await_progress_locked(VmfDevices *devices, uint64_t *progress, gint6
     }
 }
 
-/* The next device that is ready; NULL if all are loaded, the session failed, or *lack is set. */
+/*
+ * Waits for the next device that is ready. NULL: all are loaded, the session failed, or *lack is
+ * set.
+ */
 static Device *await_ready(VmfDevices *devices, GError **lack)
 {
     VmfSession *s = devices->session;

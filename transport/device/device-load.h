@@ -6,7 +6,7 @@
 
 #include "device-set.h"
 
-/* SWITCHOVER_START came. The control thread. */
+/* SWITCHOVER_START has come. The control thread. */
 bool devices_handle_switchover(VmfSession *s, const MessageHeader *header, const uint8_t *payload,
                                GError **error);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* device-save.c -- the source's devices: save jobs on worker threads, buffers on their way */
+/* device-save.c -- the source's devices: save jobs on worker threads, and buffers under way */
 
 #include "device-save.h"
 
@@ -30,7 +30,7 @@ void device_release(Device *device, bool wait)
     }
 }
 
-/* In the window, or alone, if that may be. */
+/* Takes a place in the window, or outside it if `alone'. Returns false if there is none now. */
 static bool try_to_take_locked(Device *device, uint64_t size, bool alone, uint64_t *place)
 {
     if ((alone && !devices_may_go_alone_locked(device->set, size)) ||
@@ -42,7 +42,7 @@ static bool try_to_take_locked(Device *device, uint64_t size, bool alone, uint64
     return true;
 }
 
-/* The destination has given the oldest back; one that goes alone has none beside it. */
+/* The destination has given back the oldest buffer. A buffer outside the window is the only one. */
 static void give_back_locked(Device *device)
 {
     device_ring_give(&device->ring);
@@ -54,7 +54,7 @@ static void give_back_locked(Device *device)
     }
 }
 
-/* A number that changes when what this buffer waits for has come nearer. */
+/* A number that changes when a buffer is given back that this one may wait for. */
 static uint64_t given_back_locked(const Device *device, bool alone)
 {
     return device->given_back + (alone ? device->set->alone_given_back : 0);
@@ -100,7 +100,7 @@ static bool take_place(Device *device, DeviceOutgoing *out, GError **error)
     return taken || took_nothing(device, alone, error);
 }
 
-/* Piece after piece over the channels, each over the first that has room. */
+/* Sends the buffer in pieces, each over the first channel that has room. */
 static bool send_pieces(Device *device, DeviceOutgoing *out, const void *data, GError **error)
 {
     VmfSession *s = device->set->session;
@@ -118,7 +118,7 @@ static bool send_pieces(Device *device, DeviceOutgoing *out, const void *data, G
         offset += payload->device.size;
         ok = session_submit_anywhere(s, &payload, &out->done);
     }
-    /* Either way the payload in hand now is an empty one. */
+    /* In either case `payload' is an empty one now. */
     session_return_payload(s, payload);
     if (!ok) {
         return session_report(s, error);
@@ -146,7 +146,7 @@ bool vmf_device_put(VmfDeviceJob *job, const void *data, size_t size, GDestroyNo
     DeviceOutgoing *out;
     bool ok;
 
-    device_release(device, false); /* before there is one that only seems to be done */
+    device_release(device, false); /* before outgoing_new(), whose buffer would look done */
     out = outgoing_new(device, size);
     out->release = release;
     out->release_data = release_data;
@@ -155,7 +155,7 @@ bool vmf_device_put(VmfDeviceJob *job, const void *data, size_t size, GDestroyNo
                             "buffer %u has %zu bytes; 1 byte to 1 GiB is allowed", device->put,
                             size);
     }
-    if (device->put == UINT32_MAX) { /* the number of buffers has to have a number, too */
+    if (device->put == UINT32_MAX) { /* the number of buffers must be a number, too */
         return device_error(device, error, VMF_ERROR_INVALID,
                             "it has put %u buffers, which is as many as can be counted",
                             device->put);
@@ -165,13 +165,13 @@ bool vmf_device_put(VmfDeviceJob *job, const void *data, size_t size, GDestroyNo
     if (release) {
         return ok;
     }
-    /* Also behind a failure, for some of its pieces may be on their way. */
+    /* Also after a failure, because some pieces may be under way. */
     return session_await_done(device->set->session, &out->done, ok ? error : NULL) && ok;
 }
 
 /* --- jobs --- */
 
-/* A byte in front, for there is always one, then what the device gave. */
+/* Sends a byte, so that there is always one, and then what the device gave. */
 static bool send_config(Device *device, GBytes *config, GError **error)
 {
     gsize size = 0;
@@ -196,7 +196,7 @@ static bool send_config(Device *device, GBytes *config, GError **error)
     out->header.flags = DEVICE_FLAG_CONFIG;
     out->header.place = DEVICE_NO_PLACE;
     ok = send_pieces(device, out, bytes, error);
-    device_release(device, true); /* also before `bytes' goes */
+    device_release(device, true); /* before `bytes' is freed */
     return ok && vmf_session_check(device->set->session, error);
 }
 
@@ -273,7 +273,10 @@ static bool await_window(VmfSession *s, GError **error)
     return known;
 }
 
-/* Stream bytes put so far: the destination's reader has to come past them before jobs load. */
+/*
+ * Begins a list with the number of stream bytes so far: load jobs begin after the destination's
+ * reader has taken them.
+ */
 static void begin_list(VmfSession *s, GByteArray *list)
 {
     uint8_t bytes[MESSAGE_SWITCHOVER_BYTES];
@@ -325,13 +328,13 @@ static bool check_start(VmfDevices *devices, GError **error)
     return true;
 }
 
-/* The window's sizes are final: the control thread looks at rings from `started' on. */
+/* The window's sizes are final. From `started' on the control thread looks at the rings. */
 static bool make_rings(VmfDevices *devices, GError **error)
 {
     for (guint i = 0; i < devices->list->len; i++) {
         Device *device = devices->list->pdata[i];
 
-        device_ring_clear(&device->ring); /* of a start that failed */
+        device_ring_clear(&device->ring); /* left from a start that failed */
         if (!device_ring_init(&device->ring, devices->window_bytes, devices->window_buffers)) {
             return device_error(device, error, VMF_ERROR_FAILED,
                                 "no memory for a window of %u buffers", devices->window_buffers);
@@ -341,16 +344,15 @@ static bool make_rings(VmfDevices *devices, GError **error)
 }
 
 /*
- * A device that takes its time to be saved must not make others wait, so there is a worker
- * for each unless the user wants fewer. With fewer than that, because the host has no more
- * threads, it only takes longer.
+ * A device that is saved slowly must not make others wait, so each has a worker unless the user
+ * wants fewer. If the host gives fewer threads, saving only takes longer.
  */
 static bool start_workers(VmfDevices *devices, GError **error)
 {
     const unsigned most = devices->session->options.device.workers;
     const unsigned wanted = most ? MIN(most, devices->list->len) : devices->list->len;
 
-    devices->workers = g_new0(GThread *, wanted); /* as many as the VMM has added devices */
+    devices->workers = g_new0(GThread *, wanted); /* as many as the VMM has devices */
     while (devices->worker_count < wanted) {
         g_autoptr(GError) failure = NULL;
         GThread *thread = VMF_FAULT("thread vmf-save")
@@ -390,7 +392,7 @@ bool vmf_devices_start(VmfDevices *devices, GError **error)
     g_mutex_unlock(&s->core.lock);
     session_update_channels_done(s);
     announce(devices);
-    if (!start_workers(devices, &failure)) { /* the destination waits for them by now */
+    if (!start_workers(devices, &failure)) { /* the destination waits for the devices by now */
         session_fail(s, failure, false);
     }
     return vmf_session_check(s, error);
@@ -404,7 +406,8 @@ bool vmf_devices_finish(VmfDevices *devices, GError **error)
         g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID, "the devices were not started");
         return false;
     }
-    if (!vmf_file_flush(s->file, error)) { /* its reader may not have come to vmf_devices_begin() */
+    if (!vmf_file_flush(
+            s->file, error)) { /* the reader may need these bytes to come to vmf_devices_begin() */
         return false;
     }
     g_mutex_lock(&s->core.lock);

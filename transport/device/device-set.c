@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* device-set.c -- the devices of a session: finding, errors */
+/* device-set.c -- the devices of a session: finding them, their windows, errors */
 
 #include "device-set.h"
 
@@ -42,9 +42,9 @@ static gint by_name(gconstpointer a, gconstpointer b)
 uint64_t devices_lay_out(VmfDevices *devices, uint64_t window_bytes)
 {
     const uint64_t each = (window_bytes + DEVICE_ALIGN - 1) / DEVICE_ALIGN * DEVICE_ALIGN;
-    g_autoptr(GPtrArray) sorted = g_ptr_array_new(); /* owns none of them */
+    g_autoptr(GPtrArray) sorted = g_ptr_array_new(); /* it owns no device */
 
-    /* Both sides may have added them in orders of their own. */
+    /* The two sides may have added their devices in different orders. */
     g_ptr_array_extend(sorted, devices->list, NULL, NULL);
     g_ptr_array_sort(sorted, by_name);
     for (guint i = 0; i < sorted->len; i++) {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* device-set.h -- the devices of a session: what is known of each, finding, errors */
+/* device-set.h -- the devices of a session: what is known of each, finding them, errors */
 
 #ifndef VMF_DEVICE_SET_H
 #define VMF_DEVICE_SET_H
@@ -11,18 +11,22 @@
 #include "session/session-device.h"
 #include "device-window.h"
 
-/* A buffer goes over the channels in pieces of this size, so that none holds RAM up for long. */
+/*
+ * A buffer goes over the channels in pieces of this size, so that no piece holds up RAM for long.
+ */
 #define DEVICE_PIECE (1u << 20)
 #define DEVICE_BUFFER_MAX (1ull << 30)
 #define DEVICE_CONFIG_MAX (1u << 20)
-/* What there can be of them, and what a destination can keep for each; the options' maxima, too. */
+/* The most devices, and the most that a destination keeps for each; also maxima of the options. */
 #define DEVICES_MAX 65536u
 #define DEVICE_WINDOW_BUFFERS_MAX 4096u
 #define DEVICE_WINDOW_BYTES_MAX (1ull << 40)
 
-/* VmfDeviceHeader.flags: the configuration; its index is the number of buffers before it. */
+/*
+ * VmfDeviceHeader.flags: this is the configuration; its index is the number of buffers before it.
+ */
 #define DEVICE_FLAG_CONFIG 1u
-/* Source: a buffer on its way, until its owner has been told. */
+/* Source: a buffer that is under way, until its owner is told. */
 typedef struct DeviceOutgoing {
     VmfDeviceHeader header;
     PayloadDone done;
@@ -30,14 +34,14 @@ typedef struct DeviceOutgoing {
     void *release_data;
 } DeviceOutgoing;
 
-/* Destination: a buffer that arrives, or waits. */
+/* Destination: a buffer that arrives, or waits for its job. */
 typedef struct DeviceArrival {
     struct Device *device;
     uint32_t index;
     bool used, config;
     uint64_t place, total, received;
     uint8_t *data;
-    uint8_t *own; /* data, if it is not in the window */
+    uint8_t *own; /* `data', if it is not in the window */
     uint8_t pieces[DEVICE_BUFFER_MAX / DEVICE_PIECE / 8];
 } DeviceArrival;
 
@@ -50,7 +54,7 @@ typedef struct DeviceArriving {
 /* How far a device is, on either side. */
 typedef enum {
     DEVICE_NEW,
-    DEVICE_ANNOUNCED, /* destination: the source has it, too */
+    DEVICE_ANNOUNCED, /* destination: the source has named it */
     DEVICE_READY,     /* destination: its load job has succeeded */
     DEVICE_DONE       /* saved and sent, or loaded */
 } DeviceStage;
@@ -63,65 +67,65 @@ typedef struct Device {
     VmfDevices *set;
     char *idstr;
     uint32_t instance_id;
-    VmfDeviceOps ops; /* a copy: what the program did not know of is NULL */
+    VmfDeviceOps ops; /* a copy; members past the program's table are NULL */
     void *opaque;
     VmfDeviceJob job;
     DeviceStage stage; /* under the session's lock */
-    uint64_t window;   /* where its window begins in the destination's memory */
+    uint64_t window;   /* where its window begins in the destination's memory; bytes */
 
     /* Source: the job's own thread. */
     GQueue outgoing; /* DeviceOutgoing */
-    uint32_t put;    /* buffers so far */
+    uint32_t put;    /* number of buffers so far */
     /* Source, under the session's lock. */
     DeviceRing ring;
     uint32_t given_back;
-    uint64_t alone; /* bytes of its buffer on the way that is larger than the window; 0: none */
+    uint64_t alone; /* bytes of its buffer outside the window that is under way; 0: none */
 
     /* Destination, under the session's lock. */
-    unsigned number;         /* the source's */
+    unsigned number;         /* its place in the source's list */
     DeviceArrival *arrivals; /* window_buffers of them */
     DeviceArrival config;
     bool config_here;
-    uint32_t next; /* index of the buffer that the job gets next */
+    uint32_t next; /* index of the next buffer for the job */
     DeviceArrival *lent;
-    bool ended; /* the job was told that there are no more */
+    bool ended; /* the job was told that there are no more buffers */
     GThread *thread;
 } Device;
 
 struct VmfDevices {
     VmfSession *session;
-    GPtrArray *list; /* Device: the source's order counts on the wire */
+    GPtrArray *list; /* Device; the source's order is that on the wire */
     GHashTable *by_name;
     bool started; /* under the session's lock; nothing can be added any more */
 
-    /* Buffers larger than their window, of all devices; under the session's lock. */
+    /* Bytes of buffers outside their windows, of all devices; under the session's lock. */
     uint64_t alone, alone_max;
-    uint64_t alone_given_back; /* source: so many so far */
+    uint64_t alone_given_back; /* source: number of them so far */
 
     /*
-     * Of each device's window in the destination's memory. The destination's options say it, and
-     * DEVICE_WINDOW tells the source, which has 0 buffers until then. Under the session's lock
-     * until the devices are started; fixed afterwards.
+     * The size of each device's window in the destination's memory. The destination's options say
+     * it, and DEVICE_WINDOW tells the source. The source has 0 buffers until then. Under the
+     * session's lock until the devices are started, and fixed after that.
      */
     uint64_t window_bytes;
     uint32_t window_buffers;
-    uint64_t bytes; /* of device state so far; atomic */
+    uint64_t bytes; /* bytes of device state so far; atomic */
 
     /* Source. */
-    GThread **workers; /* each takes the next device that nobody has taken */
+    GThread **workers; /* each takes the next device that no worker has taken */
     unsigned worker_count;
     unsigned turn; /* atomic: the next device */
 
     /* Destination. */
-    bool expected; /* vmf_devices_expect() was called, whatever came of it */
-    DeviceArriving arriving[VMF_CHANNELS_MAX]; /* each is its channel's thread's alone */
+    bool expected; /* vmf_devices_expect() was called, whatever its result */
+    DeviceArriving arriving[VMF_CHANNELS_MAX]; /* each belongs to its channel's thread */
     uint8_t *memory;
     size_t memory_bytes;
-    unsigned announced; /* by the source so far; its control thread counts */
-    bool switchover;    /* all of them are */
-    uint64_t put;       /* stream bytes that the source had put before */
-    bool begun;         /* the reader has come to that place */
-    uint64_t read;      /* stream bytes that it had read then */
+    unsigned announced; /* devices that the source has named; only the control thread counts */
+    bool switchover;    /* the source has named all devices */
+    uint64_t put;       /* stream bytes that the source had put before it */
+    bool begun;         /* vmf_devices_begin(): the reader has come to that place */
+    uint64_t read;      /* stream bytes that the reader had taken then */
     bool jobs_started;
     GQueue ready;
 };
@@ -130,17 +134,23 @@ struct VmfDevices {
 guint device_hash(gconstpointer key);
 gboolean device_equal(gconstpointer a, gconstpointer b);
 Device *devices_find(VmfDevices *devices, const char *idstr, uint32_t instance_id);
-/* The first device that is not as far as that, or NULL. The caller holds the lock. */
+/* The first device that is before that stage, or NULL. The caller holds the lock. */
 Device *devices_first_before_locked(const VmfDevices *devices, DeviceStage stage);
-/* Whether all are saved, or loaded; else an error that names one that is not. */
+/* Whether all devices are saved, or loaded. Else *error names one that is not. */
 bool devices_are_done(VmfDevices *devices, GError **error);
-/* Says where each device's window begins, the same on both sides; returns the bytes of all. */
+/*
+ * Sets where each device's window begins, which is the same on both sides. Returns the bytes of all
+ * windows.
+ */
 uint64_t devices_lay_out(VmfDevices *devices, uint64_t window_bytes);
-/* Whether another buffer outside the windows may be there; the caller holds the lock. */
+/* Whether there may be another buffer outside the windows. The caller holds the lock. */
 bool devices_may_go_alone_locked(const VmfDevices *devices, uint64_t size);
-/* Makes `error' the session's, with the device's name. Takes it; NULL: the job gave no reason. */
+/*
+ * Makes `error' the session's, with the device's name. Takes `error' over; NULL: the job gave no
+ * reason.
+ */
 void device_fail(Device *device, const char *what, GError *error);
-/* Sets *error, with the device's name in front. */
+/* Sets *error, with the device's name before it. Always returns false. */
 bool device_error(const Device *device, GError **error, int code, const char *format, ...)
     G_GNUC_PRINTF(4, 5);
 

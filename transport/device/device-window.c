@@ -24,7 +24,7 @@ static const DeviceSpan *span_at(const DeviceRing *ring, unsigned i)
     return &ring->spans[(ring->first + i) % ring->most];
 }
 
-/* Free memory between the newest place and the oldest, `size' bytes of it in one piece. */
+/* Finds `size' bytes of free memory in one piece, between the newest place and the oldest. */
 static bool find_place(const DeviceRing *ring, uint64_t size, uint64_t *place)
 {
     const DeviceSpan *oldest = NULL, *newest = NULL;
@@ -41,7 +41,7 @@ static bool find_place(const DeviceRing *ring, uint64_t size, uint64_t *place)
         return true;
     }
     end = newest->place + newest->size;
-    if (newest->place >= oldest->place) { /* free: behind the newest, and before the oldest */
+    if (newest->place >= oldest->place) { /* free: after the newest, and before the oldest */
         *place = ring->bytes - end >= size ? end : 0;
         return ring->bytes - end >= size || size <= oldest->place;
     }
@@ -65,7 +65,7 @@ bool device_ring_take(DeviceRing *ring, uint64_t size, uint64_t *place)
     DeviceSpan span = {.place = DEVICE_NO_PLACE};
 
     if (ring->count == ring->most || (ring->count && !span_at(ring, 0)->size)) {
-        return false; /* full, or one is under way that goes alone */
+        return false; /* full, or a buffer outside the window is under way */
     }
     if (rounded > ring->bytes) {
         if (ring->count) {

@@ -19,9 +19,9 @@
 
 typedef struct FdStream {
     int fd;
-    int fd_flags; /* as they were before, for close */
+    int fd_flags; /* as they were; restored by close */
     bool is_socket;
-    int wake;    /* eventfd: readable for good once shut down */
+    int wake;    /* eventfd: stays readable after shut_down */
     int watched; /* epoll over fd and wake, for event loops; -1: not needed */
     int down;    /* atomic: shut_down was called */
 } FdStream;
@@ -49,7 +49,9 @@ static void failed_call(const FdStream *stream, const char *what, GError **error
     }
 }
 
-/* Sleeps until the descriptor has `events' or the file is shut down: the owner sets the deadline.
+/*
+ * Sleeps until the descriptor has `events', or the file is shut down. The file's owner sets the
+ * deadline.
  */
 static bool wait_for(FdStream *stream, short events, GError **error)
 {
@@ -70,9 +72,8 @@ static bool wait_for(FdStream *stream, short events, GError **error)
 /* --- writing --- */
 
 /*
- * A pipe without a reader must give an error and not end the VMM: there is no
- * MSG_NOSIGNAL for pipes, so the signal is held back and, if this write raised
- * it, taken away.
+ * A pipe without a reader must give an error, and not end the VMM. Pipes have no MSG_NOSIGNAL. So
+ * SIGPIPE is blocked, and taken away if this write has raised it.
  */
 static ssize_t write_without_signal(int fd, const struct iovec *iov, int count)
 {
@@ -194,7 +195,7 @@ static int fd_get_fd(void *opaque)
 {
     FdStream *stream = opaque;
 
-    /* A disk file cannot be watched by epoll, and is always readable. */
+    /* epoll cannot watch a disk file, which is always readable. */
     return stream->watched >= 0 ? stream->watched : stream->fd;
 }
 
@@ -209,7 +210,7 @@ static void fd_shut_down(void *opaque)
     (void)!write(stream->wake, &one, sizeof(one));
 }
 
-/* All but the descriptor itself. */
+/* Frees all but the descriptor itself. */
 static void stream_free(FdStream *stream)
 {
     if (stream->wake >= 0) {
@@ -226,9 +227,9 @@ static bool fd_close(void *opaque, GError **error)
     FdStream *stream = opaque;
     bool ok;
 
-    /* Others may hold the same open file, a terminal for example, and expect it to block. */
+    /* Other processes may have the same open file, such as a terminal, and expect it to block. */
     (void)fcntl(stream->fd, F_SETFL, stream->fd_flags);
-    /* On Linux the descriptor is gone after EINTR, too. */
+    /* On Linux the descriptor is closed after EINTR, too. */
     ok = close(stream->fd) == 0 || errno == EINTR;
     if (!ok) {
         failed_call(stream, "closing", error);
@@ -270,7 +271,7 @@ static bool make_watched(FdStream *stream)
     return stream->watched >= 0 && watch(stream, stream->fd) && watch(stream, stream->wake);
 }
 
-/* Whether the descriptor is open that way. */
+/* Whether the descriptor is open for that mode. */
 static bool suits(int fd, int flags, VmfFileMode mode, GError **error)
 {
     int access = flags & O_ACCMODE;

@@ -6,8 +6,8 @@
 #include "file-state.h"
 
 /*
- * Reads once from the transport into `into'. Returns the bytes; 0 when there
- * are none now, at the end, or after a failure (the file's state tells which).
+ * Reads once from the transport into `into'. Returns the number of bytes. 0: there are none now,
+ * the stream has ended, or it has failed; the file's state tells which.
  */
 static size_t pull(VmfFile *file, uint8_t *into, size_t room, uint64_t position)
 {
@@ -39,7 +39,7 @@ static size_t pull(VmfFile *file, uint8_t *into, size_t room, uint64_t position)
     return (size_t)n;
 }
 
-/* Sees to it that at least `wanted' bytes are buffered, if they can be had; returns how many. */
+/* Buffers at least `wanted' bytes, if the transport gives them. Returns how many are buffered. */
 static size_t fill(VmfFile *file, size_t wanted)
 {
     file->would_block = false;
@@ -82,7 +82,9 @@ static void take(VmfFile *file, void *into, size_t size)
     file_advance(file, size);
 }
 
-/* Longer than the buffer: what is buffered, then straight into the caller's memory. */
+/*
+ * For sizes above the buffer: takes what is buffered, and reads the rest into the caller's memory.
+ */
 static size_t get_large(VmfFile *file, uint8_t *into, size_t size)
 {
     size_t done = MIN(size, vmf_file_buffered(file));
@@ -165,7 +167,9 @@ bool vmf_get_counted_string(VmfFile *file, char buffer[256])
     if (!file_usable(file, VMF_FILE_READ)) {
         return false;
     }
-    /* Both or neither, so that a reader that may not block can try again. */
+    /*
+     * Takes the length and the string together, so that a reader that does not block can try again.
+     */
     if (fill(file, 1) < 1) {
         past_the_end(file, 1);
         return false;

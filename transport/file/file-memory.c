@@ -5,7 +5,7 @@
 
 #include "file-state.h"
 
-/* GByteArray counts in 32 bits and doubles its room. */
+/* GByteArray counts in 32 bits, and doubles its room. */
 #define MEMORY_MAX ((size_t)G_MAXINT32)
 
 /* --- writing --- */

@@ -5,13 +5,13 @@
 
 #include "file-state.h"
 
-/* Hands the buffer, and `size' bytes behind it, to the transport in one call. */
+/* Hands the buffer, and then `size' more bytes, to the transport in one call. */
 static bool push(VmfFile *file, const void *more, size_t size)
 {
     struct iovec iov[2];
     unsigned count = 0;
     GError *error = NULL;
-    /* RAM saved meanwhile has moved the file's position on, but not that of these bytes. */
+    /* RAM that was saved since then has moved the file's position, and not that of these bytes. */
     uint64_t position = file->end ? file->first_position : file->position;
 
     if (file->end) {
@@ -45,7 +45,7 @@ void vmf_put_buffer(VmfFile *file, const void *buffer, size_t size)
         return;
     }
     if (size > FILE_BUFFER - file->end) {
-        /* Large pieces go by reference, behind what is buffered. */
+        /* A large piece goes by reference, after what is buffered. */
         if (size >= FILE_BUFFER) {
             if (push(file, buffer, size)) {
                 file_advance(file, size);

@@ -3,7 +3,7 @@
 
 #include "file-state.h"
 
-/* The budget is counted over slices of that length, so that a pause is not saved up. */
+/* The budget is counted over slices of that length, so that a pause saves nothing up. */
 #define RATE_SLICE_US 100000
 
 static uint64_t slice_budget(const VmfFile *file)
@@ -33,7 +33,7 @@ int64_t vmf_file_rate_delay(VmfFile *file)
     gint64 passed;
     double due;
 
-    /* Under the slice's budget the clock need not be asked. */
+    /* The clock is read only when the slice's budget is used up. */
     if (!file->rate_limit || file->rate_bytes < slice_budget(file)) {
         return 0;
     }
@@ -44,8 +44,10 @@ int64_t vmf_file_rate_delay(VmfFile *file)
         file->rate_since += passed;
         return 0;
     }
-    /* Compared before the cast: a tiny limit makes `due' larger than any integer. At least 1,
-     * or a fraction of a microsecond would look like no delay. */
+    /*
+     * Compared before the cast, because a tiny limit makes `due' larger than any integer. At least
+     * 1, because a fraction of a microsecond would look like no delay.
+     */
     due -= (double)passed;
     return due >= RATE_SLICE_US ? RATE_SLICE_US : MAX((gint64)due, 1);
 }

@@ -3,7 +3,7 @@
 
 #include "file-state.h"
 
-/* What the maker of a stream owes when one of its operations fails. */
+/* The error for an operation that failed without one. */
 static GError *no_reason(void)
 {
     return g_error_new(VMF_ERROR, VMF_ERROR_FAILED,
@@ -70,7 +70,7 @@ void vmf_file_shut_down(VmfFile *file)
 
 void file_advance(VmfFile *file, uint64_t bytes)
 {
-    /* One writer; vmf_file_tell looks from other threads. */
+    /* Only the file's thread writes it; vmf_file_tell() reads it in other threads. */
     __atomic_store_n(&file->position, file->position + bytes, __ATOMIC_RELAXED);
     file->rate_bytes += bytes;
 }

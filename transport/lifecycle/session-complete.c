@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* session-complete.c -- handing the VM over, once everything is sent or loaded */
+/* session-complete.c -- handing the VM over, after everything is sent or loaded */
 
 #include "device/device-set.h"
 #include "session/session-core.h"

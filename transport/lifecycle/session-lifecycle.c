@@ -93,8 +93,8 @@ static void on_user_cancel(GCancellable *cancellable, gpointer session)
 }
 
 /*
- * A peer that only shows that it lives holds nobody for ever. Registering all of a large RAM takes
- * its time on the slowest of machines, so that counts.
+ * A peer that only shows that it lives must not hold this side for ever. On the slowest machines it
+ * takes its time to register a large RAM, so RAM gives more time.
  */
 #define SETUP_BYTES_PER_SECOND (256ull << 20)
 
@@ -141,7 +141,7 @@ VmfSession *session_finish(VmfSession *s, bool ok, GCancellable *cancellable, gu
     return s;
 }
 
-/* Who knows the number can speak for the session: nobody can guess it. */
+/* A peer that knows the UUID can speak for the session, so nobody may guess it. */
 static bool make_uuid(uint8_t uuid[VMF_UUID_BYTES], GError **error)
 {
     ssize_t n;
@@ -202,12 +202,12 @@ VmfSession *vmf_session_connect(const VmfUri *uri, VmfRamBlocks *blocks, GCancel
 
 /* --- ending --- */
 
-/* Time for the peer to say goodbye, so that our last word is not lost with the connection. */
+/* Time for the peer to close, so that this side's last message is not lost with the connection. */
 #define LINGER_US (2 * G_USEC_PER_SEC)
 
 /*
- * Until when the destination is there for a source that does not know yet. A connection that
- * breaks is noticed by the source within a time-out, and it asks for another one.
+ * How long the destination waits for a source that does not know the outcome yet. The source
+ * notices a lost connection within a time-out, and then asks over another one.
  */
 static gint64 linger_end_locked(const VmfSession *s, gint64 began)
 {
@@ -224,7 +224,7 @@ static bool source_may_ask_locked(const VmfSession *s)
     if (!s->reach.answer || s->peer.handover.known) {
         return false;
     }
-    /* After a good end of the connection nobody is there to ask. */
+    /* If the connection has ended in good order, no source is left to ask. */
     return s->peer.handover.state == HANDOVER_OWNS
                ? s->peer.lost_at || !s->outbox.over
                : s->peer.handover.state == HANDOVER_DENIED && s->peer.lost_at &&
@@ -271,7 +271,7 @@ static void close_descriptors(VmfSession *s)
     }
 }
 
-/* What this side still owes to the other, or the error that ends it. */
+/* Sends what this side still owes the peer, or makes the session fail. */
 static void end_hand_over(VmfSession *s)
 {
     bool succeeded;
@@ -311,7 +311,7 @@ void vmf_session_free(VmfSession *s)
         s->conn->completed = handover_succeeded(&s->peer.handover);
         s->ops->close(s->conn);
     }
-    devices_free(s->devices); /* the peer might have written into their memory until now */
+    devices_free(s->devices); /* until now the peer might have written to their memory */
     for (unsigned i = 0; i < allocated; i++) {
         session_channel_clear(&s->channels[i]);
     }

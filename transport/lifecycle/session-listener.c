@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* session-listener.c -- a destination's listener: accepting sessions, and making RAM ready before
- */
+/* session-listener.c -- a destination's listener: accepting sessions, and making RAM ready */
 
 #include "ram/populate.h"
 #include "session-lifecycle.h"
@@ -10,7 +9,7 @@
 struct VmfListener {
     Listening *listening;
     char *address;
-    Populate *populate; /* the RAM of the session that comes next; or NULL */
+    Populate *populate; /* the next session's RAM, or NULL */
 };
 
 VmfListener *vmf_listener_new(const VmfUri *uri, GError **error)
@@ -61,7 +60,7 @@ static VmfConn *await_connection(VmfListener *listener, VmfSession *s, GError **
     return conn;
 }
 
-/* The session can give back what it does not need of it. */
+/* Tells the session which memory was made resident: it gives back what it does not need. */
 static void note_populated(VmfSession *s, const Populate *populate)
 {
     s->blocks.populated_count = vmf_ram_blocks_count(s->blocks.set);
@@ -100,7 +99,7 @@ static VmfSession *accept_named(VmfListener *listener, VmfRamBlocks *blocks,
             if (accept_one(listener, s, conn, &failure)) {
                 return session_finish(s, true, cancellable, chained);
             }
-            /* The channel count is known once a HELLO was understood. */
+            /* The channel count is known after a HELLO was understood. */
             named = conn->channels != 0;
         }
         session_finish(s, false, cancellable, chained);
@@ -118,7 +117,9 @@ static void prepare_ram(VmfListener *listener, VmfRamBlocks *blocks)
 {
     const VmfTransport *ops = listening_ops(listener->listening);
 
-    /* A source that failed leaves what was made to the next one, with the knowledge of it. */
+    /*
+     * If a source has failed, the next one gets the memory that was made, and what is known of it.
+     */
     if (blocks && !(listener->populate && populate_ram(listener->populate) == blocks)) {
         populate_free(listener->populate);
         listener->populate = vmf_uri_get_bool(listening_uri(listener->listening), "populate")
@@ -138,7 +139,7 @@ VmfSession *vmf_session_accept(VmfListener *listener, VmfRamBlocks *blocks,
     listening_claim(listener->listening);
     prepare_ram(listener, blocks);
     session = accept_named(listener, blocks, cancellable, error);
-    prepare_ram(listener, NULL); /* what the session did not take */
+    prepare_ram(listener, NULL); /* gives back what the session did not take */
     listening_release(listener->listening);
     return session;
 }

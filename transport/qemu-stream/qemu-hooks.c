@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* qemu-hooks.c -- what of a source's stream a stock destination is told: hooks only where RAM comes
- */
+/* qemu-hooks.c -- leaving hooks out of a source's stream that no RAM follows */
 
 #include "qemu-hooks.h"
 
@@ -40,11 +39,11 @@ static void hook(QemuHooks *hooks, const VmfQemuItem *item)
         break;
     case QEMU_HOOKS_HELD:
     case QEMU_HOOKS_OPEN:
-        break; /* a second one in the same section */
+        break; /* a second hook in the same section */
     }
 }
 
-/* Whether an item is part of what lies between the hooks of two parts of RAM. */
+/* Whether an item may lie between the hooks of two parts of RAM. */
 static bool lies_between(const QemuHooks *hooks, const VmfQemuItem *item)
 {
     switch (item->kind) {

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* qemu-hooks.h -- what of a source's stream a stock destination is told: hooks only where RAM comes
- */
+/* qemu-hooks.h -- leaving hooks out of a source's stream that no RAM follows */
 
 #ifndef VMF_QEMU_HOOKS_H
 #define VMF_QEMU_HOOKS_H
@@ -10,39 +9,38 @@
 #include <vmferry/qemu-stream.h>
 
 /*
- * QEMU puts a hook into every section of RAM, and there is a section for every
- * 50 ms of a round, whether RAM comes or not. Each end of a hook is a message
- * that waits for the destination to have done what came before, and so is what
- * leads to the next. But all that a destination does between two parts of RAM is to
- * read that one ends and another begins. So a hook goes when RAM comes behind it,
- * and it lasts until something else comes than the next part's hook.
+ * QEMU puts a hook into every section of RAM. A round has a section every 50 ms, with or without
+ * RAM. The end of a hook is a message that waits for the destination to be done with all before it.
+ * So is the message that leads to the next hook. But between two parts of RAM the destination only
+ * reads that one ends and another begins. So a hook goes out only if RAM follows it. It stays open
+ * until something else follows than the hook of the next part.
  *
- * One thread's, like the stream.
+ * One thread at a time, as with the stream.
  */
 typedef enum {
     QEMU_HOOKS_NONE,
-    QEMU_HOOKS_HELD,  /* RAM may come; the hook goes first */
-    QEMU_HOOKS_OPEN,  /* RAM may come; the hook was the last that went */
-    QEMU_HOOKS_PAUSED /* open for the destination, but another section's hook has yet to come */
+    QEMU_HOOKS_HELD,  /* RAM may come; the hook goes out before it */
+    QEMU_HOOKS_OPEN,  /* RAM may come; a hook was the last thing that went out */
+    QEMU_HOOKS_PAUSED /* open for the destination; the next section's hook has not come */
 } QemuHooksState;
 
 typedef struct QemuHooks {
     QemuHooksState state;
-    GByteArray *out;  /* what may go now; the owner sends it and empties it */
+    GByteArray *out;  /* what may go out now; the owner sends it and empties it */
     GByteArray *held; /* HELD: the hook; PAUSED: what lies between two hooks */
 } QemuHooks;
 
 void qemu_hooks_init(QemuHooks *hooks);
 void qemu_hooks_clear(QemuHooks *hooks);
 
-/* The next item of the stream. */
+/* Takes the next item of the stream. */
 void qemu_hooks_item(QemuHooks *hooks, const VmfQemuItem *item);
 /*
- * RAM comes. Returns whether it may; if the state was HELD, the hook has become
- * the end of `out', which must go as a message of its own.
+ * RAM comes. Returns whether it may come now. In the state HELD the hook becomes the end of `out',
+ * which must go out as a message of its own.
  */
 bool qemu_hooks_ram(QemuHooks *hooks);
-/* What lies between two hooks goes, without waiting for the second. */
+/* Moves what lies between two hooks to `out', without waiting for the second hook. */
 void qemu_hooks_release(QemuHooks *hooks);
 
 #endif

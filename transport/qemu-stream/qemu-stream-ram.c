@@ -53,7 +53,7 @@ static bool page_of_block(VmfQemuStream *q, GError **error)
                                "x of RAM block \"%s\", which has 0x%" G_GINT64_MODIFIER "x bytes",
                                offset, block->name, block->length);
     }
-    /* A zero page as well: it brings no bytes, but as many are set to zero. */
+    /* That holds for a zero page, too: it brings no bytes, but a whole page is set to zero. */
     if (q->page_bytes > block->length - offset) {
         return qemu_stream_bad(q, VMF_ERROR_PROTOCOL, error,
                                "a page of %u bytes beyond the end of RAM block \"%s\"",
@@ -85,7 +85,7 @@ bool qemu_ram_word(VmfQemuStream *q, GError **error)
     case VMF_QEMU_RAM_ZERO:
     case VMF_QEMU_RAM_PAGE:
         break;
-    case 0: /* mapped-ram puts a table behind each block of the list */
+    case 0: /* mapped-ram puts a table after each block of the list */
         return qemu_stream_bad(q, VMF_ERROR_UNSUPPORTED, error,
                                "a record of RAM without flags " MAPPED_RAM_HINT);
     default:
@@ -131,7 +131,7 @@ bool qemu_ram_block(VmfQemuStream *q, GError **error)
         return qemu_stream_bad(q, VMF_ERROR_PROTOCOL, error,
                                "RAM block \"%s\" has 0x%" G_GINT64_MODIFIER
                                "x bytes, 0x%" G_GINT64_MODIFIER
-                               "x are left for it and those behind it",
+                               "x are left for it and those after it",
                                entry.name, entry.length, q->blocks_left);
     }
     g_array_append_val(q->blocks, entry);

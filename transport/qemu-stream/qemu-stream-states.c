@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* qemu-stream-states.c -- a followed stream: what it knows, and what its states share */
+/* qemu-stream-states.c -- what is known of a followed stream, and what its states share */
 
 #include <vmferry/error.h>
 

@@ -7,8 +7,8 @@
 #include <vmferry/qemu-stream.h>
 
 /*
- * A state waits for `need' bytes, gathers them in `field', and is then called.
- * BULK states take bytes as they come.
+ * A state waits until `field' has `need' bytes; then its function is called. STATE_DATA and
+ * STATE_OPAQUE have none, because they take bytes as they come.
  */
 typedef enum {
     STATE_HEADER,
@@ -60,15 +60,15 @@ struct VmfQemuStream {
 
     uint32_t page_bytes;
     uint64_t word;
-    unsigned block; /* of the last page */
+    unsigned block; /* the last page's block */
     bool block_known;
     uint32_t data_left;
 };
 
-/* Always false. Says what is wrong, and where. */
+/* Sets *error, which says what is wrong and where. Always returns false. */
 bool qemu_stream_bad(VmfQemuStream *q, int code, GError **error, const char *format, ...)
     G_GNUC_PRINTF(4, 5);
-/* Hands the gathered field on as (part of) an item. */
+/* Hands the gathered field on as an item, or as part of one. */
 bool qemu_stream_emit(VmfQemuStream *q, VmfQemuItemKind kind, uint64_t offset, GError **error);
 
 static inline void qemu_stream_await(VmfQemuStream *q, State state, size_t need)

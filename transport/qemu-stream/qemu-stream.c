@@ -128,7 +128,7 @@ static bool capability(VmfQemuStream *q, GError **error)
     g_autofree char *name = g_strndup((const char *)q->field + 1, q->field[0]);
 
     if (g_str_equal(name, "x-ignore-shared") || g_str_equal(name, "mapped-ram")) {
-        /* The list of blocks looks different. */
+        /* With these the list of blocks looks different. */
         return qemu_stream_bad(q, VMF_ERROR_UNSUPPORTED, error,
                                "capability \"%s\" is in use, and its RAM cannot be read by this: "
                                "switch it off in the QEMU that migrates, and migrate again",
@@ -274,7 +274,7 @@ static bool footer_id(VmfQemuStream *q, GError **error)
 
     if (id != q->ram_id) {
         return qemu_stream_bad(q, VMF_ERROR_PROTOCOL, error,
-                               "the footer of section %u behind section %u", id, q->ram_id);
+                               "the footer of section %u after section %u", id, q->ram_id);
     }
     qemu_stream_await(q, STATE_TYPE, 1);
     return qemu_stream_emit(q, VMF_QEMU_ITEM_FOOTER, 0, error);
@@ -310,7 +310,7 @@ static const StateFunc states[] = {
 
 /* --- scanning --- */
 
-/* Bytes that are handed on as they come: of a page, or behind the end of RAM. */
+/* Hands on bytes as they come: those of a page, or those after the end of RAM. */
 static ssize_t bulk(VmfQemuStream *q, const uint8_t *data, size_t size, GError **error)
 {
     const bool is_page = q->state == STATE_DATA;

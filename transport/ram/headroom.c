@@ -10,7 +10,7 @@
 #include <unistd.h>
 #include <glib.h>
 
-#define RESERVE_PART 8 /* one of so many parts stays free */
+#define RESERVE_PART 8 /* one part of RESERVE_PART stays free */
 #define UNLIMITED UINT64_MAX
 
 static uint64_t above_reserve(uint64_t free, uint64_t total)
@@ -20,7 +20,7 @@ static uint64_t above_reserve(uint64_t free, uint64_t total)
     return free > reserve ? free - reserve : 0;
 }
 
-/* A file's text, to be freed. */
+/* Reads the text of a file. The caller frees it. */
 static bool read_text(const char *root, const char *folder, const char *name, char **text)
 {
     g_autofree char *path = g_strconcat(root, folder, "/", name, NULL);
@@ -30,7 +30,7 @@ static bool read_text(const char *root, const char *folder, const char *name, ch
 
 /* --- the host --- */
 
-/* In bytes what stands behind "name:" in kB; false if nothing does. */
+/* Reads the number after "name:", which is in kB, as bytes. false: there is none. */
 static bool kilobytes(const char *text, const char *name, uint64_t *bytes)
 {
     const char *at = strstr(text, name);
@@ -42,7 +42,7 @@ static bool kilobytes(const char *text, const char *name, uint64_t *bytes)
     return true;
 }
 
-/* Of a meminfo file. `free': the name of what is free in it. */
+/* The headroom of a meminfo file. `free' is the name of its free memory. */
 static uint64_t of_meminfo(const char *root, const char *folder, const char *free)
 {
     g_autofree char *text = NULL;
@@ -57,7 +57,7 @@ static uint64_t of_meminfo(const char *root, const char *folder, const char *fre
 
 /* --- control groups --- */
 
-/* Where a version of the memory controller has its files. */
+/* The files of one version of the memory controller. */
 typedef struct Controller {
     const char *folder;
     const char *limits[2];
@@ -69,7 +69,7 @@ static const Controller version_1 = {
 static const Controller version_2 = {
     "/sys/fs/cgroup", {"memory.max", "memory.high"}, "memory.current"};
 
-/* Bytes, or "max". */
+/* Reads a number of bytes, or "max". */
 static bool read_bytes(const char *root, const char *folder, const char *name, uint64_t *bytes)
 {
     g_autofree char *text = NULL;
@@ -81,7 +81,9 @@ static bool read_bytes(const char *root, const char *folder, const char *name, u
     return true;
 }
 
-/* Of one group. It has no files if the controller is not enabled for it, or if it is the root. */
+/*
+ * The headroom of one group. The root has no files, and neither has a group without the controller.
+ */
 static uint64_t of_group(const char *root, const char *folder, const Controller *controller)
 {
     uint64_t limit = UNLIMITED, used;
@@ -102,7 +104,7 @@ static uint64_t of_group(const char *root, const char *folder, const Controller 
     return above_reserve(limit - used, limit);
 }
 
-/* Of a group and all above it. `path' as in /proc/self/cgroup. */
+/* The headroom of a group and of all groups above it. `path' is as in /proc/self/cgroup. */
 static uint64_t of_groups(const char *root, const char *path, const Controller *controller)
 {
     g_autofree char *folder = g_strconcat(controller->folder, path, NULL);
@@ -112,7 +114,9 @@ static uint64_t of_groups(const char *root, const char *path, const Controller *
     uint64_t least = UNLIMITED;
 
     if (!g_file_test(whole, G_FILE_TEST_IS_DIR)) {
-        /* In a container that sees its own group in the place of the root, or none. */
+        /*
+         * In a container the process may see its own group in the place of the root, or no group.
+         */
         return g_file_test(own, G_FILE_TEST_EXISTS) ? of_group(root, controller->folder, controller)
                                                     : 0;
     }
@@ -128,7 +132,7 @@ static uint64_t of_groups(const char *root, const char *path, const Controller *
     }
 }
 
-/* This process's group where that controller is, or ("") in the hierarchy of version 2; or NULL. */
+/* This process's group in the hierarchy of a controller, or ("") in that of version 2; or NULL. */
 static char *path_of(const char *text, const char *controller)
 {
     g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
@@ -155,7 +159,9 @@ static uint64_t of_control_groups(const char *root)
     if (!read_text(root, "/proc/self", "cgroup", &text)) {
         return UNLIMITED; /* a kernel without control groups */
     }
-    /* The controller is in one hierarchy, and only if not in one of version 1, in version 2's. */
+    /*
+     * The memory controller is in one hierarchy alone: in version 2's if none of version 1 has it.
+     */
     path = path_of(text, "memory");
     if (path) {
         return of_groups(root, path, &version_1);
@@ -196,7 +202,7 @@ static Nodes parse_nodes(const char *text)
     return nodes;
 }
 
-/* What this process may use at all; without cpusets, everything. */
+/* The nodes that this process may use: all of them if there are no cpusets. */
 static Nodes allowed_nodes(const char *root, const Nodes *all)
 {
     static const char name[] = "Mems_allowed_list:\t";
@@ -209,7 +215,7 @@ static Nodes allowed_nodes(const char *root, const Nodes *all)
     return parse_nodes(at + strlen(name));
 }
 
-/* Leaves of `nodes' what the memory's policy lets it use. */
+/* Takes off `nodes' those that the memory's policy forbids. */
 static void apply_policy(const void *memory, Nodes *nodes)
 {
     Nodes bound = {0};
@@ -232,7 +238,7 @@ static uint64_t of_node(const char *root, unsigned node)
     return of_meminfo(root, folder, "MemFree:");
 }
 
-/* If it may lie anywhere, the host's figure says it. */
+/* Memory that may lie on every node is limited by the host's number alone. */
 static uint64_t of_nodes(const char *root, const void *memory)
 {
     g_autofree char *text = NULL;

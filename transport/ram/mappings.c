@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* mappings.c -- what the kernel says about this process's mappings, read once and looked up fast */
+/* mappings.c -- the mappings of this process, read once from the kernel and looked up fast */
 
 #include "mappings.h"
 
@@ -11,7 +11,7 @@
 
 /* --- one line --- */
 
-/* A number and the character behind it; moves *at behind that. */
+/* Reads a number and the character after it, and moves *at past both. */
 static bool number(const char **at, guint base, char behind, uint64_t *value)
 {
     char *end;
@@ -67,7 +67,9 @@ static void parse_flags(const char *flags, Mapping *mapping)
 
 #define FLAGS "VmFlags:"
 
-/* One that changed while the text was made may come again, or overlap: the first counts. */
+/*
+ * A mapping that changed while the text was made may come again, or overlap: the first one counts.
+ */
 static void add_line(Mappings *mappings, const char *line, bool *wanted)
 {
     GArray *list = mappings->list;
@@ -100,7 +102,7 @@ static bool read_file(Mappings *mappings, const char *path)
         add_line(mappings, line, &wanted);
     }
     free(line);
-    if (ferror(file)) { /* half a list could miss what matters */
+    if (ferror(file)) { /* half a list could miss mappings */
         g_array_set_size(mappings->list, 0);
     }
     fclose(file);

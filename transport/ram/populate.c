@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* populate.c -- RAM that is made resident while the destination still waits for its source */
+/* populate.c -- making RAM resident while the destination waits for its source */
 
 #include "populate.h"
 
@@ -16,9 +16,9 @@
 #define MADV_POPULATE_WRITE 23 /* Linux 5.14; madvise(2) */
 #endif
 
-/* A pause waits for one step at most. Steps begin at multiples of it, which suits huge pages. */
+/* A pause waits for one step at most. Steps begin at multiples of STEP, which suits huge pages. */
 #define STEP (4ull << 20)
-/* The headroom is looked at anew behind so much memory. */
+/* Bytes after which the headroom is read again. */
 #define BUDGET_MAX (64ull << 20)
 
 struct Populate {
@@ -28,11 +28,11 @@ struct Populate {
     Presence presence;
     GThread *thread;
     int stop; /* atomic */
-    /* The thread's while there is one. */
-    unsigned block; /* where it is */
+    /* The thread's own, while there is a thread. */
+    unsigned block; /* the next place to look at */
     uint64_t offset;
     uint64_t budget;
-    uint64_t *made; /* bytes, a block each */
+    uint64_t *made; /* bytes made, for each block */
 };
 
 Populate *populate_new(VmfRamBlocks *ram, const char *root)
@@ -48,12 +48,12 @@ Populate *populate_new(VmfRamBlocks *ram, const char *root)
     populate->block_count = count;
     populate->root = root;
     populate->made = g_new0(uint64_t, count);
-    /* Where it fails, the session that comes will say why. */
+    /* If it fails, the set-up of the session says why. */
     presence_init(&populate->presence, ram, PRESENCE_WRITE, NULL);
     return populate;
 }
 
-/* Whether the next step may be made; looks at the headroom when the budget is used up. */
+/* Whether the next step may be made. Reads the headroom when the budget is used up. */
 static bool may_take(Populate *populate, const VmfRamBlock *block, uint64_t bytes)
 {
     if (populate->budget < bytes) {
@@ -90,7 +90,7 @@ static bool make_pages(Populate *populate, const VmfRamBlock *block, uint64_t of
     return true;
 }
 
-/* Up to the next multiple of STEP, in what was never touched. */
+/* Makes untouched memory resident, up to the next multiple of STEP. */
 static bool take_step(Populate *populate, const VmfRamBlock *block)
 {
     const uintptr_t at = (uintptr_t)block->host + populate->offset;
@@ -119,7 +119,7 @@ static void *populate_main(void *opaque)
         if (populate->offset >= block->length || !populate->presence.blocks[block->index].own) {
             populate->block++;
             populate->offset = 0;
-            populate->budget = 0; /* the next one's may lie on other NUMA nodes */
+            populate->budget = 0; /* the next block may lie on other NUMA nodes */
         } else if (!take_step(populate, block)) {
             populate->offset = block->length;
         }
@@ -131,7 +131,7 @@ void populate_run(Populate *populate)
 {
     if (!populate->thread) {
         g_atomic_int_set(&populate->stop, 0);
-        /* Without a thread the migration takes longer, and that is all. */
+        /* Without a thread the migration only takes longer. */
         populate->thread = g_thread_try_new("vmf-populate", populate_main, populate, NULL);
     }
 }

@@ -15,18 +15,18 @@
 #include "base/fault.h"
 #include "mappings.h"
 
-/* Documentation/admin-guide/mm/pagemap.rst of the kernel. */
+/* Source: the kernel's Documentation/admin-guide/mm/pagemap.rst. */
 #define PAGEMAP_PRESENT (1ull << 63)
 #define PAGEMAP_SWAPPED (1ull << 62)
-#define PAGEMAP_FIRST 16   /* entries read first: the run may end soon */
+#define PAGEMAP_FIRST 16   /* entries that are read first, because a run may be short */
 #define PAGEMAP_BATCH 4096 /* in a long run: 32 KiB at a time, for 16 MiB of memory */
 
 /* --- what may be asked about a block --- */
 
 /*
- * Holes tell the truth only where nothing but the page cache holds the data: elsewhere
- * what was written by a mapping may be in no place that the file system looks at.
- * statfs(2). Also whether it is the file of that mapping.
+ * Whether holes of the file tell what was never written, and it is the file of that mapping. They
+ * do where only the page cache holds the data (statfs(2)). Other file systems do not look at what
+ * was written to a mapping.
  */
 static bool tells_holes(int fd, const Mapping *mapping)
 {
@@ -40,10 +40,9 @@ static bool tells_holes(int fd, const Mapping *mapping)
 }
 
 /*
- * Of a shared mapping the page table tells nothing: another process may have written
- * the page, or it may be swapped out, which looks like a hole there. Of a private mapping
- * of a file neither tells. And what a handler of userfaultfd still owes looks like what
- * was never touched, in the page table and in the file.
+ * The page table tells nothing of a shared mapping: another process may have written the page, or
+ * it is swapped out, which looks like a hole. Neither page table nor holes tell it of a private
+ * mapping of a file. A page that a userfaultfd handler still has to fill looks untouched in both.
  */
 static PresenceKind kind_of_mapping(const Mapping *mapping, const VmfRamBlock *block)
 {
@@ -90,7 +89,7 @@ static bool check_use(const VmfRamBlock *block, const Mapping *mapping, Presence
     return true;
 }
 
-/* The answer has to hold for all mappings that the block lies in. */
+/* One answer has to hold for all mappings that the block lies in. */
 static bool look_at_block(const Mappings *mappings, const VmfRamBlock *block, PresenceUse use,
                           PresenceBlock *found, GError **error)
 {
@@ -152,7 +151,7 @@ static bool look_at_blocks(Presence *presence, const VmfRamBlocks *blocks, Prese
 
 /* --- the page table --- */
 
-/* Of linux/fs.h, from Linux 6.7 on, which older headers lack. */
+/* PAGEMAP_SCAN of linux/fs.h. Headers before Linux 6.7 lack it. */
 typedef struct ScanArguments {
     uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages;
     uint64_t category_inverted, category_mask, category_anyof_mask, return_mask;
@@ -164,7 +163,7 @@ typedef struct ScanRegion {
 #define SCAN_PRESENT (1ull << 3)
 #define SCAN_SWAPPED (1ull << 4)
 
-/* The first region of touched pages; one of no length at `to' if there is none. */
+/* Finds the first region of touched pages. An empty region at `to': there is none. */
 static bool scan_touched(int pagemap, uint64_t from, uint64_t to, ScanRegion *region)
 {
     ScanArguments arguments = {
@@ -201,9 +200,9 @@ static bool scan_run(const Presence *presence, const VmfRamBlock *block, uint64_
     const uint64_t middle = page_end(presence, block, end);
     ScanRegion region, more;
 
-    /* What is beyond `end' is looked at for touched memory only. */
+    /* Past `end' only touched memory is of interest. */
     if (!scan_touched(presence->pagemap, from, middle, &region)) {
-        *until = end; /* cannot tell, so touched */
+        *until = end; /* unknown counts as touched */
         return true;
     }
     if (region.start > from) {
@@ -220,9 +219,9 @@ static bool scan_run(const Presence *presence, const VmfRamBlock *block, uint64_
 }
 
 /*
- * While another thread splits or discards a huge page, kernels before 6.5 may leave its
- * entries out, and all that follow slide forward, in front of the pages that they belong to. So a
- * page is untouched only if it is so in two readings.
+ * While another thread splits or discards a huge page, kernels before 6.5 may leave out its
+ * entries. All later entries move forward then, to pages that they do not belong to. So a page
+ * counts as untouched only after two readings.
  */
 static bool read_entries(const Presence *presence, uint64_t page, size_t count, uint64_t *entries)
 {
@@ -256,7 +255,7 @@ static bool pagemap_run(const Presence *presence, const VmfRamBlock *block, uint
 
         batch = PAGEMAP_BATCH;
         if (!read_entries(presence, page, count, entries)) {
-            /* Cannot tell, so touched; what was read before stays as it is. */
+            /* Unknown counts as touched. What was read before keeps its answer. */
             *until = first || touched ? end : offset_of(block, page * page_size);
             return first || touched;
         }
@@ -288,7 +287,7 @@ static bool file_run(const Presence *presence, const VmfRamBlock *block, uint64_
     off_t data = VMF_FAULT("lseek") ? (errno = EIO, -1) : lseek(block->fd, at, SEEK_DATA);
     off_t hole;
 
-    if (data < 0 && errno == ENXIO) { /* no data from here to the end of the file */
+    if (data < 0 && errno == ENXIO) { /* there is no data until the end of the file */
         *until = end;
         return false;
     }
@@ -297,7 +296,7 @@ static bool file_run(const Presence *presence, const VmfRamBlock *block, uint64_
         return false;
     }
     hole = data < 0 ? -1 : lseek(block->fd, at, SEEK_HOLE);
-    /* The file may change meanwhile: a hole right here only means that there is one by now. */
+    /* The file may change meanwhile. A hole at `at' only means that there is one by now. */
     *until = hole <= at ? end : MIN((uint64_t)hole - start, touched_end);
     return true;
 }

@@ -26,7 +26,10 @@ static void block_free(void *opaque)
     g_free(block);
 }
 
-/* They do not overlap, so what overlaps can count as equal: then a look-up finds it. */
+/*
+ * Blocks do not overlap. So a range that overlaps a block can count as equal, and a look-up finds
+ * that block.
+ */
 static gint compare_addresses(gconstpointer one, gconstpointer other)
 {
     const VmfRamBlock *a = one, *b = other;
@@ -200,8 +203,8 @@ uint64_t vmf_ram_blocks_total(const VmfRamBlocks *blocks)
 /* --- discards --- */
 
 struct VmfRamWatch {
-    RamWatch entry;       /* first */
-    VmfRamBlocks *blocks; /* a reference */
+    RamWatch entry; /* first */
+    VmfRamBlocks *blocks;
 };
 
 VmfRamWatch *vmf_ram_blocks_watch(VmfRamBlocks *blocks, VmfRamDiscarded discarded, void *opaque)

@@ -6,13 +6,13 @@
 
 #include <vmferry/ram.h>
 
-/* What vmf_ram_blocks_set_discardable() has said. */
+/* Whether vmf_ram_blocks_set_discardable() was called. */
 bool ram_blocks_discardable(const VmfRamBlocks *blocks);
-/* Whether it is a block of this very set: only then its index means anything here. */
+/* Whether it is a block of this set. Its index means nothing in any other set. */
 bool ram_blocks_has(const VmfRamBlocks *blocks, const VmfRamBlock *block);
 /* Whether the set has an allocator. */
 bool ram_blocks_can_grow(const VmfRamBlocks *blocks);
-/* Adds a block in memory of the allocator's; NULL with *error. */
+/* Adds a block in memory that the allocator gives. Returns NULL with *error. */
 const VmfRamBlock *ram_blocks_grow(VmfRamBlocks *blocks, const char *name, uint64_t length,
                                    uint32_t page_size, GError **error);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* ram-scan.c -- what of a RAM range must be sent, and zeroing without making resident */
+/* ram-scan.c -- what of a RAM range must be sent, and zeroing without making memory resident */
 
 #include "ram-scan.h"
 
@@ -13,19 +13,19 @@ struct RamScan {
     VmfRamBlocks *blocks;
     Presence presence;
     /*
-     * A bit for each system page that is known to be touched, a block each.
-     * Only that answer may be kept: a page found untouched may be written by
-     * the guest at once, and is then saved again within the same round.
+     * For each block, a bit for each system page that is known to be touched. No other answer may
+     * be kept: the guest may write an untouched page at once, and it is saved again in the same
+     * round.
      */
     uint64_t **touched;
-    unsigned block_count; /* the set may have grown since */
+    unsigned block_count; /* the set may have grown since then */
     VmfRamWatch *watch;
     uint64_t own_bytes;
 };
 
 static void discarded(void *opaque, const VmfRamBlock *block, uint64_t offset, uint64_t length);
 
-/* The bits of a block; false, with *error, without memory for them. */
+/* Allocates the bits of a block. Returns false with *error. */
 static bool add_bits(RamScan *scan, const VmfRamBlock *block, GError **error)
 {
     const uint64_t words = (block->length / scan->presence.page_size + 2) / 64 + 1;
@@ -104,7 +104,7 @@ static uint64_t page_of(const RamScan *scan, const VmfRamBlock *block, uint64_t 
     return ((uintptr_t)block->host % size + offset) / size;
 }
 
-/* The end, at most `end', of the pages from `offset' on whose bits are set. */
+/* The end of the run of set bits from `offset' on, at most `end'. */
 static uint64_t known_touched(const RamScan *scan, const VmfRamBlock *block, uint64_t offset,
                               uint64_t end)
 {
@@ -124,11 +124,11 @@ static uint64_t known_touched(const RamScan *scan, const VmfRamBlock *block, uin
             break;
         }
     }
-    /* The page's start may lie before the block's, or before `offset'. */
+    /* The page may start before the block, or before `offset'. */
     return page > last ? end : MAX(offset + lead, page * size) - lead;
 }
 
-/* To one value for all pages of [offset, end). */
+/* Sets the bits of all pages of [offset, end) to one value. */
 static void set_touched(RamScan *scan, const VmfRamBlock *block, uint64_t offset, uint64_t end,
                         bool touched)
 {
@@ -149,7 +149,7 @@ static void set_touched(RamScan *scan, const VmfRamBlock *block, uint64_t offset
     }
 }
 
-/* Whole pages that were discarded are untouched again, until the guest touches them. */
+/* Whole pages that were discarded count as untouched, until the guest touches them. */
 static void discarded(void *opaque, const VmfRamBlock *block, uint64_t offset, uint64_t length)
 {
     RamScan *scan = opaque;
@@ -164,7 +164,7 @@ static void discarded(void *opaque, const VmfRamBlock *block, uint64_t offset, u
     }
 }
 
-/* Touched memory is remembered, so it pays to ask about more of it than is needed now. */
+/* Touched memory is remembered, so it pays to ask about more of it than is needed now. Bytes. */
 #define LOOK_AHEAD (64ull << 20)
 
 bool ram_scan_touched(RamScan *scan, const VmfRamBlock *block, uint64_t offset, uint64_t end,
@@ -191,7 +191,7 @@ bool ram_scan_touched(RamScan *scan, const VmfRamBlock *block, uint64_t offset, 
 
 /* --- scanning --- */
 
-/* Until where the pages from `offset' on are all zero, or all not. */
+/* Whether the pages from `offset' on are zero, and where that changes (*until). */
 static bool zero_run(const VmfRamBlock *block, uint64_t offset, uint64_t end, uint64_t *until)
 {
     const uint64_t size = block->page_size;
@@ -222,7 +222,7 @@ bool ram_scan_next(RamScan *scan, const VmfRamBlock *block, uint64_t *offset, ui
         return false;
     }
     run->offset = at;
-    /* A zero run may be put together of zero and of untouched pieces, in any order. */
+    /* A zero run may consist of zero and of untouched pieces, in any order. */
     while (at < end) {
         uint64_t until;
         bool zero =
@@ -263,7 +263,7 @@ void ram_scan_zero(RamScan *scan, const VmfRamBlock *block, uint64_t offset, uin
     }
 }
 
-/* Less is left resident: to give it back would cost more than to find it zero. */
+/* A shorter range stays resident, because giving it back costs more than finding it zero. */
 #define RELEASE_MIN (64ull << 10)
 
 void ram_scan_release(RamScan *scan, const VmfRamBlock *block, uint64_t offset, uint64_t length)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* ram-watch.c -- who is told that guest memory was discarded */
+/* ram-watch.c -- telling those who watch that guest memory was discarded */
 
 #include "ram-watch.h"
 

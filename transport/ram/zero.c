@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* zero.c -- is this memory all zero? vectorised, chosen at run time */
+/* zero.c -- whether memory is all zero: vector code, chosen at run time */
 
 #include <vmferry/ram.h>
 
 #include <stdint.h>
 #include <string.h>
 
-/* A guest may write these bytes while they are looked at; that is by design. */
+/* A guest may write these bytes while they are read, by design. */
 #if defined(__SANITIZE_THREAD__)
 #define RACY __attribute__((no_sanitize("thread")))
 #else
@@ -89,7 +89,7 @@ RACY bool vmf_is_zero(const void *memory, size_t size)
     if (size < BLOCK) {
         return small_is_zero(at, size);
     }
-    /* Three looks find nearly every page that is not zero. */
+    /* Three words tell nearly every page that is not zero. */
     if (word_at(at) || word_at(at + size / 2) || word_at(at + size - 8)) {
         return false;
     }

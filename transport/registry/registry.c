@@ -11,7 +11,7 @@
 #include "registry.h"
 #include "socket/tcp-transport.h"
 
-/* The project's one mutable global; it only grows, under its lock. */
+/* The library's only mutable global state. It only grows, under the lock. */
 static GMutex lock;
 static GPtrArray *known; /* const VmfTransport * */
 
@@ -54,7 +54,7 @@ typedef struct Member {
 #name, offsetof(VmfTransport, name)                                                        \
     }
 
-/* Whether the table, as long as its plugin made it, has every one of the members. */
+/* Whether the table has every member. A member past the table's size counts as NULL. */
 static bool has_members(const VmfTransport *t, const Member *members, size_t count,
                         const char *where, GError **error)
 {
@@ -129,7 +129,7 @@ bool registry_check(const VmfTransport *t, const char *where, GError **error)
 
 bool registry_check_connection(const VmfConn *conn, const VmfTransport *transport, GError **error)
 {
-    /* What the engine calls of a connection with stock QEMU without asking first. */
+    /* What the engine calls of a connection with stock QEMU without a check. */
     static const Member foreign[] = {
         MEMBER(open_channels), MEMBER(ram_setup), MEMBER(send_ram),    MEMBER(send_zero),
         MEMBER(send_sync),     MEMBER(kick),      MEMBER(wait),        MEMBER(serve),
@@ -224,7 +224,7 @@ static const VmfTransport *load(const char *file, const char *scheme, GError **e
     }
     if (!g_module_symbol(module, VMF_TRANSPORT_ENTRY, (void **)&entry) || !entry) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_PLUGIN,
-                    "%s is no vmferry plugin: it has no " VMF_TRANSPORT_ENTRY, file);
+                    "%s is not a vmferry plugin: it has no " VMF_TRANSPORT_ENTRY, file);
         g_module_close(module);
         return NULL;
     }
@@ -256,7 +256,10 @@ static const VmfTransport *find_plugin(const char *scheme, GError **error)
     for (char **directory = directories; *directory; directory++) {
         g_autofree char *file = g_build_filename(*directory, name, NULL);
 
-        /* An empty entry would be the current directory. access(2) ignores capabilities. */
+        /*
+         * An empty entry would be the current directory. stat(2), because access(2) ignores
+         * capabilities.
+         */
         if (**directory && stat(file, &info) == 0) {
             return load(file, scheme, error);
         }
@@ -275,7 +278,7 @@ const VmfTransport *vmf_transport_find(const char *scheme, GError **error)
 
     if (!valid_scheme(scheme)) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID,
-                    "\"%s\" is no URI scheme; known are tcp:, unix: and rdma:", scheme);
+                    "\"%s\" is not a URI scheme; known are tcp:, unix: and rdma:", scheme);
         return NULL;
     }
     g_mutex_lock(&lock);
@@ -301,7 +304,7 @@ bool vmf_transport_prepare(const char *scheme, GError **error)
     return transport != NULL;
 }
 
-/* Loads every plugin of a directory; one that does not load is not there. */
+/* Loads every plugin of a directory. A plugin that does not load is passed over. */
 static void load_all(const char *path)
 {
     g_autoptr(GDir) directory = *path ? g_dir_open(path, 0, NULL) : NULL;

@@ -6,12 +6,15 @@
 
 #include <vmferry/plugin/transport.h>
 
-/* `where' names the table in the error. */
+/*
+ * Whether a transport's table can be used. `where' names the table in the error, which is
+ * VMF_ERROR_PLUGIN.
+ */
 bool registry_check(const VmfTransport *transport, const char *where, GError **error);
 /*
- * Whether a connection that `transport' made can be used: it has room for what the engine
- * writes, and its own table, if it brought one, has what its kind of peer needs. The error
- * is VMF_ERROR_PLUGIN.
+ * Whether the engine can use a connection that `transport' made. The connection must have room for
+ * what the engine writes. Its own table, if it has one, must have what its kind of peer needs. The
+ * error is VMF_ERROR_PLUGIN.
  */
 bool registry_check_connection(const VmfConn *conn, const VmfTransport *transport, GError **error);
 

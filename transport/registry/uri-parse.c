@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* uri-parse.c -- migration URIs: the options that every scheme has, and checking them against the
- * scheme's */
+/* uri-parse.c -- parsing URIs: the general options, and checking options against the scheme's */
 
 #include <string.h>
 #include <vmferry/plugin/transport.h>
 
 #include "base/uri-value.h"
 
-/* More than any guest has outstanding, and a week: they are added up and multiplied. */
+/*
+ * Values are added and multiplied, so they have bounds: 1 TiB is more than any guest has in flight,
+ * and a week is longer than any wait.
+ */
 #define SIZE_OPTION_MAX (1ull << 40)
 #define TIME_OPTION_MAX (7u * 24 * 3600 * 1000)
 
@@ -152,7 +154,9 @@ static bool set_options(VmfUri *uri, GError **error)
     return true;
 }
 
-/* What stands before the first colon names a transport, or the error says what to write. */
+/*
+ * Whether the text before the first colon names a transport. The error says what to write instead.
+ */
 static bool scheme_is_known(const char *text, GError **error)
 {
     static const char *const of_qemu[] = {"exec", "fd", "file", NULL};
@@ -161,12 +165,12 @@ static bool scheme_is_known(const char *text, GError **error)
     g_autoptr(GError) failure = NULL;
 
     if (!colon || colon == text || vmf_transport_find(scheme, &failure)) {
-        return true; /* or else it cannot be split */
+        return true; /* true, or uri_split() finds the error */
     }
     if (g_strv_contains(of_qemu, scheme)) {
         g_set_error(
             error, VMF_ERROR, VMF_ERROR_INVALID,
-            "%s: is no URI scheme of vmferry (it has rdma:, tcp: and unix:); a VM goes to "
+            "%s: is not a URI scheme of vmferry (it has rdma:, tcp: and unix:); a VM goes to "
             "a file by \"vmferry receive URI --save FILE\", and out of it by \"vmferry send "
             "--load FILE URI\"",
             scheme);

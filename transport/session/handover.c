@@ -7,7 +7,7 @@
 
 /* What an event does in a state. */
 typedef enum Effect {
-    REFUSED, /* it cannot come here: an error of the peer's, or of the caller's */
+    REFUSED, /* it cannot come here: an error of the peer or of the caller */
     IGNORED,
     BECOMES,
 } Effect;
@@ -41,9 +41,9 @@ typedef struct Transition {
     }
 
 /*
- * Ordered as the events. What is final stays: KEPT never gives, DENIED never owns, and
- * neither GAVE nor OWNS is taken back. Only two things leave GO behind: what the destination
- * itself says (an ERROR, or an answer), for it says so only when it never will own.
+ * The columns are in the order of the events. What is final stays: KEPT never gives, DENIED never
+ * owns, and GAVE and OWNS are not taken back. After GO only the destination's own word (an ERROR or
+ * an answer) gives the VM back to the source. It says that only when it never will own the VM.
  */
 /* clang-format off */
 static const Transition table[HANDOVER_STATES][HANDOVER_EVENTS] = {
@@ -80,7 +80,7 @@ bool handover_event(Handover *handover, HandoverEvent event)
         return t->effect == IGNORED;
     }
     if (t->state == HANDOVER_KEPT || t->state == HANDOVER_DENIED) {
-        handover->owes = 0; /* a GO or LOADED that has not left never will */
+        handover->owes = 0; /* a GO or LOADED that has not left yet never will */
     }
     handover->state = t->state;
     handover->owes |= t->owes;

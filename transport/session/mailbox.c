@@ -48,7 +48,7 @@ static void wake(Mailbox *mailbox)
 {
     const uint64_t one = 1;
 
-    /* Fails only when the counter is full: then it is readable anyway. */
+    /* It fails only if the counter is full, and then wake_fd is readable anyway. */
     (void)!write(mailbox->wake_fd, &one, sizeof(one));
 }
 

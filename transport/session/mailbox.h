@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* mailbox.h -- pieces of work for a channel, and the mailbox that hands them over */
+/* mailbox.h -- payloads for a channel's thread, and the mailbox that hands them over */
 
 #ifndef VMF_MAILBOX_H
 #define VMF_MAILBOX_H
@@ -24,7 +24,7 @@ typedef struct PayloadRange {
     uint64_t offset;
 } PayloadRange;
 
-/* For a client that waits: how many payloads that point here are not done. */
+/* For a client that waits: how many payloads that point here are not done yet. */
 typedef struct PayloadDone {
     unsigned left; /* under the session's lock */
     double seconds;
@@ -40,7 +40,7 @@ typedef struct Payload {
         } ram;
         struct {
             const VmfDeviceHeader *header; /* of the buffer */
-            const uint8_t *data;           /* the whole of it */
+            const uint8_t *data;           /* the whole buffer */
             uint64_t offset, size;         /* of this piece */
             PayloadDone *done;
         } device;
@@ -63,9 +63,8 @@ typedef struct Payload {
 void payload_free(Payload *payload);
 
 /*
- * A place for one payload between clients and a channel's thread. Payloads
- * change hands by exchange: whoever puts a full one in gets an empty one back,
- * so none is ever allocated on the way.
+ * A place for one payload between clients and a channel's thread. Payloads are exchanged: a client
+ * that puts a full one gets an empty one back. So none is allocated on the way.
  */
 typedef struct Mailbox {
     GMutex lock;
@@ -73,25 +72,25 @@ typedef struct Mailbox {
     Payload *payload; /* full or empty */
     bool full;
     bool sleeping; /* the thread waits for wake_fd */
-    bool closed;   /* nothing will be taken any more */
+    bool closed;   /* nothing is taken any more */
     int wake_fd;
 } Mailbox;
 
 bool mailbox_init(Mailbox *mailbox, GError **error);
 void mailbox_clear(Mailbox *mailbox);
-/* Waits for room and exchanges *payload; false when the mailbox was closed. Any thread. */
+/* Waits for room, and exchanges *payload. Returns false if the mailbox is closed. Any thread. */
 bool mailbox_put(Mailbox *mailbox, Payload **payload);
-/* The same without waiting: false when there is no room now, too. Any thread. */
+/* mailbox_put() without waiting: returns false also if there is no room now. Any thread. */
 bool mailbox_try_put(Mailbox *mailbox, Payload **payload);
-/* Whether a payload would find room at once, unless another client comes first. Any thread. */
+/* Whether there is room now. Another client may take it first. Any thread. */
 bool mailbox_has_room(Mailbox *mailbox);
 /*
- * Exchanges *payload (an empty one) for the next; false when there is none:
- * then the thread waits for wake_fd and calls mailbox_awake.
+ * Exchanges *payload, which is empty, for the next full one. Returns false if there is none: the
+ * thread then waits for wake_fd, and calls mailbox_awake().
  */
 bool mailbox_take(Mailbox *mailbox, Payload **payload);
 void mailbox_awake(Mailbox *mailbox);
-/* Wakes everybody for good. Any thread. */
+/* Wakes all that wait, now and later. Any thread. */
 void mailbox_close(Mailbox *mailbox);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* session-answer.c -- a destination's listener, and what its sessions say to a source that asks */
+/* session-answer.c -- a destination's listener, and the answers for a source that asks */
 
 #include "session-answer.h"
 
@@ -10,34 +10,34 @@
 #include "session-host.h"
 #include "session-outcome.h"
 
-/* How long who connects may take to say why. It is served one after the other. */
+/* How long a peer that connects may take to say why. Peers are served one after the other. */
 #define SPEAK_US G_USEC_PER_SEC
-/* How long the transport's listener is left alone when it failed. */
+/* How long the transport's listener is left alone after it failed. */
 #define PAUSE_US (200 * G_TIME_SPAN_MILLISECOND)
-/* Answers of sessions that have ended; the oldest makes room. */
+/* Answers that are kept of sessions that have ended; the oldest makes room. */
 #define KEPT_MAX 64
-/* Connections of sources that came while nobody accepted. */
+/* Connections that are kept of sources that came while nobody accepted. */
 #define EARLY_MAX 16
 
 struct Answer {
     uint8_t uuid[VMF_UUID_BYTES];
-    VmfSession *session; /* NULL: it has ended, and `handover' is how */
+    VmfSession *session; /* NULL: it has ended, as `handover' says */
     Handover handover;
-    bool needed; /* LOADED was said */
+    bool needed; /* a source may ask for it */
 };
 
 typedef struct Early {
     VmfConn *conn;
-    GBytes *first; /* its first message; NULL with a foreign one */
+    GBytes *first; /* its first message; NULL if it is foreign */
 } Early;
 
 struct Listening {
     gatomicrefcount references;
     VmfUri *uri;
     const VmfTransport *ops;
-    VmfTransportListener *transport; /* who claimed it, or else the thread */
+    VmfTransportListener *transport; /* of the thread that has claimed it, or else of `thread' */
 
-    /* Taken before a session's lock. */
+    /* This lock is taken before a session's lock. */
     GMutex lock;
     GCond changed; /* of anything below */
     bool owned;    /* there is a VmfListener */
@@ -45,9 +45,9 @@ struct Listening {
     GPtrArray *answers; /* Answer */
     GQueue early;       /* Early */
     GThread *thread;
-    unsigned turn; /* of the thread that may serve: one that is being ended does not go on */
+    unsigned turn; /* of the thread that may serve; an older one ends */
     bool running;
-    GCancellable *pause; /* ends its accepting; NULL: it has let go of `transport' */
+    GCancellable *pause; /* ends an accept of `thread'; NULL: it does not use `transport' */
 };
 
 /* --- its life --- */
@@ -127,7 +127,7 @@ static Answer *find_locked(const Listening *l, const uint8_t uuid[VMF_UUID_BYTES
     return NULL;
 }
 
-/* What the source says may decide the hand-over here, and the answer is what then holds. */
+/* What the source says may decide the hand-over here. The answer is what holds after that. */
 static HandoverAnswer tell_session(VmfSession *s, HandoverEvent event)
 {
     HandoverAnswer answer;
@@ -164,7 +164,7 @@ static HandoverAnswer tell(Listening *l, const uint8_t uuid[VMF_UUID_BYTES], Han
     return result;
 }
 
-/* The source has the answer: nobody has to wait for its question any more. */
+/* The source has the answer, so nobody has to wait for its question any more. */
 static void told(Listening *l, const uint8_t uuid[VMF_UUID_BYTES])
 {
     Answer *answer;
@@ -219,7 +219,7 @@ static bool is_known(Answer *answer)
     return known;
 }
 
-/* Somebody may ask; or sources come whom nobody will accept, and who should hear so. */
+/* Whether a source may ask, or may come that has to hear that nobody accepts it. */
 static bool thread_is_needed_locked(Listening *l)
 {
     for (unsigned i = 0; i < l->answers->len; i++) {
@@ -231,7 +231,7 @@ static bool thread_is_needed_locked(Listening *l)
     return false;
 }
 
-/* A source that wants to migrate: the listener's owner may want it. */
+/* Keeps a source that wants to migrate, because the listener's owner may accept it later. */
 static bool keep_early(Listening *l, VmfConn *conn, const MessageHeader *header,
                        const uint8_t *payload)
 {
@@ -265,7 +265,7 @@ static void refuse(const Direct *d)
     direct_send(d, MESSAGE_ERROR, VMF_ERROR_REFUSED, busy, strlen(busy), NULL);
 }
 
-/* Sources that were kept for an accept that does not come any more. */
+/* Refuses sources that were kept for an accept that will not come. */
 static void turn_away(GQueue *early)
 {
     Direct d = {.cancel_fd = -1, .what = "turning it away"};
@@ -282,12 +282,12 @@ static void turn_away(GQueue *early)
     }
 }
 
-/* Whether the connection was kept. */
+/* Reads what a peer wants. Returns whether its connection was kept. */
 static bool hear(Listening *l, VmfConn *conn)
 {
     const Direct d = {.ops = conn->ops,
                       .conn = conn,
-                      .cancel_fd = -1, /* short, and what was begun shall be told whole */
+                      .cancel_fd = -1, /* it is short, and an answer that has begun is finished */
                       .deadline = g_get_monotonic_time() + SPEAK_US,
                       .what = "asking it what it wants"};
     g_autoptr(GError) error = NULL;
@@ -312,7 +312,7 @@ static bool hear(Listening *l, VmfConn *conn)
     return false;
 }
 
-/* The next who connects; false when the transport's listener failed. */
+/* Serves the next peer that connects. Returns false if the transport's listener has failed. */
 static bool serve_one(Listening *l, GCancellable *cancel)
 {
     g_autoptr(GError) error = NULL;
@@ -370,7 +370,7 @@ static void *answer_main(void *opaque)
     return NULL;
 }
 
-/* Starts the thread, or ends it. */
+/* Starts the thread if it is needed, or makes it end. */
 static void update_locked(Listening *l)
 {
     Server *server;
@@ -383,7 +383,7 @@ static void update_locked(Listening *l)
         return;
     }
     if (l->thread) {
-        g_thread_join(l->thread); /* it is through with the lock */
+        g_thread_join(l->thread); /* it takes the lock no more */
     }
     server = g_new(Server, 1);
     *server = (Server){.listening = l, .turn = l->turn};
@@ -395,7 +395,9 @@ static void update_locked(Listening *l)
     }
 }
 
-/* Releases the lock. The thread has ended when this returns, if it is needed no more. */
+/*
+ * Updates the thread, and releases the lock. If the thread is not needed, it has ended on return.
+ */
 static void update_and_unlock(Listening *l)
 {
     GThread *ended = NULL;
@@ -404,7 +406,7 @@ static void update_and_unlock(Listening *l)
     if (!thread_is_needed_locked(l)) {
         ended = g_steal_pointer(&l->thread);
         l->running = false;
-        l->turn++; /* another session may need one before this one has ended */
+        l->turn++; /* another session may need a thread before this one has ended */
     }
     g_mutex_unlock(&l->lock);
     if (ended) {
@@ -412,14 +414,14 @@ static void update_and_unlock(Listening *l)
     }
 }
 
-/* --- who listens --- */
+/* --- the listener's owner, and threads that accept --- */
 
 void listening_disown(Listening *l)
 {
     GQueue early;
 
     g_mutex_lock(&l->lock);
-    l->owned = false; /* from here on none is kept */
+    l->owned = false; /* from here on no source is kept */
     early = l->early;
     g_queue_init(&l->early);
     for (unsigned i = l->answers->len; i-- > 0;) {

@@ -10,12 +10,12 @@
 #include "session-host.h"
 #include "session-outcome.h"
 
-/* How long the destination may take to hang up. */
+/* How long the destination may take to close the connection. */
 #define BYE_US G_USEC_PER_SEC
-/* So many attempts at least, if they all hang; but none is shorter than that. */
+/* The fewest attempts, if each of them hangs, and the shortest time of an attempt. */
 #define ATTEMPTS 6
 #define ATTEMPT_MIN_MS 500
-/* Between two attempts. */
+/* The pause between two attempts. */
 #define AGAIN_US (100 * G_TIME_SPAN_MILLISECOND)
 
 static bool wants_to_know_locked(const VmfSession *s)
@@ -23,14 +23,14 @@ static bool wants_to_know_locked(const VmfSession *s)
     return s->peer.handover.state == HANDOVER_ASKS;
 }
 
-/* The destination waits for BYE, which did not leave any more. */
+/* Whether the destination waits for a BYE that was lost. */
 static bool wants_to_confirm_locked(const VmfSession *s)
 {
     return s->peer.handover.state == HANDOVER_GAVE && s->peer.lost_at &&
            (s->control.owed == MESSAGE_BYE || s->peer.handover.owes);
 }
 
-/* The destination may have said LOADED, and wait for a GO that never comes. */
+/* Whether the destination may have said LOADED, and wait for a GO that never comes. */
 static bool wants_to_tell_locked(const VmfSession *s)
 {
     return s->peer.handover.state == HANDOVER_KEPT && s->streams.out_end_sent && s->peer.lost_at &&
@@ -50,7 +50,10 @@ static HandoverEvent told(HandoverAnswer answer)
     return HANDOVER_TOLD_UNSURE;
 }
 
-/* The destination hangs up when it has read that: closing first might drop it. */
+/*
+ * The destination closes the connection when it has read BYE. If this side closed first, BYE might
+ * be lost.
+ */
 static void say_bye(Direct d)
 {
     const uint8_t *payload;
@@ -82,14 +85,14 @@ static bool converse(const Direct *d, VmfSession *s, GError **error)
                     message_name(header.type), d->conn->peer);
         return false;
     }
-    session_event(s, told((HandoverAnswer)header.argument)); /* ignored by who only tells */
+    session_event(s, told((HandoverAnswer)header.argument)); /* ignored if this side only tells */
     say_bye(*d);
     return true;
 }
 
 /*
- * An attempt that begins while the link is down may hang on something that is looked up or sent
- * only once, so that each gets a part of the time.
+ * An attempt that begins while the link is down may hang on a name or a packet that is sent only
+ * once. So each attempt gets a part of the time.
  */
 static VmfUri *hasty_uri(const VmfSession *s)
 {
@@ -102,7 +105,7 @@ static VmfUri *hasty_uri(const VmfSession *s)
                                                                    : vmf_uri_ref(s->reach.uri);
 }
 
-/* One attempt. */
+/* Makes one attempt. */
 static bool ask_once(VmfSession *s, const VmfUri *uri, int cancel_fd, gint64 deadline,
                      GError **error)
 {
@@ -136,7 +139,7 @@ static bool ask_once(VmfSession *s, const VmfUri *uri, int cancel_fd, gint64 dea
     return ok;
 }
 
-/* Waits a little; false when the time is up or nobody wants the answer any more. */
+/* Waits a little. Returns false when the time is over or nobody wants the answer any more. */
 static bool try_again(VmfSession *s, gint64 deadline)
 {
     const gint64 next = g_get_monotonic_time() + AGAIN_US;
@@ -176,5 +179,5 @@ void session_ask(VmfSession *s)
         } while (!done && try_again(s, deadline));
         g_cancellable_release_fd(s->core.asking);
     }
-    session_event(s, HANDOVER_TIME_UP); /* ignored when it is answered */
+    session_event(s, HANDOVER_TIME_UP); /* ignored if there is an answer */
 }

@@ -8,7 +8,7 @@
 
 /*
  * Source, at the end of the control thread: asks the destination for the outcome over another
- * connection, or tells it that GO was never sent, if either is needed.
+ * connection, or tells it that GO was never sent. It does nothing if neither is needed.
  */
 void session_ask(VmfSession *s);
 

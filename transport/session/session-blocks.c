@@ -29,7 +29,7 @@ unsigned session_blocks_max(const VmfSession *s)
                                               : vmf_ram_blocks_count(s->blocks.set);
 }
 
-/* As much of a block as the source has of it. */
+/* A copy of a block, as long as the source's. */
 static const VmfRamBlock *shorter(VmfSession *s, const VmfRamBlock *block, uint64_t length)
 {
     VmfRamBlock *part = g_memdup2(block, sizeof(*block));
@@ -39,13 +39,16 @@ static const VmfRamBlock *shorter(VmfSession *s, const VmfRamBlock *block, uint6
     return part;
 }
 
-/* The source's list against ours: the same names, each with the same size. */
+/*
+ * Names and page sizes must be equal on both sides. Lengths must be, too, unless the block is
+ * resizable.
+ */
 bool session_match_blocks(VmfSession *s, GError **error)
 {
     g_autoptr(GHashTable) named = g_hash_table_new(g_str_hash, g_str_equal);
 
     g_free(s->blocks.wire);
-    /* The list has no more than the destination's, and one: session_blocks_max(). */
+    /* session_blocks_max() bounds the list, to one more than that. */
     s->blocks.wire = VMF_FAULT("wire blocks")
                          ? NULL
                          : g_try_new0(const VmfRamBlock *, MAX(s->peer.blocks->len, 1));
@@ -146,7 +149,7 @@ bool session_take_blocks(VmfSession *s, const MessageHeader *header, const uint8
         }
         payload += taken;
         left -= taken;
-        /* One more than there can be is enough to name the one that is too many. */
+        /* One block more than there can be is enough to name it in the error. */
         if (s->peer.blocks->len > session_blocks_max(s)) {
             break;
         }

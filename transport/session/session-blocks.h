@@ -6,15 +6,18 @@
 
 #include "session-state.h"
 
-/* The most blocks that a source can name. */
+/* The most blocks that a source may name. */
 unsigned session_blocks_max(const VmfSession *s);
 /* Source: names all blocks to the destination. */
 void session_post_blocks(VmfSession *s);
-/* Source: the blocks' own order is the one on the wire. */
+/* Source: the order of its set is the order on the wire. */
 void session_use_own_order(VmfSession *s);
-/* The peer's list of blocks (peer.blocks) against ours: makes blocks.wire in its order. */
+/*
+ * Compares the peer's list of blocks (peer.blocks) with this side's set, and puts blocks.wire in
+ * its order. A block that only the source has is added if the set has an allocator.
+ */
 bool session_match_blocks(VmfSession *s, GError **error);
-/* Takes a part of the peer's list, which belongs there. The control thread. */
+/* Takes a part of the peer's list, which continues the parts before. The control thread. */
 bool session_take_blocks(VmfSession *s, const MessageHeader *header, const uint8_t *payload,
                          GError **error);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* session-channel.c -- the channel threads of both sides, and what transports ask of the engine */
+/* session-channel.c -- the channel threads of both sides */
 
 #include "session-channel.h"
 
@@ -21,8 +21,8 @@ static bool send_data(SessionChannel *channel, unsigned block, uint64_t offset, 
 }
 
 /*
- * What of a zero run is told as zero: whole pages, for whoever keeps account of pages that
- * were told would take the rest of the page for told, too. The rest goes as data.
+ * The part of a zero run that is told as zero: whole pages. A peer that notes which pages it was
+ * told of would count a part as the whole page. The rest is sent as data.
  */
 static bool trim_to_pages(const VmfRamBlock *block, const RamRun *run, uint64_t *from, uint64_t *to)
 {
@@ -49,7 +49,7 @@ static bool send_range(SessionChannel *channel, const PayloadRange *range, GErro
     data = offset;
     while (ram_scan_next(s->blocks.scan, block, &offset, end, &run)) {
         if (!run.zero || !trim_to_pages(block, &run, &from, &to) || to - from < conn->zero_min) {
-            continue; /* it goes with what is next to it */
+            continue; /* it is sent with its neighbours */
         }
         if (!send_data(channel, range->block, data, from, error) ||
             !s->ops->send_zero(conn, channel->number, range->block, from, to - from, error)) {
@@ -210,7 +210,7 @@ static void allocate_channels(VmfSession *s)
 bool session_prepare_channels(VmfSession *s, GError **error)
 {
     allocate_channels(s);
-    if (s->role == VMF_ROLE_SOURCE) { /* a destination has no queue, nor always a stripe yet */
+    if (s->role == VMF_ROLE_SOURCE) { /* a destination has no queue, and may have no stripe yet */
         session_bound_queue(s);
     }
     for (unsigned i = 0; i < s->conn->channels; i++) {
@@ -218,7 +218,7 @@ bool session_prepare_channels(VmfSession *s, GError **error)
             mailbox_clear(&s->channels[i].mailbox);
             return false;
         }
-        /* Only a whole one is seen by session_fail, which may run in another thread. */
+        /* session_fail() may run in another thread, and sees only channels with a mailbox. */
         g_mutex_lock(&s->core.lock);
         s->channel_count = i + 1;
         g_mutex_unlock(&s->core.lock);

@@ -6,14 +6,17 @@
 
 #include "session-state.h"
 
-/* All but the mailbox, which can fail and has an init of its own; clear takes both. */
+/* Makes all but the mailbox, whose own init can fail. session_channel_clear() clears both. */
 void session_channel_init(SessionChannel *channel, VmfSession *s, unsigned number, bool feeds);
 void session_channel_clear(SessionChannel *channel);
-/* Makes conn->channels of them, with their mailboxes. */
+/* Makes conn->channels channels and their mailboxes. */
 bool session_prepare_channels(VmfSession *s, GError **error);
 bool session_start_channels(VmfSession *s, GError **error);
 bool session_start_channel(SessionChannel *channel, GError **error);
-/* Ends and joins them; they must have a reason to end (failure, revoke, or nothing to do). */
+/*
+ * Ends and joins the channels' threads. They must have a reason to end: failure, revocation, or
+ * nothing to do.
+ */
 void session_join_channels(VmfSession *s);
 
 #endif

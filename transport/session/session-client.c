@@ -45,7 +45,7 @@ bool session_submit(VmfSession *s, SessionChannel *channel, Payload **payload, P
     return false;
 }
 
-/* Every channel is asked, the next in turn first. */
+/* Asks every channel, and `first' first. */
 static bool submit_now(VmfSession *s, unsigned first, Payload **payload)
 {
     for (unsigned i = 0; i < s->channel_count; i++) {
@@ -65,7 +65,9 @@ bool session_submit_anywhere(VmfSession *s, Payload **payload, PayloadDone *done
     taken = submit_now(s, first, payload);
     if (!taken) {
         g_mutex_lock(&s->core.lock);
-        /* Before it looks: a channel that takes its payload behind that look sees it. */
+        /*
+         * Set before the mailboxes are tried, so that a channel that takes a payload later sees it.
+         */
         __atomic_fetch_add(&s->counters.room_wanted, 1, __ATOMIC_SEQ_CST);
         while (!s->core.error && !(taken = submit_now(s, first, payload))) {
             g_cond_wait(&s->core.changed, &s->core.lock);
@@ -114,8 +116,8 @@ static bool channels_over_locked(const VmfSession *s)
 }
 
 /*
- * On failure a channel may still be reading the client's memory: the client
- * gets it back only when that thread has let go of it, which it does at once.
+ * After a failure a channel may still read the client's memory. So the client waits until that
+ * thread has ended, which it does at once.
  */
 bool session_await_done(VmfSession *s, const PayloadDone *done, GError **error)
 {
@@ -165,7 +167,7 @@ bool vmf_session_raw_write(VmfSession *s, uint64_t message_size, uint64_t total_
         session_return_payload(s, payload);
     }
     *seconds = 0;
-    /* All are waited for, whatever happens: they write to this function's memory. */
+    /* All are awaited in any case, because they write to this function's memory. */
     for (unsigned i = 0; i < s->channel_count; i++) {
         ok = session_await_done(s, &done[i], NULL) && ok;
         *seconds = MAX(*seconds, done[i].seconds);

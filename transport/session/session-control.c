@@ -13,11 +13,11 @@
 #include "session-dispatch.h"
 #include "session-waking.h"
 
-/* How long a failing session tries to tell its peer why. */
+/* How long a failed session tries to tell its peer why. */
 #define LAST_WORDS_US (500 * G_TIME_SPAN_MILLISECOND)
-/* How long a session that is ended tries to send what a peer does not take. */
+/* How long a session that is freed tries to send what its peer does not take. */
 #define STOP_US (2 * G_TIME_SPAN_SECOND)
-/* Messages that are read before this side looks again at what it has to do. */
+/* So many messages are read before this side looks at its own work again. */
 #define TURN_MESSAGES 256
 /* --- sending: the control thread --- */
 
@@ -38,9 +38,9 @@ static VmfControlResult send_message(VmfSession *s, const MessageHeader *header,
 }
 
 /*
- * The hand-over's next message; EOF means there is none. GO becomes irrevocable
- * when it is taken, in one step with the look at whether the session has failed: what
- * the transport does with it afterwards cannot be known.
+ * Sends the hand-over's next message; EOF means that there is none. Taking GO makes it irrevocable,
+ * because nobody can know what the transport does with it. It is taken under the lock that a
+ * failure needs, too.
  */
 static VmfControlResult send_hand_over(VmfSession *s, GError **error)
 {
@@ -65,7 +65,7 @@ static VmfControlResult send_hand_over(VmfSession *s, GError **error)
     return result;
 }
 
-/* The oldest queued message; EOF means there is none. */
+/* Sends the oldest queued message; EOF means that there is none. */
 static VmfControlResult send_queued(VmfSession *s, GError **error)
 {
     OutMessage *message;
@@ -88,7 +88,7 @@ static VmfControlResult send_queued(VmfSession *s, GError **error)
     return result;
 }
 
-/* A piece of the stream, as far as the peer's credit goes; EOF means there is none. */
+/* Sends a piece of the stream, within the peer's credit; EOF means that there is none. */
 static VmfControlResult send_stream(VmfSession *s, GError **error)
 {
     MessageHeader header = {.type = MESSAGE_STREAM};
@@ -110,7 +110,7 @@ static VmfControlResult send_stream(VmfSession *s, GError **error)
         return VMF_CONTROL_EOF;
     }
     g_mutex_unlock(&s->core.lock);
-    /* The piece stays where it is: only this thread takes from the ring. */
+    /* The piece stays in its place, because only this thread takes from the ring. */
     header.length = (uint32_t)size;
     result = send_message(s, &header, size ? data : NULL, error);
     if (result == VMF_CONTROL_DONE) {
@@ -126,14 +126,14 @@ static VmfControlResult send_stream(VmfSession *s, GError **error)
     return result;
 }
 
-/* Sends all that can be sent now; *blocked when the transport takes no more. */
+/* Sends all that can be sent now. *blocked: the transport takes no more. */
 static bool send_all(VmfSession *s, bool *blocked, GError **error)
 {
     *blocked = false;
     for (;;) {
         VmfControlResult result = send_hand_over(s, error);
 
-        /* A session that has failed has nothing else to say. */
+        /* A failed session sends nothing else. */
         if (result == VMF_CONTROL_EOF && !session_failed(s)) {
             result = send_queued(s, error);
         }
@@ -155,7 +155,7 @@ static bool send_all(VmfSession *s, bool *blocked, GError **error)
 
 /* --- receiving --- */
 
-/* *more: there may be more, and it is this side's turn first. */
+/* Reads a turn of messages. *more: there may be more, but this side's own work comes first. */
 static bool receive_some(VmfSession *s, bool *more, GError **error)
 {
     const uint8_t *message;
@@ -190,9 +190,8 @@ static bool receive_some(VmfSession *s, bool *more, GError **error)
 /* --- time --- */
 
 /*
- * What has to be there by a certain time, although the peer shows that it lives: the set-up, and
- * the answers of the hand-over, which come from control thread to control thread. G_MAXINT64:
- * nothing.
+ * The time by which the peer must have done something, although it shows signs of life. That is the
+ * set-up, or an answer in the hand-over, which its control thread gives. G_MAXINT64: there is none.
  */
 static gint64 deadline_of(VmfSession *s, const char **what)
 {
@@ -211,7 +210,7 @@ static gint64 deadline_of(VmfSession *s, const char **what)
     return deadline;
 }
 
-/* *blocked: also when a heartbeat is due that the transport does not take. */
+/* *blocked becomes true also if the transport does not take a heartbeat that is due. */
 static bool check_time(VmfSession *s, bool *blocked, GError **error)
 {
     gint64 now = g_get_monotonic_time();
@@ -233,7 +232,7 @@ static bool check_time(VmfSession *s, bool *blocked, GError **error)
         const MessageHeader heartbeat = {.type = MESSAGE_HEARTBEAT};
         VmfControlResult result = send_message(s, &heartbeat, NULL, error);
 
-        *blocked = result == VMF_CONTROL_AGAIN; /* room for it comes like room for any other */
+        *blocked = result == VMF_CONTROL_AGAIN; /* room for it comes as for any message */
         return result != VMF_CONTROL_ERROR;
     }
     return true;
@@ -284,7 +283,7 @@ static bool doze(VmfSession *s, bool blocked, GError **error)
     bool ok;
 
     g_mutex_lock(&s->core.lock);
-    /* What is blocked already waits for the transport, not for a wake-up. */
+    /* A blocked thread waits for the transport, and not to be woken. */
     s->outbox.sleeping = blocked || !something_to_do_locked(s);
     ok = !s->outbox.sleeping;
     g_mutex_unlock(&s->core.lock);
@@ -299,7 +298,7 @@ static bool doze(VmfSession *s, bool blocked, GError **error)
     return ok;
 }
 
-/* Whether there is nothing more to do: all is said, or the session has failed or is ended. */
+/* Whether the thread may end: all is sent, or the session has failed or is freed. */
 static bool is_through(VmfSession *s, bool blocked)
 {
     const gint64 now = g_get_monotonic_time();
@@ -332,8 +331,7 @@ static bool run(VmfSession *s, GError **error)
     return true;
 }
 
-/* Reads what has come, which nobody wants any more: room to send may come by it. false at the end.
- */
+/* Drops what has come, because that may give room to send. Returns false at the end. */
 static bool drop_received(VmfSession *s, gint64 deadline)
 {
     const uint8_t *message;
@@ -346,7 +344,9 @@ static bool drop_received(VmfSession *s, gint64 deadline)
     return result == VMF_CONTROL_DONE || result == VMF_CONTROL_AGAIN;
 }
 
-/* Says why, if this side neither owns nor has given the VM: it takes that back no more. */
+/*
+ * Sends the reason, unless this side owns or has given the VM: the reason says that it never will.
+ */
 static bool say_last_words(VmfSession *s)
 {
     gint64 deadline = g_get_monotonic_time() + LAST_WORDS_US;
@@ -373,8 +373,8 @@ static bool say_last_words(VmfSession *s)
 }
 
 /*
- * Gives the error message a moment to reach the wire: closing a connection
- * drops what it has not sent. The peer closes when it has read it; returns whether it has.
+ * Gives the error message time to reach the wire, because closing a connection drops what is not
+ * sent. The peer closes when it has read it. Returns whether it has.
  */
 static bool await_close(VmfSession *s)
 {
@@ -388,7 +388,7 @@ static bool await_close(VmfSession *s)
     return false;
 }
 
-/* The last words may be lost with the link: they are to be had over another connection. */
+/* The reason may be lost with the link, so the source may ask over another connection. */
 static void went_unheard(VmfSession *s)
 {
     bool answers;
@@ -402,7 +402,7 @@ static void went_unheard(VmfSession *s)
     }
 }
 
-/* The connection is of no use any more. */
+/* The connection cannot be used any more. */
 static void end_by(VmfSession *s, GError *error)
 {
     const bool from_peer = s->control.from_peer;
@@ -414,7 +414,7 @@ static void end_by(VmfSession *s, GError *error)
     }
     g_mutex_lock(&s->core.lock);
     s->outbox.over = true;
-    /* Who was told the end, or closed in good order, does not ask for it. */
+    /* A peer that was told, or has closed in good order, does not ask. */
     s->peer.lost_at = s->control.lost && !s->control.ended ? g_get_monotonic_time() : 0;
     answers = s->role == VMF_ROLE_DESTINATION && s->peer.lost_at;
     g_mutex_unlock(&s->core.lock);

@@ -7,7 +7,7 @@
 #include "session-state.h"
 
 bool session_start_control(VmfSession *s, GError **error);
-/* Lets the control thread send what is queued, and ends it. */
+/* Lets the control thread send what is queued, and joins it. */
 void session_stop_control(VmfSession *s);
 
 #endif

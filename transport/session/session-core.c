@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* session-core.c -- the first error of a session, and who hears of it */
+/* session-core.c -- the first error of a session, and telling everybody of it */
 
 #include "session-core.h"
 
@@ -19,7 +19,7 @@ uint64_t session_error_code(const GError *error)
     return error->domain == VMF_ERROR ? (uint64_t)error->code : VMF_ERROR_FAILED;
 }
 
-/* What failed is told to everything that waits for the session's work. */
+/* Ends the waits of everything that works for the session. */
 static void stop_work(VmfSession *s, unsigned channel_count, SessionChannel *back)
 {
     g_cancellable_cancel(s->core.cancel);
@@ -31,7 +31,7 @@ static void stop_work(VmfSession *s, unsigned channel_count, SessionChannel *bac
     }
 }
 
-/* Takes the error over, as the session's or as the hand-over's; returns whether it is the first. */
+/* Takes the error over, as the session's or as the hand-over's. Returns whether it is the first. */
 static bool take_error_locked(VmfSession *s, GError *error, HandoverEvent event)
 {
     const HandoverState before = s->peer.handover.state;
@@ -45,7 +45,9 @@ static bool take_error_locked(VmfSession *s, GError *error, HandoverEvent event)
         session_wake_control_locked(s);
         return true;
     }
-    /* This decided, not what failed first. Where it decided nothing, session_outcome() says that.
+    /*
+     * This error decided the hand-over, and not the first one. If it decided nothing,
+     * session_outcome() finds the words.
      */
     if (s->peer.handover.state != before && handover_over(&s->peer.handover) &&
         handover_owner(&s->peer.handover) != VMF_OWNER_UNKNOWN && !s->peer.outcome) {

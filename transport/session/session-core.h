@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* session-core.h -- the first error of a session, and who hears of it */
+/* session-core.h -- the first error of a session, and telling everybody of it */
 
 #ifndef VMF_SESSION_CORE_H
 #define VMF_SESSION_CORE_H
@@ -7,19 +7,19 @@
 #include "session-state.h"
 
 /*
- * Takes the error over. If it is the first, it is the session's, and everything wakes up. NULL:
- * who failed gave no reason. Any thread.
+ * Takes the error over. If it is the first, it becomes the session's, and all that wait are woken.
+ * NULL: there is no reason. Any thread.
  */
 void session_fail(VmfSession *s, GError *error, bool from_peer);
-/* The same: the control connection is no more. */
+/* session_fail() when the control connection is lost. */
 void session_lost(VmfSession *s, GError *error);
-/* The same, for what the hand-over calls it (HANDOVER_CANCEL, ...). */
+/* session_fail() with the event that the hand-over gets (HANDOVER_CANCEL, ...). */
 void session_fail_as(VmfSession *s, GError *error, HandoverEvent event);
-/* Makes an error for something that failed without giving one. */
+/* Makes an error if something failed without giving one. */
 void session_need_error(GError **failure, const char *what);
-/* The code of an error as it travels: codes of other domains mean nothing to the peer. */
+/* The code of an error as the peer gets it: it does not know the codes of other domains. */
 uint64_t session_error_code(const GError *error);
-/* Always false, with a copy of the session's error. Any thread. */
+/* Always returns false, with a copy of the session's error. Any thread. */
 bool session_report(VmfSession *s, GError **error);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* session-direct.c -- a control connection before a thread of its own has it */
+/* session-direct.c -- messages over a control connection before the control thread has it */
 
 #include "session-direct.h"
 

@@ -23,7 +23,7 @@ static bool handle_error(VmfSession *s, const MessageHeader *header, const uint8
                          GError **error)
 {
     g_autofree char *text = message_error_text(payload, header->length);
-    /* These mean the same on both sides; anything else is the peer's own trouble. */
+    /* These codes mean the same on both sides. Any other is the peer's own trouble. */
     const bool shared = header->argument == VMF_ERROR_CANCELLED ||
                         header->argument == VMF_ERROR_MISMATCH ||
                         header->argument == VMF_ERROR_MEMLOCK;
@@ -69,7 +69,7 @@ static bool handle_stream(VmfSession *s, const MessageHeader *header, const uint
     g_mutex_unlock(&s->core.lock);
     if (!ok) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL,
-                    "%u stream bytes that may not be sent: behind the end, beyond the credit, or "
+                    "%u stream bytes that may not be sent: after the end, beyond the credit, or "
                     "with a sync on the return path",
                     header->length);
     }
@@ -91,8 +91,8 @@ static bool handle_credit(VmfSession *s, const MessageHeader *header, GError **e
 }
 
 /*
- * The source asks whether all it sent is here and can be read. Being asked
- * behind it, it is here; its RAM may still have to come.
+ * The source asks whether its stream is here and can be read. The question comes after the stream,
+ * so the stream is here. RAM may still be missing.
  */
 static bool handle_settle(VmfSession *s, const MessageHeader *header, GError **error)
 {
@@ -134,7 +134,7 @@ static bool handle_stream_end(VmfSession *s, const MessageHeader *header, GError
     return ok ? syncs_can_come(s, error) : out_of_place(header, error);
 }
 
-/* Messages that say one thing once: sets *flag if `allowed'. */
+/* For a message that comes once: sets *flag if `allowed'. */
 static bool set_flag(VmfSession *s, const MessageHeader *header, bool *flag, bool allowed,
                      GError **error)
 {
@@ -155,14 +155,14 @@ static bool handle_hand_over(VmfSession *s, const MessageHeader *header, Handove
     bool ok;
 
     g_mutex_lock(&s->core.lock);
-    /* LOADED comes only after all was sent. */
+    /* LOADED may come only after everything was sent. */
     ok =
         (event != HANDOVER_GOT_LOADED || s->streams.out_end_sent) && session_event_locked(s, event);
     g_mutex_unlock(&s->core.lock);
     return ok || out_of_place(header, error);
 }
 
-/* What is left when the session has failed: where the VM is. */
+/* Whether a message matters after a failure: it tells who owns the VM. */
 static bool matters_after_failure(unsigned type)
 {
     return type == MESSAGE_ERROR || type == MESSAGE_LOADED || type == MESSAGE_GO ||

@@ -6,6 +6,6 @@
 
 #include "session-state.h"
 
-/* One message as it came. The control thread. false with *error: the connection must end. */
+/* Handles one message. Returns false with *error if the connection must end. The control thread. */
 bool session_dispatch(VmfSession *s, const uint8_t *message, size_t size, GError **error);
 #endif

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* session-handshake.c -- messages before the control thread runs: the handshake, and who only asks
- */
+/* session-handshake.c -- HELLO and its reply, before the control thread runs */
 
 #include "session-handshake.h"
 
@@ -10,7 +9,7 @@
 #include "session-core.h"
 #include "session-direct.h"
 
-/* A peer that is turned away gets that long to hear why. */
+/* A peer that is refused has so long to hear why. */
 #define REFUSE_US (G_USEC_PER_SEC / 2)
 
 static Direct session_direct(VmfSession *s, gint64 deadline)
@@ -128,7 +127,7 @@ static bool greet_as_destination(VmfSession *s, const Direct *d, bool limited, u
     }
     if (header.type == MESSAGE_ASK && s->reach.listening) {
         listening_asked(s->reach.listening, d, &header, payload);
-        s->core.error_from_peer = true; /* it is not told anything more */
+        s->core.error_from_peer = true; /* so that refuse() tells it nothing more */
         g_set_error(error, VMF_ERROR, VMF_ERROR_REFUSED, "%s only asked for an earlier session",
                     s->conn->peer);
         return false;

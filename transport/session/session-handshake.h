@@ -6,7 +6,7 @@
 
 #include "session-state.h"
 
-/* On failure the peer is told why, as well as that goes. */
+/* Greets the peer. After a failure it tries to tell the peer why. */
 bool session_shake_hands(VmfSession *s, const VmfUri *uri, GError **error);
 
 #endif

@@ -6,7 +6,7 @@
 
 #include <vmferry/plugin/transport.h>
 
-/* Of every connection that a session has, or that asks for one. */
+/* The table for every connection that a session has, or that asks for one. */
 extern const VmfConnHost session_host;
 
 #endif

@@ -15,12 +15,12 @@
 #include "session-stream-file.h"
 #include "session-waking.h"
 
-/* How much is read before the sender is told that it may send more. */
+/* So many bytes are read before the sender gets new credit. */
 #define CREDIT_STEP (STREAM_RING / 4)
 
 /* --- set-up --- */
 
-/* Waits until *flag, which the control thread sets; it also looks at the set-up's deadline. */
+/* Waits for *flag, which the control thread sets. That thread also checks the set-up's deadline. */
 static bool await_flag(VmfSession *s, const bool *flag, GError **error)
 {
     bool ok;
@@ -48,7 +48,10 @@ static bool agree_on_blocks(VmfSession *s, GError **error)
         if (!await_flag(s, &s->peer.blocks_complete, error) || !session_match_blocks(s, error)) {
             return false;
         }
-        /* Before anything is registered, for here the block that cannot be written has a name. */
+        /*
+         * Before anything is registered, because here the error can name a block that is not
+         * writable.
+         */
         s->blocks.scan = ram_scan_new(s->blocks.set, PRESENCE_WRITE, error);
         if (!s->blocks.scan) {
             return false;
@@ -124,7 +127,7 @@ static bool put_stream(void *opaque, const struct iovec *iov, unsigned iovcnt, u
     return true;
 }
 
-/* Tells the sender what was taken, when that is worth a message. */
+/* Tells the sender what was taken, if that is worth a message. */
 static void took(VmfSession *s)
 {
     uint64_t consumed;
@@ -178,12 +181,12 @@ static bool complete_source(VmfSession *s, GError **error)
     return session_outcome(s, error);
 }
 
-/* Until the source has said GO or that it never will, here or over another connection. */
+/* Waits until the source has said GO, or that it never will, here or over another connection. */
 static void await_word(VmfSession *s)
 {
     g_mutex_lock(&s->core.lock);
     while (!handover_over(&s->peer.handover)) {
-        /* The source may notice up to a time-out later, and asks for as long from then on. */
+        /* The source may notice the loss up to a time-out later, and then asks for as long. */
         const gint64 end = s->peer.answer_since + 2 * (gint64)s->conn->timeout_ms * 1000;
 
         if (s->peer.handover.state != HANDOVER_WAITS) {
@@ -201,14 +204,14 @@ static bool complete_destination(VmfSession *s, GError **error)
         return false;
     }
     session_event(s, HANDOVER_COMPLETE); /* too late if it has failed */
-    listening_answer(s);                 /* while GO comes: it may have to come another way */
+    listening_answer(s);                 /* GO may have to come over another connection */
     await_word(s);
     return session_outcome(s, error);
 }
 
 /* --- the table --- */
 
-/* Both directions are there from the beginning. */
+/* Both directions exist from the beginning. */
 static bool open_back(VmfSession *s, GError **error)
 {
     (void)s;

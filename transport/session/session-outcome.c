@@ -48,7 +48,7 @@ static const char destination_is_unsure[] =
     "outcome unknown. The VM must stay stopped here: the source owns it, unless the source "
     "reports that GO was sent; then look at both sides and run it on one";
 
-/* The outcome is remembered as it was first reported. */
+/* Keeps the outcome as it is first reported. */
 static void note_outcome_locked(VmfSession *s)
 {
     const char *lost = s->core.error ? s->core.error->message : "no reason";

@@ -6,9 +6,11 @@
 
 #include "session-state.h"
 
-/* Tells the hand-over of an event. The caller holds the lock. false: it cannot come now. */
+/*
+ * Gives an event to the hand-over. Returns false if it cannot come now. The caller holds the lock.
+ */
 bool session_event_locked(VmfSession *s, HandoverEvent event);
-/* The same. Any thread. */
+/* session_event_locked() with the lock. Any thread. */
 bool session_event(VmfSession *s, HandoverEvent event);
 /* How the hand-over ended: true, or false with a copy of the reason. Any thread. */
 bool session_outcome(VmfSession *s, GError **error);

@@ -7,14 +7,14 @@
 #include "session-state.h"
 
 /*
- * One table for vmferry and one for stock QEMU: nobody else asks who the peer is. All members are
- * there. Unless said otherwise, the session's own thread calls them.
+ * There is a table for vmferry and one for stock QEMU, so that no other code asks who the peer is.
+ * All members are set. The session's own thread calls them, unless a comment says otherwise.
  */
 typedef struct SessionPeerOps {
     bool is_qemu;
-    /* Why a source does not know who owns the VM, and what to do. */
+    /* Why a source does not know who owns the VM, and what its user has to do. */
     const char *source_is_unsure;
-    /* Everything between the connection and the first page. */
+    /* Sets everything up between the connection and the first page. */
     bool (*set_up)(VmfSession *s, const VmfUri *uri, GError **error);
     /* The stream's put_buffer and save_ram_page: see VmfFileOps. */
     bool (*put_stream)(void *session, const struct iovec *iov, unsigned iovcnt, uint64_t position,
@@ -23,14 +23,14 @@ typedef struct SessionPeerOps {
                      unsigned flags, uint64_t *accounted, GError **error);
     /* Bytes were taken from the stream. The thread that reads it. */
     void (*took)(VmfSession *s);
-    /* Source: returns when all that was put is at the peer. */
+    /* Source: returns when all that was put has reached the peer. */
     bool (*settle)(VmfSession *s, GError **error);
     /* The side's part of vmf_session_complete(). */
     bool (*complete_source)(VmfSession *s, GError **error);
     bool (*complete_destination)(VmfSession *s, GError **error);
-    /* Opens the return path, if that can be. */
+    /* Opens the return path, or returns false with *error. */
     bool (*open_back)(VmfSession *s, GError **error);
-    /* Frees what `set_up' and `open_back' made; the channels have ended. */
+    /* Ends and frees the return path, after the channels have ended. */
     void (*close)(VmfSession *s);
 } SessionPeerOps;
 

@@ -6,7 +6,7 @@
 #include "session-core.h"
 #include "session-waking.h"
 
-/* Many times what a session of the largest VM has to say at once. */
+/* Many times what a session of the largest VM sends at once. */
 #define OUT_MAX 65536
 
 void session_post(VmfSession *s, unsigned type, unsigned flags, uint64_t argument,
@@ -26,7 +26,7 @@ void session_post(VmfSession *s, unsigned type, unsigned flags, uint64_t argumen
         session_wake_control_locked(s);
     }
     g_mutex_unlock(&s->core.lock);
-    /* Most messages answer the peer's: one that asks and never reads must not cost memory. */
+    /* Most messages answer the peer, so a peer that asks and never reads must not cost memory. */
     if (full) {
         session_fail(s,
                      g_error_new(VMF_ERROR, VMF_ERROR_PROTOCOL,

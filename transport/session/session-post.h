@@ -7,8 +7,8 @@
 #include "session-state.h"
 
 /*
- * Queues a message; `payload' is copied. Any thread. A session whose peer reads nothing fails when
- * too many wait.
+ * Queues a message; `payload' is copied. If too many wait, because the peer reads nothing, the
+ * session fails. Any thread.
  */
 void session_post(VmfSession *s, unsigned type, unsigned flags, uint64_t argument,
                   const void *payload, size_t size);

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* session-qemu-peer.c -- the stream of a session with stock QEMU, which marks in it when RAM comes
- */
+/* session-qemu-peer.c -- a session with stock QEMU: set-up, stream, return path and end */
 
 #include "session-qemu-peer.h"
 
@@ -23,7 +22,7 @@ static bool fits(const VmfRamBlock *own, const VmfQemuBlock *listed)
 
 /* --- source --- */
 
-/* RAM blocks have no names on the wire, but the places that the stream gives them. */
+/* RAM blocks have no names on the wire: their places in the stream's list are their numbers. */
 static bool check_blocks(VmfSession *s, GError **error)
 {
     const unsigned count = vmf_qemu_stream_block_count(s->qemu.stream);
@@ -50,7 +49,7 @@ static bool check_blocks(VmfSession *s, GError **error)
     return true;
 }
 
-/* Sends the bytes, and leaves none there. */
+/* Sends the bytes, and empties the array. */
 static bool submit_stream(SessionChannel *channel, GByteArray *bytes, bool hook, GError **error)
 {
     VmfSession *s = channel->session;
@@ -80,7 +79,7 @@ static bool begin_ram(VmfSession *s, GError **error)
 {
     if (!qemu_hooks_ram(&s->qemu.hooks)) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID,
-                    "stock QEMU takes RAM only behind a hook in the stream's section of RAM");
+                    "stock QEMU takes RAM only after a hook in the stream's section of RAM");
         return false;
     }
     return submit_stream(&s->channels[0], s->qemu.hooks.out, true, error);
@@ -191,7 +190,7 @@ static void close_back(VmfSession *s)
 
 /* --- what arrives --- */
 
-/* Follows the stream, for its hooks and RAM blocks. */
+/* Follows the stream, to find its hooks and RAM blocks. */
 static bool follow(VmfSession *s, const uint8_t *data, size_t size, bool *hook, GError **error)
 {
     ssize_t scanned = vmf_qemu_stream_scan(s->qemu.stream, data, size, true, error);
@@ -202,7 +201,7 @@ static bool follow(VmfSession *s, const uint8_t *data, size_t size, bool *hook, 
     *hook = vmf_qemu_stream_at_hook(s->qemu.stream);
     if ((size_t)scanned < size) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL,
-                    "QEMU_FILE: %zu bytes of the stream behind a hook in the same message",
+                    "QEMU_FILE: %zu bytes of the stream after a hook in the same message",
                     size - (size_t)scanned);
         return false;
     }
@@ -240,7 +239,7 @@ void qemu_peer_stream_ended(VmfConn *conn)
 {
     VmfSession *s = conn_session(conn);
 
-    /* A source that is killed hangs up like one that is through: the kernel does it in its name. */
+    /* When a source is killed, the kernel closes the connection as if the source were done. */
     if (s->role == VMF_ROLE_DESTINATION && !vmf_qemu_stream_ram_ended(s->qemu.stream)) {
         session_fail(s,
                      g_error_new(VMF_ERROR, VMF_ERROR_PROTOCOL,
@@ -277,7 +276,7 @@ bool qemu_peer_stream_blocks(VmfConn *conn, GError **error)
         g_strlcpy(entry.name, block->name, sizeof(entry.name));
         g_array_append_val(s->peer.blocks, entry);
         if (s->peer.blocks->len > session_blocks_max(s)) {
-            break; /* enough to name the one that is too many */
+            break; /* enough to name the block that is too many */
         }
     }
     if (!session_match_blocks(s, error)) {
@@ -305,7 +304,7 @@ static bool no_item(void *opaque, const VmfQemuItem *item, GError **error)
     return true;
 }
 
-/* Which blocks the destination fills comes in the stream. */
+/* A destination learns its blocks from the stream. */
 static bool set_up(VmfSession *s, const VmfUri *uri, GError **error)
 {
     const bool source = s->role == VMF_ROLE_SOURCE;
@@ -322,7 +321,7 @@ static bool set_up(VmfSession *s, const VmfUri *uri, GError **error)
     }
     s->conn->channels = 1;
     if (!s->ops->open_channels(s->conn, error)) {
-        s->conn->channels = 0; /* it has not begun to migrate: a stranger */
+        s->conn->channels = 0; /* it has not begun to migrate, so it is a stranger */
         return false;
     }
     if (!s->ops->ram_setup(s->conn, error) || !session_prepare_channels(s, error)) {
@@ -339,12 +338,14 @@ static bool complete_source(VmfSession *s, GError **error)
 {
     GError *failure = NULL;
 
-    /* What has everything may run the VM, whether this side hears of it or not. */
+    /* A destination that has everything may run the VM, whether this side hears of that or not. */
     session_event(s, HANDOVER_SUBMITS);
     if (!vmf_flush_ram_pages(s->file, VMF_FLUSH_FINAL)) {
         return session_failed(s) ? session_outcome(s, error) : vmf_file_check(s->file, error);
     }
-    /* QEMU's destination has no way to say that it is ready: having everything must do. */
+    /*
+     * QEMU's destination has no message that says that it is ready. That it has everything must do.
+     */
     if (!settle(s, &failure)) {
         session_fail(s, failure, false);
         return session_outcome(s, error);
@@ -353,7 +354,7 @@ static bool complete_source(VmfSession *s, GError **error)
     return session_outcome(s, error);
 }
 
-/* The source has hung up, and had not failed. */
+/* The source has closed the connection, and had not failed. */
 static bool complete_destination(VmfSession *s, GError **error)
 {
     if (!session_end_reading(s, error)) {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* session-qemu-peer.h -- what a transport tells of the stream of stock QEMU */
+/* session-qemu-peer.h -- what a transport calls about the stream of stock QEMU */
 
 #ifndef VMF_SESSION_QEMU_PEER_H
 #define VMF_SESSION_QEMU_PEER_H

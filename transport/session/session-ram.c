@@ -10,10 +10,10 @@
 #include "session-device.h"
 
 /*
- * RAM that waits for the channels: gathered, in mailboxes, and what their threads work on. The
- * last flush pays all of it, so it is bounded for all channels together, and never more than may
- * be in flight. A payload is large enough that handing it over (two threads woken) costs little
- * beside the transfer, and little enough that channels start early.
+ * Bounds for RAM that waits for the channels: it is gathered, in mailboxes, or with their threads.
+ * The last flush waits for all of it. So all channels together have a bound, which is at most that
+ * of RAM in flight. A payload is so large that handing it over (two threads are woken) costs
+ * little. It is so small that the channels start early.
  */
 #define QUEUE_BYTES (32ull * 1024 * 1024)
 #define QUEUE_MIN (64ull * 1024)
@@ -52,7 +52,10 @@ bool session_submit_fill(VmfSession *s, SessionChannel *channel, GError **error)
     return channel->fill->kind == PAYLOAD_EMPTY || submit(s, channel, error);
 }
 
-/* Whether a range continues the last one, or ends so close behind it that the gap goes along. */
+/*
+ * Extends the last range, if this one continues it or follows after a gap worth sending. Returns
+ * whether it did.
+ */
 static bool extend(VmfSession *s, Payload *fill, uint32_t block, uint64_t offset, uint64_t end)
 {
     const VmfConn *conn = s->conn;
@@ -75,12 +78,12 @@ static bool extend(VmfSession *s, Payload *fill, uint32_t block, uint64_t offset
     return true;
 }
 
-/* A range within one stripe, of at most range_bytes. */
+/* Adds a range of one stripe, of at most range_bytes. */
 static bool add_range(VmfSession *s, uint32_t block, uint64_t offset, uint64_t length,
                       GError **error)
 {
     VmfConn *conn = s->conn;
-    /* Always the same channel for a stripe: its writes stay in order. */
+    /* A stripe always has the same channel, so that its writes stay in order. */
     SessionChannel *channel = &s->channels[(offset / conn->stripe + block) % conn->channels];
     Payload *fill = channel->fill;
 
@@ -113,7 +116,6 @@ static uint64_t queued(VmfSession *s)
     return s->ram.queue_taken - __atomic_load_n(&s->counters.queue_done, __ATOMIC_SEQ_CST);
 }
 
-/* A channel's thread: it has handed that much of a payload's RAM to the transport. */
 void session_ram_done(VmfSession *s, uint64_t bytes)
 {
     __atomic_fetch_add(&s->counters.queue_done, bytes, __ATOMIC_SEQ_CST);
@@ -135,8 +137,8 @@ static bool submit_fills(VmfSession *s, GError **error)
 }
 
 /*
- * Waits until so much more may be queued. What is only gathered goes on its way first: then some
- * channel has all that is waited for, and wakes this thread when it is done with a payload.
+ * Waits until `bytes' more may be queued. Gathered RAM is handed out first. So a channel has all
+ * that is waited for, and wakes this thread after a payload.
  */
 static bool await_room(VmfSession *s, uint64_t bytes, GError **error)
 {
@@ -177,15 +179,15 @@ static uint64_t cut(const VmfSession *s, uint64_t offset, uint64_t length)
                                       : ((offset + s->ram.range_bytes) & ~(RAM_CUT - 1)) - offset;
 }
 
-/* The number of a block means something only in its own set, and as far as the session knows it. */
+/* Whether the session knows the block: its number means nothing in another set. */
 static bool is_known(const VmfSession *s, const VmfRamBlock *block)
 {
     return block->index < s->conn->block_count && s->conn->blocks[block->index] == block;
 }
 
 /*
- * Which of the pages are zero and cost next to nothing is found out later, channel by channel.
- * So all are accounted in full, and zero pages are set against what is saved after them.
+ * Zero pages cost next to nothing, but the channels find them later. So all pages are accounted in
+ * full, and zero pages are set against pages saved after them.
  */
 static uint64_t account(VmfSession *s, uint64_t length)
 {
@@ -197,11 +199,11 @@ static uint64_t account(VmfSession *s, uint64_t length)
     return length - refund;
 }
 
-/* The rest of them, when all that was saved is looked through. */
+/* Takes off the zero pages that are left, after the channels have looked at everything. */
 static void refund(VmfSession *s)
 {
     const uint64_t zero = __atomic_load_n(&s->counters.zero_bytes, __ATOMIC_RELAXED);
-    /* A gap between ranges that went along was never accounted. */
+    /* A gap that was sent with its neighbours was never accounted. */
     const uint64_t bytes = MIN(zero - s->ram.zero_refunded, s->ram.accounted);
 
     s->ram.zero_refunded = zero;
@@ -231,7 +233,7 @@ bool session_save_ram(void *opaque, const VmfRamBlock *block, uint64_t offset, u
     while (length) {
         const uint64_t part = cut(s, offset, length);
 
-        /* A gap may go along. */
+        /* A gap may be sent, too. */
         const uint64_t most = part + s->conn->merge_gap;
 
         if ((G_UNLIKELY(s->ram.queue_taken + most > s->ram.queue_limit) &&
@@ -272,7 +274,7 @@ static bool submit_sync(VmfSession *s, bool drain, GError **error)
     return true;
 }
 
-/* Waits until the latest sync went out on every channel and what was before it is written. */
+/* Waits until the latest sync went out on every channel, and all before it is written. */
 static bool await_syncs(VmfSession *s, GError **error)
 {
     bool ok;
@@ -306,7 +308,7 @@ static uint64_t now_ns(void)
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-/* What waits for company goes now, unless its channel has enough to do anyway. */
+/* Hands out ranges that wait for more ranges, unless their channel has enough to do. */
 static bool start_fills(VmfSession *s, GError **error)
 {
     for (unsigned i = 0; i < s->channel_count; i++) {
@@ -338,7 +340,7 @@ bool session_flush_ram(void *opaque, VmfFlush how, unsigned flags, GError **erro
     if (how == VMF_FLUSH_START) {
         return start_fills(s, error);
     }
-    began = now_ns(); /* every other flush drains: the end of a round pays its own tail */
+    began = now_ns(); /* the other flushes wait: a round's end pays for its own RAM */
     if (!session_sync(s, true, error)) {
         return false;
     }

@@ -56,7 +56,7 @@ static bool all_was_read(VmfSession *s, GError **error)
     while (!s->core.error &&
            !(s->streams.in_ended &&
              (s->channel_count == 0 || session_seen_locked(s) >= s->streams.final_sync))) {
-        /* With unread bytes the end cannot be near: better an error than a hang. */
+        /* While bytes are unread, the end cannot come: an error is better than a hang. */
         if (vmf_file_buffered(s->file) > 0 ||
             stream_readable(&s->streams.in_ring, session_seen_locked(s)) > 0) {
             break;
@@ -84,6 +84,6 @@ static bool all_was_read(VmfSession *s, GError **error)
 
 bool session_end_reading(VmfSession *s, GError **error)
 {
-    /* After the revocation nobody else can write into the VM's memory. */
+    /* After the revocation nobody else can write to the VM's memory. */
     return all_was_read(s, error) && vmf_session_revoke(s, error);
 }

@@ -7,13 +7,13 @@
 #include "session-state.h"
 
 /*
- * Destination: false if the channels were ended before a sync came that the stream waits for: it
- * would wait for ever. The caller holds the lock.
+ * Destination: returns false with *error if the stream waits for a sync that can never come,
+ * because the channels have ended. The caller holds the lock.
  */
 bool session_syncs_can_come_locked(const VmfSession *s, GError **error);
 /*
- * Destination, completing: waits until the stream has ended and every byte of it was read, and
- * then takes the source's access away. false with *error: something is unread.
+ * Destination, in vmf_session_complete(): waits until the stream has ended and all of it was read.
+ * Then it ends the source's access. Returns false with *error if bytes are unread.
  */
 bool session_end_reading(VmfSession *s, GError **error);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* session-settle.c -- the source's question whether its stream is at the destination */
+/* session-settle.c -- answering the source that asks whether its stream is at the destination */
 
 #include "session-settle.h"
 

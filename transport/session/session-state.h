@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* session-state.h -- the inside of a session, in parts by who may touch them */
+/* session-state.h -- the inside of a session, in parts that say who may touch them */
 
 #ifndef VMF_SESSION_STATE_H
 #define VMF_SESSION_STATE_H
@@ -26,7 +26,7 @@
  * docs/threads.md lists the threads and the order of the locks.
  */
 
-/* A channel: its thread, and on the source what that thread is fed with. */
+/* A channel: its thread, and what feeds that thread. */
 typedef struct SessionChannel {
     VmfSession *session; /* fixed, like the next two */
     unsigned number;
@@ -38,7 +38,7 @@ typedef struct SessionChannel {
     Payload *fill;   /* the session's own thread: RAM ranges that are being gathered */
 
     bool over;          /* lock: the thread has ended, and reads no client's memory any more */
-    uint64_t sync_sent; /* lock; source: the latest sync that went out (and drained, if asked) */
+    uint64_t sync_sent; /* lock; source: the latest sync that went out (and is written, if asked) */
     uint64_t sync_seen; /* lock; destination: the latest sync that came */
 } SessionChannel;
 
@@ -53,7 +53,7 @@ typedef struct SessionOptions {
     } device;
 } SessionOptions;
 
-/* Fixed, but for `done' (lock): when the set-up began, when it must be over, how long it took. */
+/* Fixed, except `done' (lock): when the set-up began, when it must be over, how long it took. */
 typedef struct SessionSetup {
     gint64 began;
     gint64 deadline;
@@ -62,28 +62,28 @@ typedef struct SessionSetup {
 } SessionSetup;
 
 /*
- * The RAM blocks of both sides. Fixed once the peers agree on the blocks. With stock QEMU as the
- * source that is when the stream has listed them: the thread of channel 0 writes then, and `scan'
- * is read by other threads under the lock.
+ * The RAM blocks of both sides. Fixed after the peers have agreed on them. If the source is stock
+ * QEMU, that is when the stream has listed them. Then the thread of channel 0 writes, and other
+ * threads read `scan' under the lock.
  */
 typedef struct SessionBlocks {
     VmfRamBlocks *set;        /* this side's; a reference */
     const VmfRamBlock **wire; /* conn->blocks: in the order of their numbers on the wire */
-    GPtrArray *shorter;       /* destination: of these, the ones made for the session */
+    GPtrArray *shorter; /* destination: those of `wire' that are copies, made for the session */
     RamScan *scan;
-    bool *populated; /* destination: of which blocks some was made resident ahead; or NULL */
-    unsigned populated_count; /* the set may have grown since */
+    bool *populated;          /* destination: which blocks were made resident in part; or NULL */
+    unsigned populated_count; /* the set may have grown since then */
     uint64_t populated_bytes;
 } SessionBlocks;
 
-/* Lock, but for what says otherwise: the first error, and who waits for the session. */
+/* Lock, unless a member says otherwise: the first error, and those that wait for the session. */
 typedef struct SessionCore {
     GMutex lock;
-    GCond changed; /* of anything that the lock guards */
-    GError *error; /* the first; set after a good hand-over, too, when the connection ends */
+    GCond changed; /* anything that the lock guards */
+    GError *error; /* the first; also set after a good hand-over, when the connection ends */
     int failed;    /* atomic: whether `error' is set */
     bool error_from_peer;
-    bool hurry;           /* cancelled: nothing is owed to the peer that takes longer */
+    bool hurry;           /* cancelled: nothing is done for the peer that takes longer */
     GCancellable *cancel; /* fixed: cancelled by the first error */
     int cancel_fd;        /* fixed: of `cancel' */
     GCancellable *asking; /* fixed: cancelled with `hurry' */
@@ -92,87 +92,88 @@ typedef struct SessionCore {
 struct Listening;
 struct Answer;
 
-/* Fixed, but for `answer': how the other side is found when the connection is lost. */
+/* Fixed, except `answer': how the other side is found after the connection is lost. */
 typedef struct SessionReach {
     VmfUri *uri;                     /* source */
-    const VmfTransport *connect_ops; /* source: `ops' may be another table than what connects */
+    const VmfTransport *connect_ops; /* source: what connects; `ops' may be another table */
     struct Listening *listening;     /* destination */
-    struct Answer *answer; /* the lock of `listening'; destination: what is said for this session */
-    GBytes *first;         /* destination: a message that was read ahead */
+    struct Answer
+        *answer;   /* the lock of `listening'; destination: what is answered for this session */
+    GBytes *first; /* destination: a first message that was read ahead */
 } SessionReach;
 
 /* Lock: what the peer has said, and who owns the VM. */
 typedef struct SessionPeer {
     Handover handover;
-    GError *outcome;     /* of the hand-over, where that is not core.error */
-    gint64 answer_since; /* how long handover_answer_is_due() */
-    gint64 lost_at;      /* the connection; 0: it is there, or was ended in good order */
+    GError *outcome;     /* of the hand-over, if that is not core.error */
+    gint64 answer_since; /* when the hand-over changed last: an answer is due from then on */
+    gint64 lost_at;      /* when the connection was lost; 0: it is there, or ended in good order */
     bool blocks_complete, blocks_agreed, ready;
-    GArray *blocks; /* destination: MessageBlock, as they come; after that read-only */
+    GArray *blocks; /* destination: MessageBlock, as they come; then read-only */
 } SessionPeer;
 
-/* A small control message on its way out. */
+/* A small control message that waits to be sent. */
 typedef struct OutMessage {
     MessageHeader header;
     uint8_t *payload;
 } OutMessage;
 
-/* Lock, but for wake_fd (fixed): what any thread leaves to the control thread. */
+/* Lock, except wake_fd (fixed): what other threads leave to the control thread. */
 typedef struct SessionOutbox {
     GQueue messages; /* OutMessage */
     int wake_fd;
     bool sleeping;     /* the control thread waits for wake_fd */
-    bool stop;         /* it is to end */
+    bool stop;         /* the control thread has to end */
     gint64 stopped_at; /* when `stop' was set */
-    bool over;         /* it reads and sends no more */
+    bool over;         /* the control thread reads and sends no more */
 } SessionOutbox;
 
-/* The control thread, but for `thread' (the session's own thread). */
+/* The control thread, except `thread' (the session's own thread). */
 typedef struct SessionControl {
     GThread *thread;
-    unsigned owed;  /* a message of the hand-over that was taken to be sent */
-    bool lost;      /* the connection failed, not what came by it */
-    bool from_peer; /* the peer's ERROR was the end */
+    unsigned owed;  /* a message of the hand-over that was taken and is not sent */
+    bool lost;      /* the connection has failed, and not a message */
+    bool from_peer; /* the peer's ERROR ended it */
     bool ended;     /* the peer closed the connection in good order */
     gint64 last_sent, last_heard;
 } SessionControl;
 
-/* Lock, but for readable_fd (fixed): the byte streams of both directions. */
+/* Lock, except readable_fd (fixed): the byte streams of both directions. */
 typedef struct SessionStreams {
     StreamRing out_ring, in_ring;
-    uint64_t settled;        /* bytes that the peer has said it has */
-    bool settle_asked;       /* by the peer, and not answered yet */
-    uint64_t out_credit;     /* how far the peer allows the out stream to go */
-    uint64_t in_credit_told; /* how far this side allowed the in stream to go */
+    uint64_t settled;        /* bytes that the peer has settled */
+    bool settle_asked;       /* by the peer; it has no answer yet */
+    uint64_t out_credit;     /* the peer's credit: how far this side may send */
+    uint64_t in_credit_told; /* this side's credit: how far the peer may send */
     bool out_ended, out_end_sent, in_ended;
     uint64_t sync_number; /* source: of the latest sync */
     uint64_t out_sync;    /* source: the sync that bytes put from now on need */
-    uint64_t final_sync;  /* destination: the one that STREAM_END names */
-    bool revoked;         /* destination: the channels have ended, no sync comes any more */
-    int readable_fd;      /* what get_fd gives */
+    uint64_t final_sync;  /* destination: the sync that STREAM_END names */
+    bool revoked;         /* destination: the channels have ended, so no sync comes */
+    int readable_fd;      /* what get_fd returns */
     bool readable_set;
-    uint64_t bytes; /* of both directions */
+    uint64_t bytes; /* put; on a destination got, too */
 } SessionStreams;
 
-/* The session's own thread on the source, but for the limits, which are fixed. */
+/* The session's own thread on the source, except the limits, which are fixed. */
 typedef struct SessionRam {
-    uint64_t payload_bytes, range_bytes, queue_max; /* limits: see session_bound_queue() */
-    uint64_t queue_taken;                           /* RAM that was put into payloads */
-    uint64_t queue_limit;   /* how far that may go before it is looked how far the channels are */
+    uint64_t payload_bytes, range_bytes, queue_max; /* limits, see session_bound_queue() */
+    uint64_t queue_taken;                           /* bytes of RAM put into payloads */
+    uint64_t queue_limit;   /* up to that, nobody has to look how far the channels are */
     bool since_sync;        /* RAM went out since the latest sync */
-    uint64_t zero_refunded; /* of counters.zero_bytes */
-    uint64_t accounted;     /* what is left in the file's position of what was saved */
-    bool flushed;           /* for the last time */
+    uint64_t zero_refunded; /* how much of counters.zero_bytes */
+    uint64_t accounted;     /* saved RAM that still counts in the file's position */
+    bool flushed;           /* the last flush is over */
 } SessionRam;
 
 /* Atomic. */
 typedef struct SessionCounters {
-    uint64_t queue_done; /* of ram.queue_taken, handed to the transport */
-    bool queue_waits;    /* somebody wants to be told of that */
+    uint64_t queue_done; /* bytes of ram.queue_taken that the transport has */
+    bool queue_waits;    /* the session's own thread waits for that */
     uint64_t ram_bytes, zero_bytes;
     uint64_t last_flush_ns;
-    unsigned next_channel; /* that is asked first for device state */
-    unsigned room_wanted;  /* so many threads wait until any channel has room */
+    unsigned next_channel; /* the channel that is asked first for device state */
+    unsigned room_wanted;  /* number of threads that wait until a channel has room */
 } SessionCounters;
 
 /*
@@ -187,7 +188,7 @@ typedef struct SessionQemu {
     SessionChannel *back;  /* lock: the return path, if it is open */
 } SessionQemu;
 
-/* Lock: for clients of the channels other than RAM. */
+/* Lock: for clients of the channels, except RAM. */
 typedef struct SessionClients {
     GQueue free_payloads; /* Payload */
 } SessionClients;
@@ -200,12 +201,12 @@ struct VmfSession {
     VmfRole role;
     const VmfTransport *ops;
     VmfConn *conn;
-    const struct SessionPeerOps *peer_ops;     /* by what the peer is */
-    const struct SessionDeviceOps *device_ops; /* what the session asks of `devices' */
-    VmfDevices *devices;                       /* guards itself, by the lock and its threads */
+    const struct SessionPeerOps *peer_ops;     /* by the kind of the peer */
+    const struct SessionDeviceOps *device_ops; /* what the session calls of `devices' */
+    VmfDevices *devices;                       /* guarded as device/device-set.h says */
     VmfFile *file;                             /* the session's own thread */
     SessionChannel *channels;
-    unsigned channel_count; /* lock, while the session is made: only whole ones are counted */
+    unsigned channel_count; /* lock, while the session is made: channels with a mailbox */
 
     SessionOptions options;
     SessionSetup setup;

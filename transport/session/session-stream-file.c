@@ -33,7 +33,7 @@ void session_end_stream(VmfSession *s)
 
 /* --- reading --- */
 
-/* What arrived before the peer was lost can still be read. */
+/* Whether bytes are left that arrived before the peer was lost: they can still be read. */
 static bool outlives_its_peer_locked(VmfSession *s)
 {
     return (g_error_matches(s->core.error, VMF_ERROR, VMF_ERROR_PEER_LOST) ||

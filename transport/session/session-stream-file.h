@@ -6,9 +6,9 @@
 
 #include "session-state.h"
 
-/* Opens the session's file: to write on the source, to read on the destination. */
+/* Opens the session's file: for writing on the source, for reading on the destination. */
 bool session_open_file(VmfSession *s, GError **error);
-/* Source: no byte of the stream comes any more. Any thread. */
+/* Ends this side's stream: no more bytes come. Any thread. */
 void session_end_stream(VmfSession *s);
 
 #endif

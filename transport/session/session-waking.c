@@ -20,7 +20,7 @@ uint64_t session_seen_locked(const VmfSession *s)
     uint64_t seen = UINT64_MAX;
 
     if (s->role == VMF_ROLE_SOURCE) {
-        return UINT64_MAX; /* nothing is fenced on the way back */
+        return UINT64_MAX; /* the return path has no syncs */
     }
     for (unsigned i = 0; i < s->channel_count; i++) {
         seen = MIN(seen, s->channels[i].sync_seen);

@@ -12,7 +12,7 @@ void session_wake_control_locked(VmfSession *s);
 uint64_t session_seen_locked(const VmfSession *s);
 /* Whether a reader would find something: bytes, the end, or an error. The caller holds the lock. */
 bool session_readable_locked(VmfSession *s);
-/* Brings the descriptor of get_fd in step with that. The caller holds the lock. */
+/* Makes the descriptor of get_fd readable, or not, to match that. The caller holds the lock. */
 void session_update_readable_locked(VmfSession *s);
 
 #endif

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* stream-ring.c -- one direction of a session's byte stream: a ring, with the syncs its bytes need
- */
+/* stream-ring.c -- one direction of a session's byte stream: a ring, with the syncs of its bytes */
 
 #include "stream-ring.h"
 
@@ -33,7 +32,9 @@ void stream_put(StreamRing *ring, const void *data, size_t size, uint64_t sync)
         ring->data = g_malloc(STREAM_RING);
     }
     if (sync > stream_newest_sync(ring) && ring->marks.length == STREAM_MARKS_MAX) {
-        /* Some earlier bytes wait longer than they need: the sync is on its way with these. */
+        /*
+         * Some earlier bytes wait longer than they need. That sync is on its way with these bytes.
+         */
         ((StreamMark *)g_queue_peek_tail(&ring->marks))->sync = sync;
     } else if (sync > stream_newest_sync(ring)) {
         StreamMark *mark = g_new(StreamMark, 1);
@@ -51,7 +52,7 @@ void stream_put(StreamRing *ring, const void *data, size_t size, uint64_t sync)
     ring->head += size;
 }
 
-/* Makes the marks at the tail count. */
+/* Applies the marks that the tail has reached. */
 static void pass_marks(StreamRing *ring)
 {
     StreamMark *mark;

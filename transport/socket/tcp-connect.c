@@ -26,7 +26,7 @@ static int open_socket(const VmfUri *uri, const TcpPreamble *preamble, unsigned 
         close(fd);
         return -1;
     }
-    /* The first bytes on an empty socket always fit. */
+    /* An empty socket always has room for its first bytes. */
     if (VMF_FAULT("send preamble")
             ? (errno = EPIPE, true)
             : send(fd, bytes, sizeof(bytes), MSG_NOSIGNAL) != (ssize_t)sizeof(bytes)) {

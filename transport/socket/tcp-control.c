@@ -60,11 +60,17 @@ VmfControlResult tcp_control_send(VmfConn *base, const struct iovec *iov, unsign
     tcp_frame_encode(size, conn->out);
     conn->out_start = 0;
     conn->out_end = 4 + size;
-    /* Taken, even if the kernel has room for a part only: the rest goes first next time. */
+    /*
+     * The message is taken, even if the kernel has room for a part only: the rest goes first next
+     * time.
+     */
     return flush_out(conn, error) == VMF_CONTROL_ERROR ? VMF_CONTROL_ERROR : VMF_CONTROL_DONE;
 }
 
-/* The first bytes are no message: another program listens there, a web server for example. */
+/*
+ * Always false. The first bytes are no message, because another program listens there, such as a
+ * web server.
+ */
 static bool is_stranger(const TcpConn *conn, const uint8_t *at, GError **error)
 {
     char text[5] = {0};
@@ -72,15 +78,15 @@ static bool is_stranger(const TcpConn *conn, const uint8_t *at, GError **error)
     for (unsigned i = 0; i < 4; i++) {
         text[i] = g_ascii_isprint(at[i]) ? (char)at[i] : '.';
     }
-    g_set_error(
-        error, VMF_ERROR, VMF_ERROR_PROTOCOL,
-        "what listens at %s is no vmferry: its answer begins with \"%s\"; see to it that the "
-        "URI has the destination's address and port",
-        conn->base.peer, text);
+    g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL,
+                "the program that listens at %s is not vmferry: its answer begins with \"%s\"; "
+                "check that the "
+                "URI has the destination's address and port",
+                conn->base.peer, text);
     return false;
 }
 
-/* A whole message at the front of what was read, taken off. */
+/* Takes a whole message off the front of what was read. *message is NULL if there is none. */
 static bool next_message(TcpConn *conn, const uint8_t **message, size_t *size, GError **error)
 {
     const uint8_t *at = conn->in + conn->in_start;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* tcp-listen.c -- listening on sockets: sources, their channels, strangers and the silent */
+/* tcp-listen.c -- listening on sockets: sources, their channels, strangers and silent sockets */
 
 #include <errno.h>
 #include <netdb.h>
@@ -18,14 +18,14 @@
 
 #define SOCKETS_MAX 8  /* addresses of one host name */
 #define SILENT_MAX 128 /* accepted sockets that have not said who they are */
-#define SOURCES_MAX 16 /* sources that wait to be accepted; more are told that it is busy */
-#define ACCEPTS_MAX 64 /* sockets let in at a time */
-/* Out of descriptors or memory: how long nobody is let in, so that some may come free. */
+#define SOURCES_MAX 16 /* sources that wait to be accepted; any more are told that it is busy */
+#define ACCEPTS_MAX 64 /* sockets accepted in one turn */
+/* Without free descriptors or memory, nobody is accepted for so long; some may come free. */
 #define PAUSE_US 200000
 
 /*
- * An accepted socket whose preamble is not complete, or one that has named a session and not
- * begun to greet: a source greets at once, so who does not is not let in before those who do.
+ * An accepted socket whose preamble is not complete, or which has named a session and not begun to
+ * greet. A source greets at once. So a silent one is not let in before one that greets.
  */
 typedef struct Silent {
     int fd;
@@ -42,8 +42,8 @@ typedef struct TcpListener {
     GPtrArray *silent; /* Silent */
     GQueue sources;    /* fds (as pointers) of control connections that named a session */
     gint64 paused_until;
-    int pause_errno;  /* why, the last time; 0: never */
-    TcpConn *opening; /* whose channels are awaited */
+    int pause_errno;  /* why it paused last; 0: it never did */
+    TcpConn *opening; /* the connection whose channels are awaited */
     unsigned opened;
 } TcpListener;
 
@@ -93,8 +93,8 @@ static bool listen_on(TcpListener *listener, const struct sockaddr *address, soc
 }
 
 /*
- * A socket file that nobody listens on is left from a process that died: take its place.
- * Does not wait: a listener that lives but accepts nobody has a full backlog.
+ * A socket file without a listener is left over from a process that died, and makes room. It does
+ * not wait: a listener that lives but accepts nobody has a full backlog.
  */
 static void remove_stale_socket(const struct sockaddr_un *address)
 {
@@ -151,7 +151,7 @@ static bool listen_inet(TcpListener *listener, int family, GError **error)
         g_clear_error(&failure);
         listen_on(listener, at->ai_addr, at->ai_addrlen, what, &failure);
         if (listener->fd_count && g_str_equal(port, "0")) {
-            break; /* a second address would get a port of its own */
+            break; /* a second address would get another port */
         }
     }
     freeaddrinfo(list);
@@ -170,7 +170,7 @@ static bool listen_any(TcpListener *listener, GError **error)
     if (*vmf_uri_host(listener->uri)) {
         return listen_inet(listener, AF_UNSPEC, error);
     }
-    /* One IPv6 socket takes IPv4 as well; a kernel without IPv6 has only the other. */
+    /* One IPv6 socket takes IPv4 as well. A kernel without IPv6 has IPv4 alone. */
     return listen_inet(listener, AF_INET6, NULL) || listen_inet(listener, AF_INET, error);
 }
 
@@ -230,7 +230,7 @@ void tcp_listener_free(VmfTransportListener *base)
     g_free(listener);
 }
 
-/* --- who is calling --- */
+/* --- sockets that were accepted --- */
 
 static bool hung_up(int fd)
 {
@@ -251,7 +251,7 @@ static void drop_who_left(TcpListener *listener)
     }
 }
 
-/* Takes what was said, for a socket closed with unread bytes may lose the answer. */
+/* Reads what was said first, because closing a socket with unread bytes may lose the answer. */
 static void tell_busy(int fd)
 {
     static const char text[] = "busy: too many other sources wait for it already; try again later";
@@ -297,7 +297,7 @@ static Caller sort_channel(TcpListener *listener, int fd, const TcpPreamble *pre
 
     if (!conn || memcmp(preamble->uuid, conn->base.uuid, VMF_UUID_BYTES) != 0 ||
         preamble->channel >= conn->base.channels || conn->channels[preamble->channel]) {
-        return CALLER_DROP; /* of an unknown session, or a number that is taken */
+        return CALLER_DROP; /* of an unknown session, or of a number that is taken */
     }
     conn->channels[preamble->channel] = tcp_channel_new(conn, preamble->channel, fd);
     listener->opened++;
@@ -350,13 +350,14 @@ static void let_in(TcpListener *listener, int listening)
                 listener->paused_until = g_get_monotonic_time() + PAUSE_US;
                 listener->pause_errno = errno;
             }
-            return; /* else nobody, or one who left at once */
+            return; /* else nobody is there, or has left at once */
         }
         if (!tcp_prepare(fd, listener->timeout_ms, NULL)) {
             close(fd);
             continue;
         }
-        if (listener->silent->len >= SILENT_MAX) { /* the longest silent makes room */
+        if (listener->silent->len >=
+            SILENT_MAX) { /* the socket that was silent longest makes room */
             g_ptr_array_remove_index(listener->silent, 0);
         }
         silent = g_new0(Silent, 1);
@@ -382,7 +383,7 @@ static int drop_overdue(TcpListener *listener, gint64 deadline)
     return deadline == G_MAXINT64 ? -1 : (int)(MAX(deadline - now, 0) / 1000) + 1;
 }
 
-/* Waits for something to happen on any socket, and deals with it. */
+/* Waits until something happens on any socket, and handles it. */
 static bool pump(TcpListener *listener, gint64 deadline, int cancel_fd, GError **error)
 {
     struct pollfd fds[1 + SOCKETS_MAX + SILENT_MAX];
@@ -410,7 +411,7 @@ static bool pump(TcpListener *listener, gint64 deadline, int cancel_fd, GError *
         g_set_error(error, VMF_ERROR, VMF_ERROR_CANCELLED, "waiting for a connection: cancelled");
         return false;
     }
-    /* In the order of their coming: who called first is accepted first. */
+    /* In the order in which they came: the first is accepted first. */
     for (unsigned i = 0, at = 0; i < silent_count; i++) {
         Silent *silent = listener->silent->pdata[at];
         const Caller caller =

@@ -12,7 +12,7 @@
 #include "base/fault.h"
 #include "tcp.h"
 
-/* How much is dealt with before the source is told, unless it must know at once. */
+/* So many bytes are processed before the source is told, unless it must know at once. */
 #define TELL_BYTES (512u * 1024)
 
 /* READ_END: revoked, cancelled, or closed by the peer between two records. */
@@ -26,7 +26,7 @@ static bool is_ending(const TcpChannel *channel)
 
 /* --- who may write to RAM: see tcp_revoke() --- */
 
-/* Returns whether RAM may be written from here on. */
+/* Whether RAM may be written from here on. */
 static bool work_begin(TcpChannel *channel)
 {
     g_atomic_int_set(&channel->at_work, 1);
@@ -47,7 +47,7 @@ static void work_end(TcpChannel *channel)
 
 /* --- acknowledging --- */
 
-/* Tells the source how far we are, as far as the socket takes it now. */
+/* Tells the source how much was processed, as far as the socket takes it now. */
 static bool tell(TcpChannel *channel, GError **error)
 {
     while (channel->tell_sent < sizeof(channel->tell) ||
@@ -71,7 +71,7 @@ static bool tell(TcpChannel *channel, GError **error)
             return true; /* the source has many unread; wait_readable() goes on with it */
         } else if (errno == EPIPE || errno == ECONNRESET || is_ending(channel)) {
             channel->tell_sent = sizeof(channel->tell);
-            return true; /* reading tells how it ended */
+            return true; /* reading will tell how it ended */
         } else if (errno != EINTR) {
             tcp_set_error(error, VMF_ERROR_PEER_LOST, errno, "cannot acknowledge");
             return false;
@@ -91,7 +91,7 @@ static bool sleep_until_readable(TcpChannel *channel, GError **error)
         {.fd = conn->base.cancel_fd, .events = POLLIN},
         {.fd = conn->revoke_fd, .events = POLLIN},
     };
-    /* Between records the channel may be idle for ever: the control connection finds lost peers. */
+    /* A channel may be idle for ever between records. The control connection finds a lost peer. */
     int n = poll(fds, G_N_ELEMENTS(fds), channel->in_record ? (int)conn->base.timeout_ms : -1);
 
     if (n < 0 && errno != EINTR) {
@@ -111,7 +111,7 @@ static ReadResult wait_readable(TcpChannel *channel, GError **error)
 {
     bool ok;
 
-    /* The source may be waiting for room while we wait for bytes. */
+    /* The source may wait for acknowledgements while this side waits for bytes. */
     if (!tell(channel, error)) {
         return READ_FAILED;
     }
@@ -125,8 +125,8 @@ static ReadResult wait_readable(TcpChannel *channel, GError **error)
 }
 
 /*
- * Reads at least one byte into `into' (up to size) and what follows into the
- * buffer, which must be empty.
+ * Reads at least one byte into `into', at most `size', and what follows into the buffer, which must
+ * be empty.
  */
 static ReadResult read_some(TcpChannel *channel, uint8_t *into, size_t size, size_t *got,
                             GError **error)
@@ -161,7 +161,7 @@ static ReadResult read_some(TcpChannel *channel, uint8_t *into, size_t size, siz
     }
 }
 
-/* Reads exactly size bytes; the peer may close only before the first byte of a record. */
+/* Reads exactly `size' bytes. The peer may close only before the first byte of a record. */
 static ReadResult read_exactly(TcpChannel *channel, void *memory, uint64_t size, GError **error)
 {
     uint8_t *into = memory;
@@ -210,7 +210,7 @@ static ReadResult take_device(TcpChannel *channel, const TcpRecord *record, GErr
         return READ_FAILED;
     }
     header.size = record->length;
-    /* It may wait for long, and a revocation need not: this is not RAM. */
+    /* device_begin() may take long, and a revocation need not wait for it: this is not RAM. */
     work_end(channel);
     memory = base->host->device_begin(base, channel->number, &header, error);
     if (!work_begin(channel)) {
@@ -290,10 +290,9 @@ bool tcp_serve(VmfConn *base, unsigned number, GError **error)
 }
 
 /*
- * Shutting the sockets down wakes the channels, but what has arrived may still
- * be read: only when each of them sleeps or has ended, having seen `revoked',
- * is RAM out of reach. None takes longer than it takes to read one record that
- * is there already.
+ * Shutting the sockets down wakes the channels, but what has arrived may still be read. So RAM is
+ * out of reach only when each channel sleeps or has ended, and has seen `revoked'. No channel takes
+ * longer than reading one record that is there already.
  */
 bool tcp_revoke(VmfConn *base, GError **error)
 {

@@ -35,7 +35,7 @@ bool tcp_prepare(int fd, unsigned timeout_ms, GError **error)
         return false;
     }
     if (getsockname(fd, (struct sockaddr *)&address, &size) == 0 && address.ss_family != AF_UNIX) {
-        /* Helpful, not vital: the engine's heartbeats are what a time-out rests on. */
+        /* These only help: time-outs rest on the engine's heartbeats. */
         (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
         (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout_ms, sizeof(timeout_ms));
         (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
@@ -96,7 +96,7 @@ static int connect_address(const struct sockaddr *address, socklen_t size, gint6
     return fd;
 }
 
-/* A full backlog answers at once and wakes nobody when there is room. */
+/* A full backlog answers at once, and wakes nobody when there is room again. */
 #define BACKLOG_RETRY_MS 10
 
 static int connect_unix(const VmfUri *uri, gint64 deadline, int cancel_fd, GError **error)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* tcp-source.c -- a channel on the source: records gathered into few system calls */
+/* tcp-source.c -- a channel on the source: few system calls for many records */
 
 #include <errno.h>
 #include <poll.h>
@@ -10,7 +10,7 @@
 #include "base/fd-wait.h"
 #include "tcp.h"
 
-/* Bytes gathered before they are handed to the kernel. */
+/* So many bytes are gathered before the kernel gets them. */
 #define GATHER_BYTES (512u * 1024)
 
 static void count(uint64_t *counter, uint64_t delta)
@@ -26,7 +26,7 @@ static bool channel_error(TcpChannel *channel, int err, GError **error)
     return false;
 }
 
-/* Reads the counts of dealt-with bytes that came; never waits. */
+/* Reads the acknowledgements that have come. It never waits. */
 static bool take_acknowledgements(TcpChannel *channel, GError **error)
 {
     for (;;) {
@@ -79,7 +79,7 @@ static bool wait_for(TcpChannel *channel, short events, GError **error)
            take_acknowledgements(channel, error);
 }
 
-/* Hands all of iov to the kernel. */
+/* Gives all of iov to the kernel. */
 static bool send_all(TcpChannel *channel, struct iovec *iov, unsigned iovcnt, GError **error)
 {
     while (iovcnt) {
@@ -242,7 +242,7 @@ bool tcp_channel_wait(VmfConn *base, unsigned number, int wake_fd, GError **erro
             if (!g_atomic_int_get(&base->channels_done)) {
                 return false;
             }
-            g_clear_error(error); /* the destination has taken the channel down, as it should */
+            g_clear_error(error); /* the destination has closed the channel, as it should */
         }
     }
 }

@@ -9,7 +9,7 @@
 #include "tcp-wire.h"
 
 #define TCP_CONTROL_MAX (64u * 1024)
-/* Bytes of a block that stay on one channel, and the longest record. */
+/* Bytes of a block that stay on one channel. RAM records are not longer. */
 #define TCP_STRIPE (1024u * 1024)
 /* Records gathered for one sendmsg. */
 #define TCP_RECORDS 64
@@ -22,7 +22,7 @@ typedef struct TcpChannel {
     int fd;
     VmfChannelCounters *counters;
 
-    /* Source: records not yet handed to the kernel, and what is not acknowledged. */
+    /* Source: records that the kernel does not have yet, and bytes that are not acknowledged. */
     uint8_t headers[TCP_RECORDS][TCP_RECORD_BYTES];
     struct iovec iov[2 * TCP_RECORDS];
     unsigned records, iovs;
@@ -34,9 +34,9 @@ typedef struct TcpChannel {
     /* Destination. */
     uint8_t *buffer; /* of TCP_READ_BUFFER */
     size_t start, end;
-    bool in_record; /* the peer owes us the rest of a record */
+    bool in_record; /* the rest of a record is still to come */
     uint64_t processed, processed_told;
-    uint8_t tell[8]; /* the acknowledgement being sent, from tell_sent on */
+    uint8_t tell[8]; /* the acknowledgement that is being sent, from tell_sent on */
     unsigned tell_sent;
     int at_work; /* atomic: may write to RAM */
 } TcpChannel;
@@ -52,13 +52,13 @@ struct TcpConn {
     int revoke_fd;
     int revoked; /* atomic */
     GMutex idle_lock;
-    GCond idle; /* after `revoked', a channel's at_work became 0 */
+    GCond idle; /* after `revoked': a channel's at_work became 0 */
     TcpChannel *channels[VMF_CHANNELS_MAX];
 
-    /* Control: one message that the kernel took only in part; bytes that came. */
+    /* The control socket: one message that the kernel took only in part, and bytes that came. */
     uint8_t *out, *in;
     size_t out_start, out_end, in_start, in_end;
-    bool heard; /* a whole message has come: it is a vmferry */
+    bool heard; /* a whole message has come, so the peer is a vmferry */
 };
 
 static inline TcpConn *tcp_conn(VmfConn *conn)
@@ -68,7 +68,7 @@ static inline TcpConn *tcp_conn(VmfConn *conn)
 
 /* --- tcp-socket.c --- */
 bool tcp_prepare(int fd, unsigned timeout_ms, GError **error);
-/* Connects to the URI's address; the error names it. Returns a non-blocking socket or -1. */
+/* Connects to the URI's address, which the error names. Returns a non-blocking socket, or -1. */
 int tcp_connect_socket(const VmfUri *uri, gint64 deadline, int cancel_fd, GError **error);
 char *tcp_peer_name(int fd);
 void tcp_set_error(GError **error, int code, int err, const char *what);
@@ -91,7 +91,7 @@ TcpChannel *tcp_channel_new(TcpConn *conn, unsigned number, int fd);
 void tcp_close(VmfConn *conn);
 
 /* --- tcp-control.c --- */
-/* A message on the control socket comes behind its length. */
+/* A message on the control socket follows its length. */
 #define TCP_FRAME_BYTES 4
 void tcp_frame_encode(size_t size, uint8_t out[TCP_FRAME_BYTES]);
 VmfControlResult tcp_control_send(VmfConn *conn, const struct iovec *iov, unsigned iovcnt,
