@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/*
- * example.c -- the README's example: a "VM" of 16 MiB and one device register
- * goes from one process to another.
- */
+/* example.c -- the example of README.md: a "VM" with one register moves between two processes */
 
 #include <stdio.h>
 #include <string.h>

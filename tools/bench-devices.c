@@ -1,16 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* bench-devices.c -- devices with large state, by parallel jobs or one after the other in the
- * stream */
+/* bench-devices.c -- devices with large state, in parallel jobs or in the stream */
 
 #include <string.h>
 
 #include "bench.h"
 
-/* A buffer of a device, as drivers give it. */
+/* The size of a buffer, as drivers give it. */
 #define BUFFER_BYTES (1u << 20)
 #define PATTERN 0x5a
 
-/* Shared by all devices of this process; never changed. */
+/* State for all devices of this process. It never changes. */
 static const uint8_t *some_state(void)
 {
     static gsize made;

@@ -8,14 +8,16 @@
 
 #define PLAN_MAX 4096
 
-/* A source that sent a plan comes with its run within that time, or another gets its turn. */
+/*
+ * After a plan its source must come with the run within that time, or another source gets its turn.
+ */
 #define RUN_WITHIN_SECONDS 30
 
 /* A run that is expected. */
 typedef struct Expected {
     BenchPlan plan;
     BenchMemory memory;
-    uint64_t token; /* in the name of its RAM block: nobody else's run is taken for it */
+    uint64_t token; /* in the name of its RAM block, so that no other run is taken for it */
     gint64 since;
     bool nobody_came;
 } Expected;
@@ -51,7 +53,10 @@ static uint64_t new_token(void)
     return (uint64_t)g_random_int() << 32 | g_random_int();
 }
 
-/* Accepts a session without RAM that brings the next run's plan; its memory is there then. */
+/*
+ * Accepts a session without RAM, which brings the next run's plan. On return the run's memory is
+ * there.
+ */
 static bool receive_plan(VmfListener *listener, Expected *run, GError **error)
 {
     g_autoptr(VmfRamBlocks) none = vmf_ram_blocks_new();
@@ -70,12 +75,12 @@ static bool receive_plan(VmfListener *listener, Expected *run, GError **error)
         run->since = g_get_monotonic_time();
         return true;
     }
-    vmf_session_fail(session, g_error_copy(failure)); /* the source is told the reason */
+    vmf_session_fail(session, g_error_copy(failure)); /* the source hears the reason */
     g_propagate_error(error, failure);
     return false;
 }
 
-/* Whether the run's source has had its time to come. */
+/* Whether the time of the run's source is over. */
 static bool is_overdue(const Expected *run)
 {
     const gint64 seconds = RUN_WITHIN_SECONDS + (gint64)run->plan.lead_seconds;
@@ -83,7 +88,7 @@ static bool is_overdue(const Expected *run)
     return g_get_monotonic_time() - run->since > seconds * G_USEC_PER_SEC;
 }
 
-/* Others that come meanwhile find other RAM blocks: they know by that that it is not their turn. */
+/* Other sources find other RAM blocks, which tells them that it is not their turn. */
 static VmfSession *accept_run(VmfListener *listener, Expected *run, VmfRamBlocks *blocks,
                               GError **error)
 {
@@ -108,9 +113,12 @@ static VmfSession *accept_run(VmfListener *listener, Expected *run, VmfRamBlocks
     }
 }
 
-/* --- turning others away while a run is measured --- */
+/* --- refusing other sources while a run is measured --- */
 
-/* Of whom has no RAM none can differ: a source that brings a plan takes it for what it is. */
+/*
+ * A source with RAM finds other RAM blocks here. A source that brings a plan has no RAM, so its
+ * session is made to fail with the same error.
+ */
 
 typedef struct Doorkeeper {
     VmfListener *listener;
@@ -134,7 +142,7 @@ static void *doorkeeper_main(void *opaque)
     return NULL;
 }
 
-/* Without a thread others are not turned away, and time out. */
+/* Without a thread other sources are not refused, and time out. */
 static void doorkeeper_start(Doorkeeper *keeper, VmfListener *listener)
 {
     keeper->listener = listener;
@@ -176,14 +184,14 @@ static bool expect_devices(VmfSession *session, const BenchPlan *plan, BenchDevi
             vmf_devices_expect(vmf_session_get_devices(session), error));
 }
 
-/* The source starts its devices there. */
+/* The source starts its devices at this place in the stream. */
 static bool begin_devices(VmfSession *session, GError **error)
 {
     return vmf_get_be32(vmf_session_get_file(session)) == BENCH_STOPPED &&
            vmf_devices_begin(vmf_session_get_devices(session), error);
 }
 
-/* Everything up to the end of the rounds, and all devices. */
+/* Reads everything up to the end of the rounds, and loads all devices. */
 static bool read_state(VmfSession *session, const BenchPlan *plan, GError **error)
 {
     VmfFile *file = vmf_session_get_file(session);
@@ -195,7 +203,7 @@ static bool read_state(VmfSession *session, const BenchPlan *plan, GError **erro
             vmf_devices_load(vmf_session_get_devices(session), error));
 }
 
-/* Tells both sides why; sets *error if nothing has yet. */
+/* Tells both sides why, and sets *error if nothing has yet. */
 static void end_badly(VmfSession *session, GError **error)
 {
     g_autoptr(GError) failure = NULL;
@@ -260,7 +268,7 @@ static bool serve_expected(VmfListener *listener, Expected *run, GError **error)
                             (uint32_t)run->memory.page_size, error)) {
         return false;
     }
-    vmf_ram_blocks_set_discardable(blocks); /* nobody else has its pages */
+    vmf_ram_blocks_set_discardable(blocks); /* no other program has its pages */
     session = accept_run(listener, run, blocks, error);
     if (!session) {
         return false;
@@ -271,11 +279,11 @@ static bool serve_expected(VmfListener *listener, Expected *run, GError **error)
         g_printerr("vmferry: the migration failed: %s\n", (*error)->message);
     }
     doorkeeper_end(&keeper);
-    vmf_session_free(g_steal_pointer(&session)); /* before what it uses */
+    vmf_session_free(g_steal_pointer(&session)); /* before the memory that it uses */
     return ok;
 }
 
-/* *counts: whether it was a run, and not somebody who came without a plan. */
+/* *counts: it was a run, and not a peer without a plan. */
 static bool serve_one(VmfListener *listener, bool *counts, GError **error)
 {
     g_autoptr(GError) failure = NULL;

@@ -8,7 +8,7 @@
 
 #include "bench.h"
 
-/* xorshift64*, Vigna 2016: quick and good enough for content and choices. */
+/* xorshift64* (Vigna, 2016): quick, and good enough for content and choices. */
 uint64_t bench_random(uint64_t *state)
 {
     uint64_t x = *state;
@@ -20,10 +20,10 @@ uint64_t bench_random(uint64_t *state)
     return x * 0x2545f4914f6cdd1dull;
 }
 
-/* Each has a mark, a bit: 16 TiB in pages of 4 KiB. */
+/* The most pages, each of which has a bit: 16 TiB in pages of 4 KiB. */
 #define PAGES_MAX (1ull << 32)
 
-/* The size may come from another host: it is refused before this one runs out of memory. */
+/* The size may come from another host, so it is refused before this host runs out of memory. */
 static bool fits(const BenchPlan *plan, GError **error)
 {
     uint64_t physical = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
@@ -64,9 +64,8 @@ bool bench_memory_init(BenchMemory *memory, const BenchPlan *plan, GError **erro
     }
     if (plan->populate) {
         /*
-         * Under User-Mode Linux a page that is there still faults at its first
-         * use, slowly; changing the protection back and forth maps all of them
-         * in one go. Elsewhere it costs nothing.
+         * Under User-Mode Linux a resident page still faults slowly at its first use. Changing the
+         * protection and changing it back maps all pages at once. Elsewhere it costs nothing.
          */
         mprotect(ram, plan->ram, PROT_READ);
         mprotect(ram, plan->ram, PROT_READ | PROT_WRITE);
@@ -78,7 +77,7 @@ bool bench_memory_init(BenchMemory *memory, const BenchPlan *plan, GError **erro
         .pages = (plan->ram + plan->page_size - 1) / plan->page_size,
         .random = plan->seed * 0x9e3779b97f4a7c15ull + 1,
     };
-    memory->dirty = g_try_new0(uint64_t, memory->pages / 64 + 1); /* its size comes from a plan */
+    memory->dirty = g_try_new0(uint64_t, memory->pages / 64 + 1); /* the size comes from a plan */
     if (!memory->dirty) {
         bench_memory_clear(memory);
         g_set_error(error, VMF_ERROR, VMF_ERROR_IO,
@@ -114,7 +113,7 @@ void bench_memory_write_page(BenchMemory *memory, uint64_t page, uint64_t conten
     uint64_t left = page_bytes(memory, page);
     uint64_t state = content | 1;
 
-    /* A few random words, spread over the page, beside a constant that tells pages apart. */
+    /* A few random words over the page, beside a constant that differs from page to page. */
     for (; left >= 64; at += 64, left -= 64) {
         uint64_t line[8] = {bench_random(&state), page, content, ~page, state, left, 1, 2};
         memcpy(at, line, sizeof(line));
@@ -145,13 +144,13 @@ static bool is_dirty(const BenchMemory *memory, uint64_t page)
     return __atomic_load_n(&memory->dirty[page / 64], __ATOMIC_RELAXED) >> (page % 64) & 1;
 }
 
-/* A page that is clean, so that the percentage is what it says; any one when none is. */
+/* A clean page, so that the percentage is true; any page if none is clean. */
 static uint64_t random_clean_page(const BenchMemory *memory, uint64_t *random)
 {
     uint64_t page = bench_random(random) % memory->pages;
 
     for (uint64_t tries = 0; is_dirty(memory, page) && tries < memory->pages; tries++) {
-        /* By luck first; when few are left, in order. */
+        /* At random first; in order when few are left. */
         page = tries < 64 ? bench_random(random) % memory->pages : (page + 1) % memory->pages;
     }
     return page;
@@ -194,7 +193,7 @@ bool bench_memory_next_dirty(BenchMemory *memory, uint64_t *page)
         if (at >= memory->pages) {
             break;
         }
-        /* Cleared before it is read: what is written from now on makes it dirty again. */
+        /* Cleared before the page is read, so that a later write makes it dirty again. */
         __atomic_fetch_and(&memory->dirty[at / 64], ~(1ull << (at % 64)), __ATOMIC_ACQ_REL);
         *page = at;
         return true;
@@ -202,7 +201,7 @@ bool bench_memory_next_dirty(BenchMemory *memory, uint64_t *page)
     return false;
 }
 
-/* Every byte counts, and so does its place; not for adversaries. */
+/* Every byte counts, and its place. It does not withstand attacks. */
 uint64_t bench_memory_hash(const BenchMemory *memory)
 {
     uint64_t lanes[4] = {1, 2, 3, 4}, hash = memory->size;

@@ -5,7 +5,7 @@
 
 #include "bench.h"
 
-/* Texts as given, before they are checked. */
+/* The options as texts, before they are checked. */
 typedef struct Texts {
     char *ram, *page_size, *stream, *devices, *pattern, *channels, *registration, *workers, *ways,
         *rate;
@@ -46,7 +46,7 @@ static bool parse_size(const char *option, const char *text, uint64_t least, uin
     return true;
 }
 
-/* A number up to `most'; *end is what follows it. */
+/* Takes a number up to `most'. *end is what follows it. */
 static bool take_number(const char *text, guint64 most, guint64 *value, char **end)
 {
     *value = g_ascii_strtoull(text, end, 10);

@@ -79,7 +79,7 @@ bool bench_plan_decode(const char *text, gssize size, BenchPlan *plan, GError **
     }
     root = json_parser_get_root(parser);
     if (!root || !JSON_NODE_HOLDS_OBJECT(root)) {
-        g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL, "the plan is no JSON object");
+        g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL, "the plan is not a JSON object");
         return false;
     }
     object = json_node_get_object(root);

@@ -14,7 +14,7 @@ static bool same_line(const BenchRow *a, const BenchRow *b)
     return g_str_equal(a->uri, b->uri) && g_str_equal(a->stats.registration, b->stats.registration);
 }
 
-/* Whether a row is the first of its line: one line for each URI and registration. */
+/* Whether a row begins a line of the plot: there is one for each URI and registration. */
 static bool begins_line(const BenchRow *rows, unsigned at)
 {
     for (unsigned i = 0; i < at; i++) {
@@ -96,7 +96,7 @@ static GString *make_script(const char *name, const BenchRow *rows, unsigned cou
     return script;
 }
 
-/* A file without a name, to be read from its beginning. */
+/* Makes a file without a name, which is read from its beginning. */
 static int script_file(const GString *script, GError **error)
 {
     int fd = memfd_create("gnuplot", MFD_CLOEXEC);
@@ -114,8 +114,8 @@ static int script_file(const GString *script, GError **error)
 }
 
 /*
- * The picture goes to its standard output. Without GSubprocess, which starts a thread of GLib's
- * that ends the process when there can be no more threads.
+ * Runs gnuplot, which writes the picture to its standard output. GSubprocess is not used: it starts
+ * a thread of GLib, which ends the process if there are no more threads.
  */
 static bool run_gnuplot(int script, int picture, GError **error)
 {

@@ -34,7 +34,7 @@ static const char *verdict(const BenchRow *row)
     return row->verified < 0 ? "-" : row->verified ? "yes" : "NO";
 }
 
-/* One more line for rows with device state. */
+/* Prints one more line for a row with device state. */
 static void print_devices(const BenchRow *r, const BenchPlan *plan)
 {
     if (plan->devices) {

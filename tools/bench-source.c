@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* bench-source.c -- one benchmark run: a synthetic guest is migrated and everything is timed */
+/* bench-source.c -- one benchmark run: a synthetic guest is migrated, and everything is timed */
 
 #include <string.h>
 #include <time.h>
@@ -29,7 +29,7 @@ static VmfSession *connect_with_plan(const VmfUri *uri, const BenchPlan *plan, G
         file = vmf_session_get_file(session);
         vmf_put_be32(file, (uint32_t)strlen(text));
         vmf_put_buffer(file, text, strlen(text));
-        vmf_file_flush(file, NULL); /* a failure is seen by who reads the answer */
+        vmf_file_flush(file, NULL); /* the thread that reads the answer sees a failure */
     }
     return session;
 }
@@ -45,7 +45,7 @@ static bool take_token(VmfSession *session, uint64_t *token, GError **error)
     return vmf_file_check(back, error) && vmf_session_complete(session, error);
 }
 
-/* Makes this side's memory while the destination makes its own, for the first time only. */
+/* Sends the plan. In the first run both sides make their memory at the same time. */
 static bool send_plan(const VmfUri *uri, const BenchPlan *plan, BenchMemory *memory,
                       uint64_t *token, GError **error)
 {
@@ -66,8 +66,8 @@ static bool send_plan(const VmfUri *uri, const BenchPlan *plan, BenchMemory *mem
 #define PAUSE_MOST_MS 3000
 
 /*
- * Until it is this run's turn. A session without RAM meets other RAM blocks only when it is
- * not, and is cancelled only by a destination that stops turning sources away.
+ * Waits until it is this run's turn. Until then a session without RAM finds other RAM blocks. The
+ * destination cancels one when it stops refusing sources.
  */
 static bool await_turn(const VmfUri *uri, const BenchOptions *options, const BenchPlan *plan,
                        BenchMemory *memory, uint64_t *token, GError **error)
@@ -97,7 +97,10 @@ static bool await_turn(const VmfUri *uri, const BenchOptions *options, const Ben
             g_printerr("vmferry: %s: " BENCH_BUSY ", waiting for its turn\n", vmf_uri_text(uri));
             said = true;
         }
-        /* Not all at the same moment, and rarely when many wait: each asks of the destination. */
+        /*
+         * Sources ask at different moments, and rarely if many wait, because each costs the
+         * destination time.
+         */
         g_usleep((gulong)g_random_int_range(pause_ms / 2, pause_ms) * 1000);
         pause_ms = MIN(pause_ms * 2, PAUSE_MOST_MS);
     }
@@ -109,7 +112,7 @@ typedef struct Writer {
     BenchMemory *memory;
     const BenchPlan *plan;
     uint64_t random;
-    uint64_t cpu_ns; /* atomic: what the thread has used */
+    uint64_t cpu_ns; /* atomic: CPU time of the thread */
     int *stop;       /* atomic */
     GThread *thread;
 } Writer;
@@ -151,7 +154,7 @@ typedef struct Run {
 
 /* --- timing --- */
 
-/* What this process has used, without what its guest's threads have. */
+/* CPU time of this process, without its guest's threads. */
 static double own_cpu(const Run *run)
 {
     uint64_t guest_ns = 0;
@@ -171,7 +174,7 @@ static Stopwatch start_timing(const Run *run)
     return (Stopwatch){.began = now(), .cpu = own_cpu(run)};
 }
 
-/* The seconds since; the CPU time is the source's. */
+/* The seconds since then; the CPU time is the source's. */
 static double stop_timing(const Run *run, const Stopwatch *watch)
 {
     run->row->source_cpu += own_cpu(run) - watch->cpu;
@@ -247,8 +250,8 @@ static void put_stream(Run *run)
 }
 
 /*
- * Device state by parallel jobs goes beside the last RAM; in the stream it goes behind it. The
- * stream's end lets the destination load devices that are ready, so it waits for none of them.
+ * Device state in parallel jobs goes beside the last RAM. In the stream it goes after the last RAM.
+ * After the stream's end the destination loads devices that are ready, so none of them waits.
  */
 static bool send_state(Run *run, GError **error)
 {
@@ -276,7 +279,7 @@ static bool send_state(Run *run, GError **error)
     return vmf_file_flush(run->file, error) && (!devices || vmf_devices_finish(devices, error));
 }
 
-/* What the destination says of its side. */
+/* Reads the destination's report. */
 static bool read_report(Run *run, VmfFile *back, GError **error)
 {
     uint64_t report[BENCH_REPORT_WORDS], hash = 0;
@@ -318,7 +321,7 @@ bool bench_await_loaded(VmfFile *back, GError **error)
     return true;
 }
 
-/* Everything behind the guest's stop. */
+/* Everything after the guest has stopped. */
 static bool switch_over(Run *run, GError **error)
 {
     g_autoptr(VmfFile) back = vmf_file_get_return_path(run->file, error);
@@ -331,7 +334,7 @@ static bool switch_over(Run *run, GError **error)
     }
     row->flush_seconds = stop_timing(run, &watch);
     vmf_session_get_stats(run->session, &row->stats);
-    /* It says when it has loaded everything, before it looks at its RAM. */
+    /* The destination answers after it has loaded everything, and before it checks its RAM. */
     if (!bench_await_loaded(back, error)) {
         return false;
     }
@@ -364,7 +367,7 @@ static bool measure_raw(Run *run, GError **error)
     return true;
 }
 
-/* What an idle session costs; its peer's death ends it early. */
+/* Measures what an idle session costs. The peer's death ends it early. */
 static bool stay_idle(Run *run, GError **error)
 {
     const gint64 end =
@@ -479,7 +482,7 @@ static bool run_session(Run *run, const VmfUri *uri, uint64_t token, GError **er
         g_set_error(error, VMF_ERROR, VMF_ERROR_FAILED, "the migration failed");
     }
     if (!ok && error) {
-        /* Said at once: taking a dead connection down may keep the kernel busy for long. */
+        /* Printed at once, because closing a dead connection may keep the kernel busy for long. */
         g_printerr("vmferry: the migration failed: %s\n", (*error)->message);
     }
     vmf_session_free(run->session);

@@ -12,24 +12,24 @@
 
 typedef enum { PATTERN_SEQUENTIAL, PATTERN_RANDOM, PATTERN_HOTSET } BenchPattern;
 
-/* What one run does; the source tells the destination before it begins. */
+/* What one run does. The source tells the destination before it begins. */
 typedef struct BenchPlan {
     uint64_t ram, page_size, stream;
     unsigned zero_percent, untouched_percent, dirty_percent, rounds, writers, idle_seconds;
     BenchPattern pattern;
     unsigned devices, device_delay_ms;
-    unsigned devices_slow; /* that many of them take the delay */
+    unsigned devices_slow; /* number of devices that take the delay */
     uint64_t device_size;
     bool devices_by_stream; /* one after the other, in the stream */
     uint64_t seed;
     bool populate, verify;
-    unsigned lead_seconds; /* so long the destination waits for its source */
+    unsigned lead_seconds; /* how long the destination waits for its source */
 } BenchPlan;
 
 typedef struct BenchOptions {
     BenchPlan plan;
     char *listen, *uri, *vs;
-    /* Lists to sweep; NULL: one run with what the URI, or the plan, says. */
+    /* Lists to sweep; NULL: one run with the value of the URI or the plan. */
     char **channels, **registrations, **workers, **device_ways;
     unsigned runs, serve, wait_seconds;
     bool raw;
@@ -40,25 +40,25 @@ typedef struct BenchOptions {
 
 /* What one run measured. */
 typedef struct BenchRow {
-    const char *uri; /* of the options */
+    const char *uri; /* the URI, of the options */
     unsigned workers;
     bool devices_by_stream;
     unsigned run;
     VmfStats stats;
     double setup_seconds, bulk_seconds, rounds_seconds, flush_seconds, complete_seconds;
-    double ram_flush_seconds; /* the part of the last flush that is RAM */
-    double seconds; /* from the first page to the last flush, without what the guest did between */
-    double ram_seconds;           /* the same up to the end of RAM's last flush */
-    uint64_t dirty_bytes;         /* saved in the rounds after the bulk */
+    double ram_flush_seconds; /* the RAM part of the last flush */
+    double seconds; /* from the first page to the last flush, without the guest's time between */
+    double ram_seconds;           /* `seconds' up to the end of RAM's last flush */
+    uint64_t dirty_bytes;         /* bytes saved in the rounds after the first */
     double switchover_seconds;    /* from the guest's stop to LOADED, without verifying */
     double others_loaded_seconds; /* at the destination, from the first load job's beginning until
                                      the devices without a delay are loaded; 0: not measured */
-    /* CPU of what `seconds' has, and of the set-up; of the source without the guest's own. */
+    /* CPU seconds of `seconds', and of the set-up; the source's is without the guest's own. */
     double source_cpu, destination_cpu, source_setup_cpu, destination_setup_cpu;
     double source_idle_cpu, guest_cpu;
     uint64_t populated;   /* bytes that the destination made resident while it waited */
     double raw, raw_page; /* bytes per second; 0: not measured */
-    uint64_t source_own, destination_own;     /* bytes of the transport's own memory */
+    uint64_t source_own, destination_own;     /* bytes that the session itself has allocated */
     uint64_t source_extra, destination_extra; /* peak resident bytes beyond guest RAM */
     int verified;                             /* 1 yes, 0 no, -1 not asked */
 } BenchRow;
@@ -72,27 +72,27 @@ static inline bool bench_devices_parallel(const BenchPlan *plan)
 {
     return plan->devices && !plan->devices_by_stream;
 }
-/* The plan's devices for the channels, on either side; it must outlive the session. */
+/* The plan's devices in parallel jobs, on either side. It must outlive the session. */
 typedef struct BenchDevices BenchDevices;
 BenchDevices *bench_devices_new(const BenchPlan *plan);
 void bench_devices_free(BenchDevices *devices);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(BenchDevices, bench_devices_free)
-/* Registers them, if there are any. */
+/* Registers the devices, if there are any. */
 bool bench_devices_add(BenchDevices *devices, VmfSession *session, GError **error);
-/* BenchRow.others_loaded_seconds, in microseconds. When all are loaded. */
+/* BenchRow.others_loaded_seconds in microseconds, after all are loaded. */
 uint64_t bench_devices_others_us(const BenchDevices *devices);
-/* The same state as stream bytes, and the same jobs one after the other. */
+/* The same state as bytes of the stream, and the same jobs one after the other. */
 void bench_devices_put(VmfFile *file, const BenchPlan *plan);
 bool bench_devices_take(VmfFile *file, const BenchPlan *plan);
 
 /* --- bench-plan.c --- */
 char *bench_plan_encode(const BenchPlan *plan);
-/* Checks every value: the text comes from the wire. */
+/* Checks every value, because the text comes from the wire. */
 bool bench_plan_decode(const char *text, gssize size, BenchPlan *plan, GError **error);
 const char *bench_pattern_name(BenchPattern pattern);
 bool bench_pattern_parse(const char *name, BenchPattern *pattern);
 
-/* The name of a run's RAM block; the caller's. */
+/* The name of a run's RAM block. The caller frees it. */
 char *bench_block_name(uint64_t token);
 
 /* --- bench-memory.c --- */
@@ -105,13 +105,13 @@ typedef struct BenchMemory {
 
 bool bench_memory_init(BenchMemory *memory, const BenchPlan *plan, GError **error);
 void bench_memory_clear(BenchMemory *memory);
-/* New content for a page, marked dirty. Several threads may. */
+/* Gives a page new content, and marks it dirty. Several threads may do so. */
 void bench_memory_write_page(BenchMemory *memory, uint64_t page, uint64_t content);
-/* First content of the source's RAM. */
+/* Gives the source's RAM its first content. */
 void bench_memory_fill(BenchMemory *memory, const BenchPlan *plan);
 /* Writes as many pages as the plan says for a round. */
 void bench_memory_dirty(BenchMemory *memory, const BenchPlan *plan, uint64_t *random);
-/* The next page at or behind `from' that is dirty, and clears its mark; false at the end. */
+/* Finds the next dirty page from *page on, and clears its mark. Returns false at the end. */
 bool bench_memory_next_dirty(BenchMemory *memory, uint64_t *page);
 uint64_t bench_memory_hash(const BenchMemory *memory);
 uint64_t bench_random(uint64_t *state);
@@ -121,12 +121,14 @@ bool bench_run(const VmfUri *uri, const BenchOptions *options, const BenchPlan *
                GError **error);
 bool bench_listen(const BenchOptions *options, GError **error);
 
-/* What the destination reports at the end of a run, as be64s on the return path. */
-/* Hash, CPU in microseconds, own bytes, extra resident bytes, others_loaded_seconds in
- * microseconds, CPU of the set-up in microseconds, populated bytes. */
+/* What the destination reports at the end of a run, as be64 numbers on the return path. */
+/*
+ * They are: hash, CPU in microseconds, own bytes, extra resident bytes, others_loaded_seconds in
+ * microseconds, CPU of the set-up in microseconds, populated bytes.
+ */
 #define BENCH_REPORT_WORDS 7
 #define BENCH_BUSY "it is busy with another run"
-/* Waits for BENCH_LOADED; anything else is an error. */
+/* Waits for BENCH_LOADED. Anything else is an error. */
 bool bench_await_loaded(VmfFile *back, GError **error);
 #define BENCH_LOADED 0x4c4f4144u        /* "LOAD" on the return path, before the report */
 #define BENCH_STOPPED 0x53544f50u       /* "STOP" in the stream: load jobs may begin */
@@ -134,10 +136,10 @@ bool bench_await_loaded(VmfFile *back, GError **error);
 
 /* --- bench-report.c --- */
 void bench_print_table(const BenchPlan *plan, const BenchRow *rows, unsigned count);
-/* Into the file, or NULL: standard output. */
+/* Writes to the file, or to standard output if it is NULL. */
 bool bench_write_json(OutputFile *file, const char *uri, const char *pattern, const BenchRow *rows,
                       unsigned count, GError **error);
-/* When progress was shown last, and what had been sent then. */
+/* When progress was shown last, and how much had been sent then. */
 typedef struct BenchProgress {
     gint64 shown;
     uint64_t bytes;
@@ -146,7 +148,7 @@ void bench_progress(const BenchOptions *options, BenchProgress *progress, VmfSes
                     unsigned round, uint64_t done, uint64_t total, bool last);
 
 /* --- bench-plot.c --- */
-/* Whether that can be drawn: the name's end says the format, and gnuplot is needed. */
+/* Whether a plot of that name can be drawn: its end says the format, and gnuplot is needed. */
 bool bench_plot_check(const char *name, GError **error);
 /* Draws throughput by channels into the file of that name. */
 bool bench_plot(const char *name, OutputFile *file, const BenchRow *rows, unsigned count,
@@ -154,7 +156,7 @@ bool bench_plot(const char *name, OutputFile *file, const BenchRow *rows, unsign
 
 /* --- bench-process.c --- */
 double bench_cpu_seconds(void);
-/* The most memory that was ever resident, without `ram' bytes of it. */
+/* The most memory that was ever resident, less `ram' bytes. */
 uint64_t bench_resident_above(uint64_t ram);
 
 #endif

@@ -13,7 +13,7 @@ typedef struct Mapping {
     uint64_t length;
 } Mapping;
 
-/* A length may come from another host: it is refused before this one runs out of memory. */
+/* A length may come from another host, so it is refused before this host runs out of memory. */
 static bool fits(const GuestRam *ram, uint64_t length)
 {
     uint64_t physical = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);

@@ -11,11 +11,11 @@ typedef struct GuestRam {
     GArray *mappings;
 } GuestRam;
 
-/* An empty set, which what the source names is added to. */
+/* Makes an empty set, to which blocks are added that the source names. */
 void guest_ram_init(GuestRam *ram);
-/* After every session that uses it is freed. */
+/* Frees the memory, after every session with it is freed. */
 void guest_ram_clear(GuestRam *ram);
-/* Adds a block; NULL with *error. */
+/* Adds a block, and returns it, or NULL with *error. */
 const VmfRamBlock *guest_ram_add(GuestRam *ram, const char *name, uint64_t length,
                                  uint32_t page_size, GError **error);
 

@@ -15,10 +15,10 @@
 #define LINKS_MAX 40 /* as the kernel follows them */
 
 struct OutputFile {
-    char *path;      /* behind all links */
-    char *folder;    /* of it */
-    char *temporary; /* its name until it is published; NULL: it has none yet, or none any more */
-    char *older;     /* where what had the name before is kept; NULL: nowhere */
+    char *path;      /* after all links */
+    char *folder;    /* its folder */
+    char *temporary; /* its name until it is published; NULL: it has none */
+    char *older;     /* where the older file is kept; NULL: nowhere */
     int fd;
 };
 
@@ -62,10 +62,10 @@ static const char *kind_of(mode_t mode)
            : S_ISFIFO(mode)                 ? "a FIFO"
            : S_ISSOCK(mode)                 ? "a socket"
            : S_ISCHR(mode) || S_ISBLK(mode) ? "a device"
-                                            : "no regular file";
+                                            : "not a regular file";
 }
 
-/* Only a regular file is replaced: with a device node of that name the system would break. */
+/* Only a regular file is replaced, because without a device node the system might break. */
 static bool may_be_replaced(const char *path, GError **error)
 {
     struct statx info;
@@ -75,7 +75,7 @@ static bool may_be_replaced(const char *path, GError **error)
     }
     if (!S_ISREG(info.stx_mode)) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID,
-                    "%s is %s: give the name of a regular file, or of none", path,
+                    "%s is %s: give the name of a regular file, or a new name", path,
                     kind_of(info.stx_mode));
         return false;
     }
@@ -89,7 +89,7 @@ static bool may_be_replaced(const char *path, GError **error)
 
 /* --- the file without a name --- */
 
-/* It gets its name by /proc later, which is not mounted everywhere. */
+/* The file gets its name by /proc, which is not mounted everywhere. */
 static bool can_be_linked(int fd)
 {
     g_autofree char *self = g_strdup_printf("/proc/self/fd/%d", fd);
@@ -100,7 +100,7 @@ static bool can_be_linked(int fd)
 
 static bool create(OutputFile *file, mode_t mode, GError **error)
 {
-    /* Without a name nothing is left behind, however this process ends. */
+    /* A file without a name leaves nothing when this process ends. */
     file->fd = open(file->folder, O_TMPFILE | O_RDWR | O_CLOEXEC, mode);
     if (file->fd >= 0 && !can_be_linked(file->fd)) {
         close(file->fd);
@@ -126,7 +126,7 @@ OutputFile *output_file_new(const char *name, mode_t mode, GError **error)
 
     file->fd = -1;
     if (!*name || g_str_has_suffix(name, "/")) {
-        g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID, "\"%s\" is no name of a file", name);
+        g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID, "\"%s\" is not the name of a file", name);
         return NULL;
     }
     file->path = follow_links(name, error);
@@ -163,7 +163,7 @@ static char *name_beside(const OutputFile *file)
     return g_strdup_printf("%s.%08x", file->path, g_random_int());
 }
 
-/* A name of its own first: only a rename replaces what has the other. */
+/* First the file gets another name, because only a rename replaces an older file. */
 static bool give_name(OutputFile *file, GError **error)
 {
     g_autofree char *self = g_strdup_printf("/proc/self/fd/%d", file->fd);
@@ -180,7 +180,7 @@ static bool give_name(OutputFile *file, GError **error)
     return true;
 }
 
-/* For file systems that cannot exchange two names: for a moment nothing has the name. */
+/* For file systems that cannot exchange two names. For a moment no file has the name. */
 static bool step_aside(OutputFile *file, GError **error)
 {
     g_autofree char *older = name_beside(file);
@@ -198,11 +198,11 @@ static bool step_aside(OutputFile *file, GError **error)
     return true;
 }
 
-/* What had the name has the temporary one then. */
+/* Exchanges the names: the older file has the temporary name after it. */
 static bool exchange(OutputFile *file, GError **error)
 {
     if (!may_be_replaced(file->path, error)) {
-        return false; /* it came meanwhile */
+        return false; /* it was made in between */
     }
     if (renameat2(AT_FDCWD, file->temporary, AT_FDCWD, file->path, RENAME_EXCHANGE) == 0) {
         file->older = g_steal_pointer(&file->temporary);
@@ -265,7 +265,7 @@ static bool has_its_name(const OutputFile *file)
 bool output_file_take_back(OutputFile *file, GError **error)
 {
     if (!has_its_name(file)) {
-        g_set_error(error, VMF_ERROR, VMF_ERROR_IO, "%s is another file meanwhile", file->path);
+        g_set_error(error, VMF_ERROR, VMF_ERROR_IO, "%s has become another file", file->path);
         return false;
     }
     if (file->older ? rename(file->older, file->path) < 0 : unlink(file->path) < 0) {

@@ -10,14 +10,16 @@
 
 typedef enum { PROGRESS_NONE, PROGRESS_BAR_SHOWN, PROGRESS_LINES } ProgressHow;
 
-/* What --progress says: "auto" (or NULL), "bar", "lines" or "none"; another is an error. */
+/*
+ * Takes the text of --progress: "auto" (or NULL), "bar", "lines" or "none". Any other is an error.
+ */
 bool progress_parse(const char *option, ProgressHow *how, GError **error);
 
-/* A bar as text, with its final NUL. */
+/* The bytes of a bar as text, with its NUL. */
 #define PROGRESS_BAR 21
 void progress_bar(double percent, char bar[PROGRESS_BAR]);
 
-/* Bytes of a thing that is done once, at most five times a second. */
+/* Shows the bytes of a work that is done once, at most five times a second. */
 typedef struct Progress {
     ProgressHow how;
     const char *what; /* "RAM to the file" */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* qemu-end.c -- whether QEMU's migration stream in a file has its end */
+/* qemu-end.c -- whether a file with QEMU's migration stream has the stream's end */
 
 #include "qemu-end.h"
 
@@ -11,10 +11,10 @@
 
 #include <vmferry/qemu-stream.h>
 
-/* More than any description has; the file's size may be anything. */
+/* More than any description has, because the file may have any size. */
 #define TAIL_MAX (64ull << 20)
 #define FOOTER_BYTES 5 /* 0x7e, be32 section */
-#define LEAD_BYTES 6   /* the end byte, 0x06, be32 length: what comes before the description */
+#define LEAD_BYTES 6   /* what precedes the description: the end byte, 0x06, be32 length */
 
 static uint8_t *read_tail(int fd, uint64_t at, size_t size, GError **error)
 {
@@ -44,17 +44,21 @@ static uint8_t *read_tail(int fd, uint64_t at, size_t size, GError **error)
 
 static bool is_footer(const uint8_t *at)
 {
-    return at[0] == VMF_QEMU_SECTION_FOOTER && at[1] == 0 && at[2] == 0; /* sections are few */
+    return at[0] == VMF_QEMU_SECTION_FOOTER && at[1] == 0 &&
+           at[2] == 0; /* there are few sections */
 }
 
-/* It stands behind the footer of the last section: every VM has devices. */
+/* The end byte follows the footer of the last section: every VM has devices. */
 static bool is_end_byte(const uint8_t *tail, size_t at, bool footers)
 {
     return tail[at] == VMF_QEMU_SECTION_EOF &&
            (!footers || (at >= FOOTER_BYTES && is_footer(tail + at - FOOTER_BYTES)));
 }
 
-/* Behind the end byte a description that says how long it is, and is the last in the file. */
+/*
+ * Whether a description follows the end byte, has the length that it says, and is the last in the
+ * file.
+ */
 static bool has_description(const uint8_t *tail, size_t size, bool footers)
 {
     for (size_t at = size; at-- > LEAD_BYTES;) {

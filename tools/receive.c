@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* receive.c -- vmferry receive: a VM from any source into a file that QEMU loads */
+/* receive.c -- vmferry receive: a VM from any source becomes a file that QEMU loads */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -25,14 +25,14 @@ typedef struct Receiver {
     GuestRam ram;
     VmfQemuStream *stream;
     ProgressHow how;
-    const char *path; /* of the file */
+    const char *path; /* the file's path */
     OutputFile *file;
-    VmfFile *out;    /* into it */
-    uint64_t opaque; /* where in it device state begins; 0: not yet */
-    bool footers;    /* the stream's sections have them */
+    VmfFile *out;    /* writes the file */
+    uint64_t opaque; /* where device state begins in the file; 0: not known yet */
+    bool footers;    /* the stream's sections have footers */
 } Receiver;
 
-/* What went wrong with the file names it. */
+/* An error of the file names the file. */
 static bool check_out(Receiver *r, GError **error)
 {
     if (vmf_file_check(r->out, error)) {
@@ -49,7 +49,7 @@ static const VmfQemuBlock *listed(const Receiver *r, unsigned index)
     return vmf_qemu_stream_block(r->stream, index);
 }
 
-/* The memory of that many bytes of a listed block, which the session has made. */
+/* The memory of `size' bytes of a listed block, which the session has allocated. */
 static uint8_t *memory_of(const Receiver *r, unsigned index, uint64_t offset, uint64_t size,
                           GError **error)
 {
@@ -124,7 +124,7 @@ static bool refuse_command(const VmfQemuItem *item, GError **error)
 
     if (command == COMMAND_OPEN_RETURN_PATH) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_UNSUPPORTED,
-                    "the source wants a return path, which a file has not: switch the "
+                    "the source wants a return path, which a file does not have: switch the "
                     "return-path capability off there");
     } else {
         g_set_error(error, VMF_ERROR, VMF_ERROR_UNSUPPORTED,
@@ -133,7 +133,7 @@ static bool refuse_command(const VmfQemuItem *item, GError **error)
     return false;
 }
 
-/* A page that came in the stream. */
+/* Takes a page that came in the stream. */
 static bool keep_page(Receiver *r, const VmfQemuItem *item, GError **error)
 {
     const size_t size =
@@ -152,8 +152,8 @@ static bool keep_page(Receiver *r, const VmfQemuItem *item, GError **error)
 }
 
 /*
- * The file's section of RAM has a start, with the list of blocks, and an end,
- * with every page; what came in between is in memory.
+ * The file's section of RAM has a start, with the list of blocks, and an end, with every page. RAM
+ * that came in between is in memory.
  */
 static bool take_item(void *opaque, const VmfQemuItem *item, GError **error)
 {
@@ -223,12 +223,12 @@ static bool take_greeting(VmfFile *file, GError **error)
     }
     if (magic != VMF_QEMU_GREETING) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL,
-                    "the source is no QEMU with vmferry (greeting 0x%08x)", magic);
+                    "the source is not QEMU with vmferry (greeting 0x%08x)", magic);
         return false;
     }
     if (flags) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_UNSUPPORTED,
-                    "the source wants a return path, which a file has not: switch the "
+                    "the source wants a return path, which a file does not have: switch the "
                     "return-path capability off there (flags 0x%x)",
                     flags);
         return false;
@@ -254,7 +254,10 @@ static bool open_out(Receiver *r, GError **error)
     return r->out != NULL;
 }
 
-/* A stock source that is killed hangs up like one that is through: the file says which it was. */
+/*
+ * A stock source that is killed closes the connection like one that is done. The file tells which
+ * it was.
+ */
 static bool check_end(const Receiver *r, GError **error)
 {
     const int fd = output_file_fd(r->file);
@@ -280,7 +283,7 @@ static bool check_end(const Receiver *r, GError **error)
     return true;
 }
 
-/* From here on it is there under its name, whatever happens to this host. */
+/* From here on the file has its name, whatever happens to this host. */
 static bool publish_file(Receiver *r, VmfSession *session, GError **error)
 {
     if (!vmf_file_close(g_steal_pointer(&r->out), error)) {
@@ -290,7 +293,7 @@ static bool publish_file(Receiver *r, VmfSession *session, GError **error)
     if (!check_end(r, error)) {
         return false;
     }
-    /* A stock source that is through has given its VM up, whatever became of the connection. */
+    /* A stock source that is done has given up its VM, even if the connection was lost then. */
     return (vmf_session_peer_is_qemu(session) || vmf_session_check(session, error)) &&
            output_file_publish(r->file, error);
 }
@@ -305,7 +308,7 @@ static void clear(Receiver *r)
 
 /* --- the command --- */
 
-/* The file stays, and so does what had its name before: the source may have given the VM up. */
+/* The file stays, and so does the older one, because the source may have given up the VM. */
 static void keep_both(Receiver *r, GError *failure, GError **error)
 {
     const char *older = output_file_older(r->file);
@@ -318,7 +321,7 @@ static void keep_both(Receiver *r, GError *failure, GError **error)
     g_error_free(failure);
 }
 
-/* The VM runs on at the source: what the file held before is worth more. */
+/* The VM goes on at the source, so the older file is worth more. */
 static void take_back(Receiver *r, GError *failure, GError **error)
 {
     g_autoptr(GError) stays = NULL;
@@ -329,7 +332,7 @@ static void take_back(Receiver *r, GError *failure, GError **error)
     }
 }
 
-/* The source gives the VM up only when the file is safe. */
+/* The source gives up the VM only after the file is safe. */
 static bool save(Receiver *r, VmfSession *session, GError **error)
 {
     VmfFile *file = vmf_session_get_file(session);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* say.c -- standard output that can fail: a full disk, a reader that is gone */
+/* say.c -- standard output that may fail: the disk is full, or its reader is gone */
 
 #include "say.h"
 
@@ -14,7 +14,7 @@ void say_init(void)
 {
     int fd;
 
-    do { /* the lowest that is free is given */
+    do { /* open() returns the lowest free descriptor */
         fd = open("/dev/null", O_RDWR);
     } while (fd >= 0 && fd <= STDERR_FILENO);
     if (fd >= 0) {

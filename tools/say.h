@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* say.h -- standard output that can fail: a full disk, a reader that is gone */
+/* say.h -- standard output that may fail: the disk is full, or its reader is gone */
 
 #ifndef VMF_SAY_H
 #define VMF_SAY_H
@@ -8,12 +8,11 @@
 #include <glib.h>
 
 /*
- * To be called first: a closed standard descriptor would be given to the next file that
- * is opened, which would then get what is said; and a reader that is gone is an
- * error, and not the end of the process.
+ * Call it first. If a standard descriptor were closed, the next file would get its number, and then
+ * the output. A reader that is gone becomes an error, and does not end the process.
  */
 void say_init(void);
-/* Whether all that was said, by this or g_print(), has gone out. */
+/* Prints. Returns whether all output of say() and g_print() was written. */
 bool say(const char *format, ...) G_GNUC_PRINTF(1, 2);
 bool say_check(GError **error);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* send.c -- vmferry send: a VM from a file of QEMU's to any destination */
+/* send.c -- vmferry send: a VM from a file of QEMU goes to any destination */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -17,23 +17,23 @@
 #include <vmferry/ram.h>
 
 #define READ_BYTES (256u * 1024)
-/* RAM queued between two looks at the progress. */
+/* Bytes of RAM between two updates of the progress. */
 #define STEP_BYTES (4ull * 1024 * 1024)
-/* What comes before device state besides RAM: the list of blocks is the most of it. */
+/* The most bytes before device state, without RAM. Most of them are the list of blocks. */
 #define PIECES_MAX (64u << 20)
 
 typedef struct Sender {
     const char *path;
     int fd;
-    uint64_t size; /* of the file */
+    uint64_t size; /* the file's size */
     ProgressHow how;
     GuestRam ram;
     VmfQemuStream *stream;
-    /* What goes before RAM, and what ends it: pieces of the file. */
+    /* Pieces of the file: what goes before RAM, and what ends it. */
     GByteArray *start, *start_end, *end, *end_end;
-    uint64_t opaque;          /* where the file goes on with what is not RAM */
-    bool footers;             /* its sections have them */
-    const VmfRamBlock *block; /* of the last page */
+    uint64_t opaque;          /* where the file goes on after RAM */
+    bool footers;             /* the file's sections have footers */
+    const VmfRamBlock *block; /* the last page's block */
     unsigned block_index;
 } Sender;
 
@@ -54,7 +54,7 @@ static bool read_at(const Sender *s, uint64_t at, uint8_t *to, size_t size, GErr
             continue;
         }
         if (n <= 0) {
-            errno = n ? errno : EIO; /* it was whole a moment ago */
+            errno = n ? errno : EIO; /* the file has become shorter */
             return io_failed(s, error);
         }
         to += n;
@@ -78,7 +78,7 @@ static bool open_file(Sender *s, GError **error)
         return io_failed(s, error);
     }
     if (!S_ISREG(info.st_mode)) {
-        g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID, "%s is no regular file", s->path);
+        g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID, "%s is not a regular file", s->path);
         return false;
     }
     s->size = (uint64_t)info.st_size;
@@ -107,13 +107,13 @@ static uint8_t *page_at(Sender *s, const VmfQemuItem *item)
         s->block = vmf_ram_blocks_get(s->ram.blocks, item->block);
         s->block_index = item->block;
     }
-    return s->block->host + item->offset; /* the stream's reader has checked it */
+    return s->block->host + item->offset; /* vmf_qemu_stream_scan() has checked it */
 }
 
 static bool keep(GByteArray *piece, const VmfQemuItem *item, GError **error)
 {
     if (item->section == VMF_QEMU_SECTION_PART) {
-        return true; /* there are no parts any more */
+        return true; /* the parts become one */
     }
     if (piece->len + item->size > PIECES_MAX) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL,
@@ -146,7 +146,7 @@ static bool take_item(void *opaque, const VmfQemuItem *item, GError **error)
     case VMF_QEMU_ITEM_DATA:
         memcpy(page_at(s, item), item->raw, item->size);
         return true;
-    case VMF_QEMU_ITEM_ZERO: { /* it may have been something else before */
+    case VMF_QEMU_ITEM_ZERO: { /* an earlier record may have filled the page */
         uint8_t *page = page_at(s, item);
 
         if (!vmf_is_zero(page, vmf_qemu_stream_page_bytes(s->stream))) {
@@ -159,7 +159,7 @@ static bool take_item(void *opaque, const VmfQemuItem *item, GError **error)
             s->opaque = vmf_qemu_stream_position(s->stream) - 1;
         }
         return true;
-    case VMF_QEMU_ITEM_COMMAND: /* about a connection that is no more */
+    case VMF_QEMU_ITEM_COMMAND: /* commands are about a connection that has ended */
     case VMF_QEMU_ITEM_HOOK:
     case VMF_QEMU_ITEM_PAGE:
         return true;
@@ -167,7 +167,7 @@ static bool take_item(void *opaque, const VmfQemuItem *item, GError **error)
     return true;
 }
 
-/* Device state says nothing about its length: the end of the file must be the end of it. */
+/* Device state does not say its length, so the file must end where device state ends. */
 static bool check_end(const Sender *s, GError **error)
 {
     QemuEnd end;
@@ -231,7 +231,7 @@ static void put_bytes(VmfFile *file, const GByteArray *bytes)
     vmf_put_buffer(file, bytes->data, bytes->len);
 }
 
-/* Stock QEMU wants to be told that RAM comes another way. */
+/* Stock QEMU needs a hook before RAM comes another way. */
 static void put_hook(VmfFile *file, VmfSession *session)
 {
     if (vmf_session_peer_is_qemu(session)) {
@@ -275,7 +275,9 @@ static bool send_rest(Sender *s, VmfFile *file, GError **error)
         vmf_put_buffer(file, buffer, part);
         at += part;
     }
-    /* The last bytes leave in vmf_session_complete(): a stock destination runs what it has whole.
+    /*
+     * vmf_session_complete() sends the last bytes, because a stock destination that has all may
+     * run.
      */
     return vmf_file_check(file, error);
 }

@@ -10,7 +10,7 @@
 #include "commands.h"
 #include "say.h"
 
-/* Documented in vmferry(1). */
+/* vmferry(1) documents them. */
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_UNKNOWN_OUTCOME = 4 };
 
 static int report(const GError *error)
@@ -41,13 +41,13 @@ static bool has_option(const VmfUri *uri, const char *name)
     return false;
 }
 
-/* A scheme without registration, such as tcp:, is run all the same beside one that has it. */
+/* A scheme without registration, such as tcp:, runs once beside one with it. */
 static bool set_registration(VmfUri *uri, const char *value, GError **error)
 {
     return !has_option(uri, "registration") || vmf_uri_set(uri, "registration", value, error);
 }
 
-/* What a row of a sweep has of each list; NULL: nothing is said. */
+/* The values of one row of a sweep; NULL: no value is set. */
 typedef struct Choice {
     const char *channels, *registration, *workers, *way;
 } Choice;
@@ -77,7 +77,7 @@ static bool run_one(const BenchOptions *o, const char *text, const Choice *choic
         return false;
     }
     plan.seed += run;
-    row.workers = (unsigned)vmf_uri_get_uint(uri, "device-workers"); /* 0: one a device */
+    row.workers = (unsigned)vmf_uri_get_uint(uri, "device-workers"); /* 0: one for each device */
     row.workers = row.workers ? row.workers : plan.devices;
     row.devices_by_stream = plan.devices_by_stream;
     if (!bench_run(uri, o, &plan, &row, error)) {
@@ -87,7 +87,7 @@ static bool run_one(const BenchOptions *o, const char *text, const Choice *choic
     return true;
 }
 
-/* The two URIs in turn, so that a drift of the machine hits both alike. */
+/* Runs the two URIs in turn, so that a drift of the machine affects both. */
 static bool run_both(const BenchOptions *o, const Choice *choice, unsigned run, GArray *rows,
                      GError **error)
 {
@@ -95,7 +95,7 @@ static bool run_both(const BenchOptions *o, const Choice *choice, unsigned run, 
            (!o->vs || run_one(o, o->vs, choice, run, rows, error));
 }
 
-/* Every combination of the lists from the i-th on. */
+/* Runs every combination of the lists from the i-th on. */
 static bool sweep_lists(const BenchOptions *o, Choice *choice, unsigned i, unsigned run,
                         GArray *rows, GError **error)
 {
@@ -130,7 +130,7 @@ static bool sweep(const BenchOptions *o, GArray *rows, GError **error)
     return true;
 }
 
-/* Where the result goes; NULL where nothing was asked for. */
+/* Where the result goes; NULL: nowhere. */
 typedef struct Outputs {
     OutputFile *json, *plot;
 } Outputs;
@@ -140,7 +140,7 @@ static bool to_stdout(const BenchOptions *o)
     return o->json && g_str_equal(o->json, "-");
 }
 
-/* Before the work, which may take hours: what cannot be written is refused. */
+/* Opens the outputs before the work, which may take hours, so that a bad name is refused first. */
 static bool open_outputs(const BenchOptions *o, Outputs *outputs, GError **error)
 {
     if (o->json && !to_stdout(o) && !(outputs->json = output_file_new(o->json, 0666, error))) {
@@ -269,7 +269,7 @@ static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
     const char *help;
-    bool moves_a_vm; /* its status says where the VM is, and nothing else */
+    bool moves_a_vm; /* its exit status says where the VM is, and nothing else */
 } commands[] = {
     {"bench", bench, "measure migrations of a synthetic guest (bench --help for its options)"},
     {"receive", receive_vm, "save a VM that a source migrates here to a file", true},
@@ -292,7 +292,7 @@ static int help(int argc, char **argv)
     return EXIT_OK;
 }
 
-/* What was said has gone out, or the status says that it has not. */
+/* Returns the status, or EXIT_FAILED if the output could not be written. */
 static int said(int status)
 {
     g_autoptr(GError) error = NULL;

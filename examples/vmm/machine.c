@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* machine.c -- what is migrated: RAM that is being written, and devices with state */
+/* machine.c -- what is migrated: RAM that vCPUs write, and devices with state */
 
 #include <string.h>
 #include <sys/mman.h>
@@ -69,7 +69,7 @@ static void *cpu_main(void *opaque)
     while (g_atomic_int_get(&vm->running)) {
         size_t at = next_random(&cpu->random) % (vm->size / 2 / 8) * 8;
 
-        /* The log first: a write that it misses would be lost. */
+        /* The log comes first, because a write that it misses would be lost. */
         __atomic_store_n(&vm->dirty[at / VMM_PAGE], 1, __ATOMIC_SEQ_CST);
         __atomic_store_n((uint64_t *)(vm->ram + at), cpu->random, __ATOMIC_SEQ_CST);
         if (++cpu->steps % 64 == 0) {

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* migration.c -- the machine goes to another process: all that a VMM does with vmferry */
+/* migration.c -- moving the machine to another process: all that a VMM does with vmferry */
 
 #include <string.h>
 
 #include "vmm.h"
 
-/* When fewer pages than this are dirty the VM is stopped. */
+/* The VM is stopped when fewer pages than this are dirty. */
 #define FEW_PAGES 2000
 #define MOST_ROUNDS 30
-/* A device gives its state in pieces; each is on its way while the next is made. */
+/* A device puts its state in pieces: one is under way while the next is made. */
 #define PIECE (1u << 20)
 
-/* In the stream, where the VM has stopped: "STOP". */
+/* "STOP": a marker in the stream, where the VM has stopped. */
 #define STOPPED 0x53544f50u
 
 /* --- devices --- */
@@ -105,7 +105,7 @@ static size_t save_dirty(Vm *vm, VmfFile *file, const VmfRamBlock *block)
     return saved;
 }
 
-/* All of RAM, then what was written meanwhile, until little is left. The VM runs on. */
+/* Saves all of RAM, and then what the VM has written, until little is left. The VM runs. */
 static void rounds(Vm *vm, VmfFile *file, const VmfRamBlock *block)
 {
     size_t saved;
@@ -119,14 +119,14 @@ static void rounds(Vm *vm, VmfFile *file, const VmfRamBlock *block)
     }
 }
 
-/* The VM stands: what is left, and what is no RAM. */
+/* The VM is stopped: sends what is left of RAM, and all other state. */
 static bool switch_over(Vm *vm, VmfSession *session, const VmfRamBlock *block, GError **error)
 {
     VmfDevices *devices = vmf_session_get_devices(session);
     VmfFile *file = vmf_session_get_file(session);
 
     vmf_put_be32(file, STOPPED);
-    if (!vmf_devices_start(devices, error)) { /* they go beside the last pages */
+    if (!vmf_devices_start(devices, error)) { /* device state goes beside the last pages */
         return false;
     }
     save_dirty(vm, file, block);
@@ -159,7 +159,7 @@ bool vm_send(Vm *vm, const char *text, GError **error)
     if (!*error) {
         vmf_session_check(session, error);
     }
-    /* Whoever does not know whether the other side has the VM must not run it. */
+    /* A side must not run the VM unless it knows that the other side does not have it. */
     if (vmf_session_get_owner(session) == VMF_OWNER_THIS_SIDE) {
         vm_run(vm);
     }
@@ -168,7 +168,7 @@ bool vm_send(Vm *vm, const char *text, GError **error)
 
 /* --- the destination --- */
 
-/* RAM comes beside the stream; this VM puts nothing else into it while it runs. */
+/* RAM comes beside the stream, in which this VM puts nothing else while it runs. */
 static bool await_stop(VmfFile *file, GError **error)
 {
     const uint32_t marker = vmf_get_be32(file);
@@ -219,6 +219,6 @@ bool vm_receive(Vm *vm, const char *text, GError **error)
         vmf_session_fail(session, g_error_copy(*error));
         return false;
     }
-    /* The last thing that can fail: from here on the VM is this side's. */
+    /* The last call that can fail: after it the VM is this side's. */
     return vmf_session_complete(session, error);
 }

@@ -14,7 +14,7 @@ typedef struct Vm Vm;
 
 typedef struct Cpu {
     Vm *vm;
-    uint64_t random; /* the state of the "vCPU": what it will write next */
+    uint64_t random; /* the state of the "vCPU": what it writes next */
     uint64_t steps;
     GThread *thread;
 } Cpu;
@@ -30,7 +30,7 @@ typedef struct VmmDevice {
 struct Vm {
     uint8_t *ram;
     size_t size;
-    uint8_t *dirty; /* a byte for each page, atomic; what a hypervisor's dirty log is */
+    uint8_t *dirty; /* a byte for each page, atomic: the dirty log of a hypervisor */
     Cpu cpus[VMM_CPUS];
     VmmDevice devices[VMM_DEVICES];
     int running; /* atomic */
@@ -39,13 +39,13 @@ struct Vm {
 /* --- machine.c --- */
 void vm_init(Vm *vm, size_t size);
 void vm_clear(Vm *vm);
-/* Gives RAM and devices a content; a destination leaves that to the source. */
+/* Gives RAM and devices a content. A destination gets it from the source. */
 void vm_power_on(Vm *vm);
 void vm_run(Vm *vm);
 void vm_stop(Vm *vm);
-/* Whether the page was written since this was asked last. */
+/* Whether the page was written since the last call. */
 bool vm_take_dirty(Vm *vm, size_t page);
-/* A number that stands for all of RAM and devices. */
+/* A hash of RAM and all devices. */
 uint64_t vm_hash(const Vm *vm);
 
 /* --- migration.c --- */

@@ -28,7 +28,7 @@ file_to_file() {
     else
         SENT=none
     fi
-    # A receiver that failed, too, has still to say why; one that nobody reached would go on listening.
+    # A receiver that has failed still has to say why. One that nobody has reached would go on listening.
     for _ in $(seq 100); do
         if [ $SENT = 0 ] || ! kill -0 $receiver 2>/dev/null; then break; fi
         sleep 0.05
@@ -76,7 +76,7 @@ full_disk() {
     [ "$old" = old ] && [ "$RECEIVED$SENT" = 11 ] && grep -q 'full/vm.mig.*No space' received
 }
 
-# Its files get their names by /proc elsewhere.
+# Elsewhere its files get their names by /proc.
 without_proc() {
     # shellcheck disable=SC2016
     unshare -m bash -c 'mount -t tmpfs none /proc && LD_LIBRARY_PATH=$2/transport
@@ -96,8 +96,8 @@ loads_badly() {
     [ $status = 1 ] && grep -qE "$1" <<<"$text"
 }
 
-hole_behind_it() { cp vm.mig bad.mig && truncate -s 4T bad.mig && loads_badly 'has no end'; }
-cut_behind_a_zero() { # in the device's state, which ends with zeros
+hole_after_it() { cp vm.mig bad.mig && truncate -s 4T bad.mig && loads_badly 'has no end'; }
+cut_after_a_zero() { # in the device's state, which ends with zeros
     head -c -65 vm.mig >bad.mig && [ "$(tail -c 1 bad.mig | od -An -tx1)" = " 00" ] && loads_badly 'has no end'
 }
 pages_larger_than_the_block() { "$BUILD/tests/command/make-saved" bad.mig large-pages && loads_badly 'beyond the end of RAM block'; }
@@ -111,8 +111,8 @@ check "receive --save on a folder is refused before it listens" folder_is_refuse
 check "receive --save in a missing folder is refused before it listens" missing_folder_is_refused
 check "a full disk: the older file stays, the error names the file" full_disk
 check "files are saved where /proc is not mounted" without_proc
-check "send: a hole of terabytes behind the VM is an error" hole_behind_it
-check "send: a file that was cut behind a zero is an error" cut_behind_a_zero
+check "send: a hole of terabytes after the VM is an error" hole_after_it
+check "send: a file that was cut after a zero is an error" cut_after_a_zero
 check "send: pages larger than their RAM block are an error" pages_larger_than_the_block
 check "send: a file of mapped-ram is called so" mapped_ram
 
@@ -176,7 +176,7 @@ check "bench --zero 60 --untouched 60: what they are together" \
 
 # --- several sources at one destination ---
 
-# Each is served in turn: a plan and its run are tied.
+# Each source is served in turn: a plan and its run belong together.
 sixteen_sources() {
     local pids=() status=0
     listen
@@ -201,7 +201,7 @@ told_busy() {
     first=$!
     until fails_saying 'is busy with another run' run --ram 1M --wait 0 >second 2>&1; do
         sleep 0.1
-        kill -0 $first 2>/dev/null || { status=1 && break; } # it has not been told while the first ran
+        kill -0 $first 2>/dev/null || { status=1 && break; } # it was not told while the first one ran
     done
     cat second
     kill $first
@@ -228,7 +228,7 @@ goes_on_under() {
 too_many_writers() {
     local text status
     listen
-    # Stacks of 256 MiB: there is room for the run's own threads, and never for 64 more.
+    # Stacks of 256 MiB leave room for the run's own threads, and never for 64 more.
     text=$( (ulimit -s 262144 && ulimit -v 4000000 && run --ram 8M --writers 64) 2>&1)
     status=$?
     unlisten

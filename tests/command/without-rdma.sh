@@ -10,7 +10,7 @@ BUILD=$WORK/no-rdma
 PREFIX=$WORK/prefix
 
 build_without() {
-    rm -rf "$BUILD" # it may be another checkout's
+    rm -rf "$BUILD" # it may belong to another checkout
     meson setup "$BUILD" "$HERE/../.." -Drdma=disabled -Dtests=disabled --prefix "$PREFIX" --libdir lib || return 1
     ninja -C "$BUILD" && rm -rf "$PREFIX" && meson install -C "$BUILD" --no-rebuild
 }
@@ -34,7 +34,7 @@ transfers() {
     return $status
 }
 
-# README's example, as a user of the library builds it.
+# The example of README.md, as a user of the library builds it.
 example() {
     # shellcheck disable=SC2046
     PKG_CONFIG_PATH=$PREFIX/lib/pkgconfig cc -Wall -Wextra -Werror "$HERE/../../examples/example.c" -o "$WORK/example" \
@@ -48,7 +48,7 @@ example() {
     return $status
 }
 
-# A whole VMM in small, by installed headers and pkg-config alone.
+# A small but whole VMM, by installed headers and pkg-config alone.
 vmm() {
     # shellcheck disable=SC2046
     PKG_CONFIG_PATH=$PREFIX/lib/pkgconfig cc -Wall -Wextra -Werror "$HERE"/../../examples/vmm/*.c -o "$WORK/vmm" \
@@ -66,7 +66,7 @@ example_is_in_readme() {
     local readme
     # shellcheck disable=SC2016
     readme=$(sed -n '/^```c$/,/^```$/p' "$HERE/../../README.md" | grep -v '^```')
-    # The file's head says what it is; the rest stands in the README word for word.
+    # The file's head says what it is. README.md has the rest word for word.
     diff <(sed '1,/^ \*\/$/d' "$HERE/../../examples/example.c" | sed '/./,$!d') <(echo "$readme")
 }
 

@@ -11,7 +11,7 @@ export VMFERRY_PLUGIN_PATH=$BUILD/rdma
 PORT=7000
 WORK=/dev/shm/lab-device
 mkdir -p $WORK
-# What must end at once, and a time-out that it is surely not ended by.
+# The time for whatever must end at once, and a time-out that is surely longer.
 SOON=20 LONG=timeout=60s
 
 # listen HOST [OPTIONS]: a listener on the next port; its output in $WORK/destination.
@@ -29,7 +29,7 @@ source_run() { # HOST OPTIONS [ARGUMENT...]
     timeout 100 "$VMFERRY" bench "rdma:$host:$PORT$options" --verify --progress none "$@"
 }
 
-# A migration in the background, by itself one of minutes; returns when rounds go over.
+# A migration of minutes, in the background. Returns while rounds are sent.
 long_run() { # OPTIONS [ROUNDS]
     timeout 100 "$VMFERRY" bench "rdma:$LAB_ADDR:$PORT$1" --progress none --ram 16M --rounds "${2:-100000}" --dirty 30 \
         >$WORK/source 2>&1 &
@@ -93,7 +93,7 @@ another_address() {
     return $status
 }
 
-# Events that the device had before the process came, and while it waited.
+# The device has events before the process starts, and while it waits.
 address_comes_back() { # LISTEN-HOST
     local status=0
     listen "$1" ",$LONG" || return 1
@@ -112,10 +112,10 @@ address_removed() {
     ip address delete "$LAB_ADDR/24" dev "$LAB_NETDEV"
     ends $SOON "$SOURCE"
     [ $? = 1 ] || { echo "the source does not end with status 1" && status=1 && stop "$SOURCE"; }
-    ends $SOON "$LISTENER" # its device is to blame: it does not go on
+    ends $SOON "$LISTENER" # its device has failed, so it does not go on
     [ $? = 1 ] || { echo "the destination does not end with status 1" && status=1 && stop $LISTENER; }
     ip address add "$LAB_ADDR/24" dev "$LAB_NETDEV"
-    # The other may have been told by the one that noticed it first.
+    # The side that noticed it first may have told the other one.
     says source "$said" && says destination "$said|refused|lost|closed" || status=1
     return $status
 }
@@ -160,7 +160,7 @@ removed_when_idle() { # LISTEN-HOST OPTIONS PATTERN
     return $status
 }
 
-# --- no device for it ---
+# --- no device ---
 
 HERE_IS="RDMA devices: .*rxe0 with .*$LAB_ADDR"
 
@@ -185,7 +185,7 @@ silent_name_server() {
     local status=0
     echo 'nameserver 192.0.2.53' >$WORK/resolv.conf
     mount --bind $WORK/resolv.conf /etc/resolv.conf
-    ip route add 192.0.2.53/32 dev "$LAB_NETDEV" # and nobody answers there
+    ip route add 192.0.2.53/32 dev "$LAB_NETDEV" # nobody answers there
     fails_saying 'looking up host "vm-target.example.net": no answer in time' \
         timeout 60 "$VMFERRY" bench "rdma:vm-target.example.net:4972,connect-timeout=1s" --ram 4M || status=1
     fails_saying 'looking up host "vm-target.example.net": no answer in time' \

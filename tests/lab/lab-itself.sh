@@ -10,7 +10,7 @@ WORK=$(mktemp -d /var/tmp/vmferry-lab.XXXXXX)
 COPY=$(mktemp -d /tmp/vmferry-checkout.XXXXXX)
 trap 'rm -rf "$WORK" "$COPY"' EXIT
 
-# The kernel stands still, as one that hangs; nothing is run again.
+# The kernel stops, as one that hangs. No command is run a second time.
 hang() {
     local status=0 runner
     VMFERRY_LAB_DIR=$WORK VMFERRY_LAB_PROBE=3 "$LAB" exec --mem 128M --timeout 5 -- bash -c 'echo begun && sleep 60' >"$WORK/said" 2>&1 &
@@ -32,7 +32,7 @@ slow_command() {
     [ $status = 124 ] && grep -q 'the host is well' "$WORK/said"
 }
 
-# A host's /tmp is its own: a checkout below this machine's must be seen in it all the same.
+# A host has a /tmp of its own, but must see a checkout below this machine's /tmp.
 checkout_below_tmp() {
     cp -r "$HERE/../../tools" "$HERE" "$COPY"
     # shellcheck disable=SC2016

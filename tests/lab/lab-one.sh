@@ -28,7 +28,7 @@ bench() {
     return $status
 }
 
-# The same in a process that may pin only so many KiB, and has no privilege to pin more.
+# bench() in a process that may pin only so many KiB, and has no privilege to pin more.
 limited() {
     local kib=$1
     shift
@@ -51,7 +51,7 @@ sweep() {
     done
 }
 
-# Neither queue pairs nor memory regions may be left when nobody uses them.
+# No queue pair and no memory region may be left when nobody uses it.
 nothing_left() {
     local left
     sleep 0.5
@@ -61,14 +61,14 @@ nothing_left() {
     [ "$left" = 0 ] || { rdma resource show mr && return 1; }
 }
 
-# stranger STATUS HOW: a client that must be let in (0), refused (3), or has gone by itself.
+# stranger STATUS HOW: a client that must be let in (0) or refused (3), or that leaves by itself.
 stranger() {
     local expected=$1 status=0
     timeout 10 "$BUILD/tests/lab/stranger" "$LAB_ADDR" 4999 "$2" || status=$?
     [ "$status" = "$expected" ] || { echo "stranger $2: exit status $status" && return 1; }
 }
 
-# Clients of another protocol, ones that say nothing, half-open and noisy ones, before the real one.
+# Before the real client come clients of another protocol, and silent, half-open and noisy ones.
 strangers() {
     local listener status=0 silent
     timeout 100 "$VMFERRY" bench --listen "rdma:$LAB_ADDR:4999,connect-timeout=2s" --once >/tmp/strangers 2>&1 &
@@ -88,7 +88,7 @@ strangers() {
     return $status
 }
 
-# A name whose first addresses nobody answers at: each is tried in turn.
+# Nobody answers at the first addresses of a name: each address is tried in turn.
 several_addresses() {
     local status=0
     printf '%s\n' "127.0.0.1 localhost" "10.77.0.99 vm-target" "$LAB_ADDR vm-target" >/tmp/hosts
@@ -98,7 +98,7 @@ several_addresses() {
     return $status
 }
 
-# Each is served, some only after they were told that the listener is busy.
+# Each source is served, some of them after they were told that the listener is busy.
 sixteen_sources() {
     local pids=() status=0 listener i
     timeout 300 "$VMFERRY" bench --listen "rdma:$LAB_ADDR:4996" >/tmp/sixteen 2>&1 &
@@ -121,7 +121,7 @@ sixteen_sources() {
     return $status
 }
 
-# A destination that runs out of descriptors: that is said, and the next source is served.
+# A destination runs out of descriptors: it says so, and serves the next source.
 few_descriptors() {
     local listener status=0
     (ulimit -n 40 && exec timeout 100 "$VMFERRY" bench --listen "rdma:$LAB_ADDR:4995") >/tmp/few 2>&1 &
@@ -148,7 +148,7 @@ memlock_chunk() {
     output=$(limited 24576 setpriv --bounding-set=-ipc_lock --inh-caps=-ipc_lock "$0" --bench "" ",channels=2" --ram 64M --rounds 2 --dirty 20) ||
         { echo "$output" && return 1; }
     echo "$output"
-    # It must really have given chunks up and registered them again.
+    # It must have given up chunks and registered them again.
     grep -qE ' [1-9][0-9]* evictions' <<<"$output"
 }
 
@@ -162,7 +162,7 @@ memlock_pin_ahead() {
         limited 24576 setpriv --bounding-set=-ipc_lock --inh-caps=-ipc_lock "$0" --bench ",registration=pin-all" ",registration=pin-all,channels=1" --ram 64M
 }
 
-# As a rootless container: every capability in a user namespace of its own, and the limit holds.
+# A rootless container has every capability in its user namespace, and the limit holds all the same.
 contained() { # KIB ARGUMENT OF bench...
     local kib=$1
     shift

@@ -26,14 +26,14 @@ start_agent() {
     "$LAB" run -h 2 -t 1500 -- python3 "$HERE/../../tools/qemu/agent.py" 10.77.0.2 4000 &
 }
 
-# A tree of a QEMU that the glue does not know is refused by its version, before anything is built.
+# A QEMU of a version that the glue does not know is refused before anything is built.
 other_versions() {
     local tree version status=0
     tree=$(mktemp -d)
     mkdir -p "$tree/migration" "$tree/include/system"
     touch "$tree/migration/rdma.c" "$tree/include/system/runstate.h"
     echo rdma_control_save_page >"$tree/migration/rdma.h"
-    echo QEMUFileHooks >"$tree/migration/qemu-file.h" # as in those that are known
+    echo QEMUFileHooks >"$tree/migration/qemu-file.h" # as in the versions that are known
     for version in 8.0.5 8.1.0 9.2.4 10.1.0 11.1.0; do
         echo "$version" >"$tree/VERSION"
         fails_saying "QEMU $version,.* 7\.2 and 10\.0 are" "$HERE/../../tools/qemu/build" --source "$tree" || status=1
@@ -91,7 +91,7 @@ run() {
     esac
 }
 
-# One closing line for all; a script without one of its own has not finished.
+# One closing line for all scripts. A script without its own closing line has not finished.
 sums='^[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$'
 [ $# -gt 0 ] || set -- works fails saved stock versions two
 log=$(mktemp)

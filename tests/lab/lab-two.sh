@@ -19,7 +19,7 @@ up() {
 # The destination on host 2, in the background; its output in /tmp/destination of this machine.
 listen() {
     PORT=$((PORT + 1))
-    rm -f "$LOGS/destination" # its last line would be taken for this one's
+    rm -f "$LOGS/destination" # its last line would be taken for that of this run
     "$LAB" run -h 2 -t 200 -- "$VMFERRY" bench --listen "rdma:10.77.0.2:$PORT,timeout=3s,connect-timeout=20s" "$@" >"$LOGS/destination" 2>&1 &
     LISTENER=$!
     await_listening "$LOGS/destination"
@@ -41,7 +41,7 @@ transfer() {
     return $status
 }
 
-# A migration that would go on for minutes, in the background.
+# A migration of minutes, in the background.
 long_run() {
     listen || return 1
     source_run "$1" --ram 64M --rounds 100000 --dirty 30 >"$LOGS/source" 2>&1 &
@@ -178,7 +178,7 @@ check "the link cut and mended" link_cut ",channels=4"
 check "the kernel logs are clean but for that" "$LAB" check
 check "the link cut for two seconds as GO leaves: the destination owns the VM, and both say so" \
     cut_in_the_hand_over go "the other side" "this side"
-check "the link cut for two seconds behind GO: the same" cut_in_the_hand_over go-out "the other side" "this side"
+check "the link cut for two seconds after GO: the same" cut_in_the_hand_over go-out "the other side" "this side"
 check "the destination's host killed" host_killed ",channels=4"
 check "the survivor's kernel log is clean but for that" "$LAB" check
 finish

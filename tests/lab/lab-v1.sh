@@ -63,13 +63,13 @@ pages_saved() { # NUMBER
     [ $((pages / 4096)) = "$1" ] || { echo "$pages bytes of the pages are in the file" && return 1; }
 }
 
-# One with x-rdma-chunk-size asks once and writes anywhere in its chunk.
+# A source with x-rdma-chunk-size asks once, and writes anywhere in its chunk.
 chunk_sizes() {
     receive 0 far && pages_saved 2 && receive 0 apart && pages_saved 2 &&
         OPTIONS=,accept-chunk-size=1M receive 1 far && OPTIONS=,accept-chunk-size=4M receive 0 far
 }
 
-# What is registered for the guest's RAM cannot be written by the return path's queue pair.
+# The return path's queue pair cannot write to memory that is registered for the guest's RAM.
 return_path_writes() {
     receive "$1" back || return 1
     ! grep . /tmp/peer.log
@@ -80,7 +80,7 @@ return_path_writes() {
 # 3 unused, then the body. Not looked at are the unused ones, and repeat where nothing is counted.
 source_words() {
     local status=0 message word words harmless
-    # Who begins with a bad message is no source, see strangers.
+    # A peer that begins with a bad message is not a source, see strangers.
     for message in 1 2 3 4 5; do
         words="0 1 2 3" harmless=" 3 2 "
         case $message in
@@ -99,7 +99,7 @@ source_words() {
 
 source_order() {
     local status=0 message
-    receive 0 skip 3 || status=1 # a page is not what it was, but no rule is broken
+    receive 0 skip 3 || status=1 # a page has changed, but no rule is broken
     for message in 4 5 6; do
         receive 1 skip $message || status=1
     done
@@ -146,7 +146,7 @@ packets_sent() {
     cat /sys/class/infiniband/*/ports/1/hw_counters/sent_pkts
 }
 
-# sends_less PACKETS COMMAND...: it must work, and fewer packets than that go out meanwhile.
+# sends_less PACKETS COMMAND...: it must work, and send fewer packets than that.
 sends_less() {
     local most=$1 before packets
     shift
@@ -156,7 +156,7 @@ sends_less() {
     [ $packets -lt "$most" ] || { echo "$*: $packets packets" && return 1; }
 }
 
-# Whether a peer is there is asked once in a heartbeat, not each time that the asking itself completes.
+# The peer is asked once in a heartbeat whether it is there, and not at each completion of that question.
 slow_peers() {
     local status=0 message
     local ram=2048 # packets of 4 KiB for the small guest's 8 MiB, all of which a file's send writes
@@ -169,7 +169,7 @@ slow_peers() {
     return $status
 }
 
-# What is no version-1 source must not disturb a listener that waits for one.
+# A peer that is not a version-1 source must not disturb a listener that waits for one.
 strangers() {
     local receiver status=0
     rm -f "$FILE.new" /tmp/receive.log

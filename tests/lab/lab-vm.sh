@@ -19,7 +19,7 @@ if [ -z "$INSIDE" ]; then
     exit
 fi
 
-# The emulated CPUs are slow: time-outs are long, and the large stream test is left to others.
+# The emulated CPUs are slow, so time-outs are long, and the large stream test runs elsewhere.
 suite() {
     VMFERRY_TEST_FILTER=$2 VMFERRY_TEST_URI=rdma:$LAB_ADDR:0 VMFERRY_TEST_SLOW=1 \
         timeout 400 "$WORK/$SANITIZER/tests/session/$1"
@@ -34,7 +34,7 @@ two_cpus() {
     rdma link | grep "link rxe0" && [ "$(nproc)" = 2 ]
 }
 
-# A rootless container's start, which the kernel refuses in a chroot.
+# Starts a rootless container, which the kernel refuses in a chroot.
 user_namespaces() {
     unshare --user --map-root-user true
 }
@@ -43,12 +43,12 @@ check "two CPUs and a soft-RoCE device" two_cpus
 check "user namespaces" user_namespaces
 case $SANITIZER in
 address)
-    # A leak that libraries keep to the end is no leak of ours; the address sanitizer's own are.
+    # Memory that libraries keep until the end is not our leak. Leaks that the address sanitizer finds are.
     export ASAN_OPTIONS=detect_leaks=1 LSAN_OPTIONS=suppressions=$HERE/../support/lsan.supp
     named="address and undefined-behaviour sanitizers"
     ;;
 thread)
-    # libibverbs is not instrumented: its locking of its own mutexes is not seen, its unlocking is.
+    # libibverbs is not instrumented: the sanitizer sees it unlock its mutexes, and not lock them.
     export TSAN_OPTIONS="suppressions=$HERE/../support/tsan.supp halt_on_error=1 report_mutex_bugs=0"
     named="thread sanitizer"
     check "stream and RAM, $named" suite test-session 'stream__never*'

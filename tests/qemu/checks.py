@@ -11,7 +11,7 @@ from agent import Remote  # noqa: E402  (for the tests to take from here)
 from vm import Failure, Vm  # noqa: E402
 
 ONLY = os.environ.get("VMFERRY_TEST_ONLY", "")
-# The long run also has what is like something of the usual one.
+# The long run also has checks that resemble one of the usual run.
 LONG = "VMFERRY_TEST_LONG" in os.environ
 counts = {"passed": 0, "failed": 0}
 

@@ -8,7 +8,7 @@ MODES = {"rdma_pin_all": False, "return_path": False, "pause_before_switchover":
 
 
 def await_ready_ram(target):
-    """Until a destination has made all of its guest's RAM resident; how much memory it has then."""
+    """Waits until a destination has made all of its guest's RAM resident. Returns its memory."""
     deadline = time.monotonic() + 30
     before, resident = 0, target.resident_bytes()
     while resident < target.memory << 20 or resident > before + (1 << 20):
@@ -20,16 +20,16 @@ def await_ready_ram(target):
 
 
 def must_have_given_back(target, before, source):
-    """Of what it had before the migration, all that the guest, on the source, has not."""
+    """The destination has given back all memory that the guest does not have on the source."""
     now, there = target.resident_bytes(), source.resident_bytes()
-    # Registration makes whole chunks resident, and QEMU itself is not everywhere the same.
+    # Registration makes whole chunks resident, and QEMU's own memory differs.
     if now > there + (48 << 20) or now > before - (16 << 20):
         raise Failure(f"{now >> 20} MiB are resident at the destination, {before >> 20} when it waited, "
                       f"{there >> 20} at the source")
 
 
 def must_have_arrived(target, pages):
-    """The VM is there, not running, with this memory: hashes as of Vm.ram()."""
+    """The VM is there, stopped, with this memory: hashes as of Vm.ram()."""
     # Without a return path the source is told "completed" before the destination has the VM.
     target.await_status("paused", "prelaunch")
     theirs = target.ram()
@@ -69,10 +69,10 @@ def fast_again(vm):
 
 
 def later_round(vm, uri, **capabilities):
-    """A later round that goes on for a while: slowed so that it lasts longer than a query."""
+    """A later round, slowed so that it lasts longer than a query."""
     vm.qmp("migrate-set-parameters", downtime_limit=1)
     slow_start(vm, uri, 25 << 20, **capabilities)
-    # What remains last of the first round is mostly zero and goes fast.
+    # The end of the first round is mostly zero, and fast.
     if not await_moment(vm, lambda info: info["status"] == "active"
                         and (0 < info["ram"]["remaining"] < 110 << 20 or info["ram"]["dirty-sync-count"] >= 2)):
         return False
@@ -116,13 +116,13 @@ def reach_with_retries(vm_of, moment, start_destination, taken_over_by, options=
 
 
 def go_on(vm, moment):
-    """What was held before the switchover goes on."""
+    """Lets a migration go on that was held before the switchover."""
     if moment == "stopped":
         vm.qmp("migrate-continue", state="pre-switchover")
 
 
 def run_on_if_unknown(vm):
-    """A destination that is killed behind the last byte may have had everything: nobody runs the VM until told."""
+    """A destination that is killed after the last byte may have had everything: nobody runs the VM until told."""
     info = vm.await_migration(60)
     if "outcome unknown" in info.get("error-desc", ""):
         if vm.qmp("query-status")["running"]:

@@ -79,7 +79,7 @@ guest = None
 
 
 def taken_over_by(target):
-    """The guest runs in another QEMU now; only then is the old one ended."""
+    """The guest runs in another QEMU now. Ends the old one after that."""
     target.await_status("running")
     guest.vm.end()
     guest.vm = target
@@ -98,7 +98,7 @@ def backed_by(backend):
 
 
 def same_memory(options, backend=None, **capabilities):
-    """A running guest is moved to a destination that is not to start it; the pages are compared."""
+    """A running guest moves to a destination that does not start it. Its pages are compared."""
     uri = next_uri()
     target = incoming(uri, arguments=["-S", *backed_by(backend)])
     guest.vm.capability(**{**MODES, **capabilities})
@@ -109,7 +109,7 @@ def same_memory(options, backend=None, **capabilities):
 
 
 def untouched_given_back(options):
-    """What was made ready at the destination, and the guest never touched, is not kept."""
+    """The destination does not keep memory that it made ready and the guest has never touched."""
     uri = next_uri()
     target = incoming(uri, arguments=["-S"])
     before = await_ready_ram(target)
@@ -122,7 +122,7 @@ def untouched_given_back(options):
 
 
 def balloon_discards_nothing(moving):
-    """The guest gives memory away while it is migrated: what is registered must not get other frames."""
+    """The guest gives memory back while it is migrated: registered memory must not get other frames."""
     vm, uri = moving.vm, next_uri()
     target = incoming(uri, **moving.arguments)
     slow_start(vm, uri, 3 << 20)
@@ -218,7 +218,7 @@ def deferred_by_hmp():
 
 
 def pinned_ahead():
-    """The destination knows of pin-all before its source comes."""
+    """The destination knows pin-all before its source comes."""
     uri = next_uri()
     target = incoming("defer")
     target.capability(rdma_pin_all=True)
@@ -255,7 +255,7 @@ def bad_uri(uri, pattern):
 
 
 def virtio_mem_refused():
-    """A device that gives guest RAM back while it is registered: the VM is not migrated, and can run on."""
+    """A device gives back guest RAM while it is registered: the VM is not migrated, and can run on."""
     device = ["-m", "256M,slots=2,maxmem=1G", "-object", "memory-backend-ram,id=vmem,size=256M",
               "-device", "virtio-mem-pci,memdev=vmem,requested-size=0"]
     vm = Vm(QEMU, GUEST, append="noise=30", arguments=[*device, "-S"])
@@ -279,7 +279,7 @@ def must_refuse(pattern, vm, command, **arguments):
 
 
 def settings_refused(settings, parameters, pattern):
-    """The source says what it is set to that rdma: does not do, and its guest runs on."""
+    """The source says which of its settings rdma: cannot do, and its guest runs on."""
     try:
         guest.vm.capability(**{**MODES, **{name: True for name in settings}})
         if parameters:
@@ -292,7 +292,7 @@ def settings_refused(settings, parameters, pattern):
 
 
 def settings_refused_at_the_destination():
-    """Before it listens the monitor is told; once it listens, the source, and the next one may come."""
+    """Before it listens, the monitor hears of an error. After that the source does, and the next one may come."""
     uri = next_uri()
     target = incoming("defer")
     target.capability(multifd=True)
@@ -308,7 +308,7 @@ def settings_refused_at_the_destination():
 
 
 def no_thread():
-    """A process that may start no more threads says so; the VM that runs in it goes on."""
+    """A process that cannot start a thread says so, and its VM runs on."""
     # No limit is for root. Another user may need a capability to read the guest's files.
     nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--inh-caps=+dac_read_search",
               "--ambient-caps=+dac_read_search"]
@@ -338,7 +338,7 @@ def no_device_open():
 
 @contextlib.contextmanager
 def silent_server():
-    """A name server that does not answer is this host's."""
+    """This host gets a name server that does not answer."""
     server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     server.bind(("127.0.0.53", 53))
     with open("/tmp/resolv.conf", "w") as file:
@@ -352,7 +352,7 @@ def silent_server():
 
 
 def silent_name_server():
-    """The destination's address is a name, and the name server does not answer: the monitor does."""
+    """The destination's address is a name, and the name server does not answer. The monitor does."""
     with silent_server():
         target = incoming("defer")
         target.qmp.socket.settimeout(20)
@@ -367,7 +367,7 @@ def silent_name_server():
 
 
 def cancelled_in_look_up():
-    """The look-up would go on for a minute; the monitor answers meanwhile, and the migration can be cancelled."""
+    """The look-up lasts a minute. During it the monitor answers, and the migration can be cancelled."""
     guest.vm.capability(**MODES)
     with silent_server() as server:
         server.settimeout(20)
@@ -445,7 +445,7 @@ def cancelled(moment, **capabilities):
 
 
 def cancelled_and_again():
-    """Who starts the destination anew need not look for another port."""
+    """A destination that is started again can use the same port."""
     target = reach("first round")
     guest.vm.qmp("migrate_cancel")
     if guest.vm.await_migration(30)["status"] != "cancelled":
@@ -459,7 +459,7 @@ def cancelled_and_again():
 
 
 def cancelled_in_setup():
-    """Nobody answers there: the migration is cancelled while it connects."""
+    """Nobody answers at the address: the migration is cancelled while it connects."""
     guest.vm.capability(**MODES)
     guest.vm.migrate("rdma:10.77.0.99:4444,connect-timeout=60s")
     time.sleep(1)
@@ -499,7 +499,7 @@ def destination_stopped():
 
 
 def source_killed(moment):
-    """The destination must not run a guest of which it has only a part."""
+    """The destination must not run a guest that it has only in part."""
     victim = boot("noise=20 churn=4")
     uri = next_uri()
     target = incoming(uri + ",timeout=4s")
@@ -517,7 +517,7 @@ def source_killed(moment):
 
 
 def run(name, function, *arguments, **named):
-    """A check, with a running guest, whatever the one before has left."""
+    """Runs a check with a running guest, whatever the check before has left."""
     global guest
     if not wanted(name):
         return

@@ -56,7 +56,7 @@ class Command:
 
 
 def save(source, uri):
-    """The guest goes to the file; the source's VM has ended then. Returns its memory."""
+    """The guest goes to the file, and the source's VM ends. Returns its memory."""
     receiver = Command("receive", uri, "--save", FILE).await_listening()
     source.must_migrate(uri)
     receiver.finish()
@@ -74,7 +74,7 @@ def must_be_same(target, saved):
 
 
 def saved_from(qemu, arguments=()):
-    """The file has a guest of that QEMU's."""
+    """The file has a guest of that QEMU."""
     global memory
     source = boot(qemu, arguments)
     if qemu == STOCK:  # before 9.0 it loses pages of an emulated CPU that are written at a bad moment
@@ -86,7 +86,7 @@ def saved_from(qemu, arguments=()):
 
 
 def goes_on_in(qemu, uri, before, arguments=()):
-    """What is in the file goes on there; before() is called when the QEMU is there."""
+    """The guest of the file goes on in a QEMU. before() is called after that QEMU has started."""
     target = Vm(qemu, GUEST, memory=MEMORY, incoming=uri, arguments=["-S", *arguments])
     try:
         before()
@@ -103,12 +103,12 @@ def sent_to(qemu, arguments=()):
 
 
 def loaded_by_stock():
-    """What vmferry saved is what stock QEMU loads from a pipe."""
+    """Stock QEMU loads from a pipe what vmferry has saved."""
     goes_on_in(STOCK, f"exec:cat {FILE}", lambda: None)
 
 
 def from_file_to_file():
-    """Send, and receive on the other side: the same file again."""
+    """The file is sent, and received as the same file."""
     uri = next_uri()
     receiver = Command("receive", uri, "--save", FILE + "2").await_listening()
     Command("send", uri, "--load", FILE).finish()
@@ -118,7 +118,7 @@ def from_file_to_file():
 
 
 def refused_to_load(change, pattern):
-    """A file that is not whole gets an error that says where, and no destination hears of it."""
+    """A file that is not whole gets an error that says where. No destination is connected to."""
     with open(FILE, "rb") as file:
         content = bytearray(file.read())
     with open(FILE + "-bad", "wb") as file:

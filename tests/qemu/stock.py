@@ -43,7 +43,7 @@ guest = None
 
 
 def move(to, pin_all, stopped):
-    """The guest goes on there. A stopped one's memory is compared, page by page."""
+    """The guest goes on there. The memory of a stopped guest is compared, page by page."""
     global guest
     uri = next_uri()
     target = incoming(to, uri, arguments=["-S"] if stopped else [])
@@ -77,7 +77,7 @@ def runs_on():
 
 
 def begun(source, to):
-    """A slow migration that has sent some RAM; the destination."""
+    """Begins a slow migration that has sent some RAM. Returns the destination."""
     uri = next_uri()
     target = incoming(to, uri)
     slow_start(source, uri, 15 << 20)
@@ -119,12 +119,12 @@ def destination_killed(to):
 
 
 def destination_quits(to):
-    """Its monitor listens while it receives; what a destination has for a cancel."""
+    """The monitor of a destination listens while it receives, so that the migration can be cancelled."""
     destination_ends(to, lambda target: target.qmp("quit"))
 
 
 def source_killed(to):
-    """The destination ends and has not run. Ours says what happened."""
+    """The destination ends, and has not run. A destination with vmferry says why."""
     source = boot(guest.qemu)
     target = begun(source, to)
     try:
@@ -156,7 +156,7 @@ def another_ram_size(to):
 
 
 def no_return_path_of_ours(to):
-    """Before 8.0 stock QEMU has the capability, and over rdma no return path."""
+    """Before 8.0 stock QEMU has the capability, but no return path over rdma:."""
     target = incoming(to, uri := next_uri())
     try:
         guest.capability(return_path=True)
@@ -168,7 +168,7 @@ def no_return_path_of_ours(to):
 
 
 def no_return_path_of_stock(to):
-    """Its source never forgets a failed return path, so that it is of no use afterwards."""
+    """A stock source keeps a failed return path for ever, so it cannot be used again."""
     target = incoming(to, uri := next_uri())
     source = boot(STOCK)
     try:
@@ -177,8 +177,8 @@ def no_return_path_of_stock(to):
         if source.await_migration()["status"] != "failed":
             raise Failure("it did not fail")
         source.must_tick()
-        # Did it hang up before it had begun, then the destination goes on listening. Else it says
-        # what came first: the request for a return path, or that the source was gone.
+        # If the source leaves before it has begun, the destination goes on listening. Else it says
+        # what came first: the request for a return path, or the loss of the source.
         if not target.alive() and not re.search("made no connection for them|hung up at offset",
                                                 target.output()):
             raise Failure(f"it ended with {target.host.status(target.process)}:\n{target.output()}")
@@ -188,7 +188,7 @@ def no_return_path_of_stock(to):
 
 
 def untouched_given_back():
-    """By a destination that does not register much more than the source asks for."""
+    """A destination registers little more than the source asks for."""
     source = boot(STOCK)
     target = incoming(QEMU, (uri := next_uri()) + ",accept-chunk-size=1M", arguments=["-S"])
     try:

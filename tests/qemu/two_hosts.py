@@ -56,7 +56,7 @@ def incoming_here():
 
 
 def taken_over_by(target):
-    """The guest runs in another QEMU now; only then is the old one ended."""
+    """The guest runs in another QEMU now. Ends the old one after that."""
     global guest
     target.await_status("running")
     guest.end()
@@ -77,7 +77,7 @@ def there_and_back(options, **capabilities):
 
 
 def moved_there(target):
-    """It was to be caught on its way there, and was not: back again."""
+    """The guest has arrived before its migration could be disturbed: moves it back."""
     taken_over_by(target)
     move(*incoming_here())
 
@@ -137,7 +137,7 @@ def host_killed(moment):
 
 
 def run(name, function, *arguments, **named):
-    """A check, with a running guest, whatever the one before has left."""
+    """Runs a check with a running guest, whatever the check before has left."""
     global guest
     if not wanted(name):
         return

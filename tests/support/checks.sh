@@ -22,8 +22,8 @@ check() {
     rm -f "$log"
 }
 
-# Waits until what writes to FILE says that it listens. The file must not be there from the last time:
-# the process that is to write it may start late.
+# Waits until the process that writes FILE says that it listens. FILE must not be left from an earlier
+# process, because this one may start late.
 await_listening() { # FILE
     for _ in $(seq 200); do
         grep -q '^listening' "$1" 2>/dev/null && return 0
@@ -61,7 +61,7 @@ skip() {
     echo "skipped $1: $2"
 }
 
-# The closing line; fails when a check did.
+# Prints the closing line. Fails if a check has failed.
 finish() {
     echo "$PASSED passed, $FAILED failed, $SKIPPED skipped"
     [ "$FAILED" = 0 ]

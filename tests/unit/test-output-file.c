@@ -102,8 +102,8 @@ static void name__of_no_regular_file_is_refused(void **state)
     assert_refused("circle", "circle");
     assert_refused("missing/file", "in the folder missing: No such file");
     assert_refused("file/file", "Not a directory");
-    assert_refused("", "no name of a file");
-    assert_refused("folder/", "no name of a file");
+    assert_refused("", "not the name of a file");
+    assert_refused("folder/", "not the name of a file");
 }
 
 static void file__has_no_name_before_it_is_published(void **state)

@@ -11,7 +11,7 @@ say() {
     echo "lab: $*" >&2
 }
 
-# Where what is built once is kept; also without a HOME, or with one that is not there.
+# The folder for things that are built once. There may be no HOME, or none that exists.
 cache_folder() {
     local home=${HOME:-$(getent passwd "$(id -u)" | cut -d: -f6)} folder
     folder=${VMFERRY_CACHE:-${XDG_CACHE_HOME:-$home/.cache}/vmferry}
@@ -21,9 +21,8 @@ cache_folder() {
     echo "$folder"
 }
 
-# A lab host has a /tmp of its own, in which it sees these of this machine's, read-only: whatever lies right
-# below /tmp that the checkout, the current folder, the cache, a VMFERRY_ variable or one of the words given
-# is in.
+# A lab host has a /tmp of its own. In it the host sees some entries of this machine's /tmp, read-only: those
+# with the checkout, the current folder, the cache, a path of a VMFERRY_ variable, or one of the given words.
 kept_of_tmp() { # WORD...
     local path real
     while read -r path; do
@@ -44,12 +43,12 @@ need_root() {
     [ "$(id -u)" = 0 ] || die "this needs root (for /dev/net, namespaces, or packages)"
 }
 
-# What a healthy kernel never says. The warning that User-Mode Linux gives at boot because no
-# PCI device is configured is expected: rxe only needs PCI to be compiled in.
+# A healthy kernel never says these. User-Mode Linux warns at boot that no PCI device is configured, which
+# is expected: rxe only needs PCI to be compiled in.
 LOG_TROUBLE='BUG:|BUG at|Oops|WARNING:|soft lockup|hung task|list_(add|del) corruption|refcount_t:|unregister_netdevice: waiting|general protection|use-after-free'
 LOG_BENIGN="virt-pci\.c:[0-9]+ um_pci_init${VMFERRY_LAB_BENIGN:+|$VMFERRY_LAB_BENIGN}"
 
-# Fails, and shows where, when a kernel log (a file) has trouble in it.
+# Fails if a kernel log (a file) has trouble in it, and shows the lines.
 check_log() {
     local found
     found=$(grep -nE "$LOG_TROUBLE" "$1" | grep -vE "$LOG_BENIGN" || true)

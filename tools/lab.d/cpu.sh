@@ -6,13 +6,13 @@
 # system call. On one CPU that is a switch; over two of them one has to be woken, which takes a virtual
 # machine up to ten times as long.
 
-# The CPUs that this process may use, one a line.
+# Prints the CPUs that this process may use, one on each line.
 allowed_cpus() {
     local range
     taskset -cp $$ | sed 's/.*: //; s/,/\n/g' | while read -r range; do seq "${range%-*}" "${range#*-}"; done
 }
 
-# How many hosts of labs that are up run there.
+# Prints how many running lab hosts use a CPU.
 hosts_on() {
     local cpu=$1 dir count=0
     for dir in "$LAB_RUN"/*/host*; do
@@ -23,7 +23,7 @@ hosts_on() {
     echo $count
 }
 
-# The one with the fewest hosts; VMFERRY_LAB_CPU decides otherwise: a number, or "any" for all.
+# Prints the CPU with the fewest hosts. VMFERRY_LAB_CPU overrides it: a number, or "any" for all.
 choose_cpu() {
     local cpu count least best=
     case ${VMFERRY_LAB_CPU:-} in

@@ -9,11 +9,11 @@ mountpoint -q /dev || mount -t devtmpfs dev /dev
 mount -t tmpfs tmpfs /run
 mkdir -p /dev/shm 2>/dev/null
 mount -t tmpfs tmpfs /dev/shm
-# The kernel's command line names a folder of the outer machine; the rest of the settings lies there.
+# The kernel's command line names a folder of the outer machine, which has the other settings.
 folder=$(sed -n 's/.*lab\.out=\([^ ]*\).*/\1/p' /proc/cmdline)
 mount -t hostfs none /mnt -o "$folder"
 . /mnt/settings
-# /tmp is this host's own, but for what it is to see of the outer machine's.
+# This host has a /tmp of its own, with the entries of the outer machine's /tmp that it must see.
 mkdir -p /run/kept
 for ((i = 0; i < ${#LAB_kept[@]}; i++)); do
     if [ -d "${LAB_kept[i]}" ]; then mkdir "/run/kept/$i"; else touch "/run/kept/$i"; fi

@@ -10,8 +10,8 @@ DEBUG_INFO_NONE"
 # Stacks in vmalloc space are unmapped for a moment while the kernel flushes that space's mappings; an
 # interrupt just then copies from such a stack, and faults for ever.
 KERNEL_NEVER="VMAP_STACK BLOCK DEBUG_INFO MODULES"
-# What the architecture's default configuration brings and no lab host has a use for: with it the build
-# takes half as long again. Huge pages of hugetlbfs User-Mode Linux does not have; --lab=vm does.
+# Options of the architecture's default configuration that no lab host needs: they make the build half as
+# long again. User-Mode Linux has no huge pages of hugetlbfs; --lab=vm has.
 KERNEL_OFF="$KERNEL_NEVER BTRFS_FS REISERFS_FS EXT4_FS QUOTA SOUND INPUT SERIO HID HID_SUPPORT USB_SUPPORT
 INPUT_KEYBOARD INPUT_MOUSE HWMON WIRELESS WLAN ETHERNET UML_NET_ETHERTAP UML_NET_TUNTAP UML_NET_SLIP
 UML_NET_DAEMON UML_NET_MCAST UML_NET_SLIRP TUN PPP SLIP IKCONFIG SUSPEND FTRACE PCI_QUIRKS VGA_ARB PCIEASPM
@@ -19,7 +19,7 @@ PTP_1588_CLOCK PPS FW_LOADER LEGACY_PTYS SSL XTERM_CHAN PORT_CHAN TTY_CHAN BSD_P
 IPV6_SIT INET_DIAG ETHTOOL_NETLINK PROC_KCORE BLK_CGROUP MISC_FILESYSTEMS NETWORK_FILESYSTEMS AUTOFS4_FS
 AUTOFS_FS BINFMT_MISC NLS RUNTIME_TESTING_MENU DEVPORT SYSFS_DEPRECATED VIRTIO_MENU VHOST_MENU CRYPTO_HW
 SECCOMP NVMEM DNOTIFY WERROR DEBUG_INFO_DWARF_TOOLCHAIN_DEFAULT"
-# Of the source what such a kernel is not made of is not even unpacked; the Kconfig files and makefiles are.
+# Source that such a kernel does not need is not unpacked, except Kconfig files and makefiles.
 KERNEL_UNUSED="*/arch/[a-tv-wyz]*/*.[chS] */arch/*/*.dts* */drivers/gpu/*.[ch] */drivers/net/ethernet/*.[ch]
 */drivers/net/wireless/*.[ch] */drivers/media/*.[ch] */drivers/staging/*.[ch] */sound/*.[ch]
 */tools/perf/*.[ch] */tools/testing/*.[ch]"
@@ -31,7 +31,7 @@ kernel_source() {
     ls -1 /usr/src/linux-source-6.1.tar.xz 2>/dev/null
 }
 
-# Changes with the recipe and with the source.
+# The key changes with the recipe and with the source.
 kernel_key() {
     { cat "$LAB_PARTS/kernel.sh" && dpkg-query -W -f '${Version}' linux-source-6.1; } |
         sha256sum | cut -c 1-16
@@ -92,13 +92,13 @@ configure() {
         ! grep -q "^CONFIG_$option=y" .config || die "the kernel cannot be configured without $option"
     done
     for option in $KERNEL_ON; do
-        # Some have been folded into others in later versions; those that matter are checked.
+        # Later versions have merged some options into others. The options that matter are checked.
         case $option in NAMESPACES | CRYPTO_CRC32 | NET_UDP_TUNNEL | VIRTIO_UML) continue ;; esac
         grep -qE "^CONFIG_$option=[ym]" .config || die "the kernel cannot be configured with $option"
     done
 }
 
-# A line every few seconds, so that nobody thinks that it hangs.
+# Prints a line every few seconds, so that nobody thinks that it hangs.
 compile() {
     local log=$1 status=0
     make ARCH=um -j"$(nproc)" CONFIG_CRYPTO_CRC32_PCLMUL=y linux >"$log" 2>&1 &
@@ -127,7 +127,7 @@ unpack_kernel() {
 build_kernel() {
     local kernel=$1 work
     say "building the lab's kernel, once; this takes some minutes"
-    rm -rf "$LAB_CACHE"/build.?????? # of builds that were ended
+    rm -rf "$LAB_CACHE"/build.?????? # left by builds that were ended
     work=$(mktemp -d "$LAB_CACHE/build.XXXXXX")
     (
         cd "$work" || exit

@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 # uml.sh -- lab hosts in User-Mode Linux
 
-BOOT_SECONDS=180 # on a machine that has much else to do
+BOOT_SECONDS=180 # on a busy machine
 HUNG=123
 PROBE_SECONDS=${VMFERRY_LAB_PROBE:-60} # a host that does nothing for so long after a command's time hangs
 RUN=$LAB_RUN/$LAB_NAME
@@ -65,7 +65,7 @@ start_host() {
         inside=(ip netns exec "$(cat "$RUN/netns")")
         vector=("vec0:transport=raw,ifname=lab$number,depth=256,gro=0,mtu=9000")
     fi
-    # Labs that start at the same time choose one after the other.
+    # Labs that start at the same time choose their CPUs one after the other.
     exec 7>"$LAB_RUN/cpus"
     flock 7
     choose_cpu >"$dir/cpu"
@@ -161,18 +161,18 @@ show_output() {
     fi
 }
 
-# What was left running on a host need not hear that the lab was taken down.
+# A process that is left on a host need not hear that the lab is taken down.
 say_died() {
     [ ! -d "$RUN" ] || [ -e "$RUN/going-down" ] || say "host $1 died"
 }
 
-# User-Mode Linux kills a process whose pages lie so scattered that this machine allows no more mappings.
+# User-Mode Linux kills a process if its scattered pages need more mappings than this machine allows.
 say_short_of_mappings() {
     ! grep -q 'ran out of memory on the host side' "$(host_dir "$1")/console" ||
         say "host $1 killed processes: vm.max_map_count of this machine ($(cat /proc/sys/vm/max_map_count)) is too small for what they map"
 }
 
-# What a host's kernel was doing, by its management console, which answers while it takes interrupts.
+# Shows what a host's kernel does, by its management console. That answers while it takes interrupts.
 explain_hang() {
     local dir pid state
     dir=$(host_dir "$1")
@@ -187,7 +187,7 @@ explain_hang() {
     } 2>&1 | sed "s/^/lab: host $1: /" >&2
 }
 
-# A command that has run for too long: its own fault, or does the host's kernel hang? Tells, as its status.
+# Finds out whether a command that runs for too long is at fault, or the host's kernel hangs. The status tells.
 took_too_long() {
     local number=$1 seconds=$2 status=0
     shift 2
@@ -309,7 +309,7 @@ lab_restart() {
     rm -rf "$(host_dir "$number")"
     start_host "$number"
     await_host "$number"
-    # It has another hardware address now, which the other host hears of by this.
+    # The device has another hardware address now; this tells the other host.
     [ "$HOSTS" = 1 ] || run_on "$number" 30 ping -q -c 3 -i 0.2 "10.77.0.$((3 - number))" >/dev/null ||
         die "the two hosts do not reach each other"
 }

@@ -12,7 +12,7 @@ done </modules/order
 mount -t 9p -o trans=virtio,version=9p2000.L,ro,msize=262144,cache=loose root /mnt || poweroff -f
 mkdir -p /out /kept
 mount -t 9p -o trans=virtio,version=9p2000.L,msize=262144 out /out || poweroff -f
-# /tmp is the machine's own, but for what it is to see of the outer machine's.
+# The machine has a /tmp of its own, with the entries of the outer machine's /tmp that it must see.
 while read -r path; do
     mkdir -p "/kept/${path#/tmp/}"
     mount -o bind "/mnt$path" "/kept/${path#/tmp/}"
@@ -51,5 +51,5 @@ mv /run/out/rc.new /run/out/rc
 sync
 /run/busybox poweroff -f
 START
-# No chroot, in which the kernel allows no user namespaces.
+# Not a chroot, because the kernel allows no user namespaces in one.
 exec switch_root /mnt /bin/bash /run/start

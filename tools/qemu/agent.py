@@ -12,7 +12,7 @@ from vm import LOCAL, Failure
 
 
 class Remote:
-    """The same as vm.Local, on the host of an agent."""
+    """vm.Local on the host of an agent."""
 
     class Process:
         def __init__(self, number):

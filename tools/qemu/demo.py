@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """demo -- a running guest moves from lab host 1 to lab host 2: demo.py GUEST NAME=QEMU=OPTIONS...
 
-Each NAME is a way to do it: a QEMU, and what is put behind rdma:HOST:PORT. The first is ours, and
+Each NAME is a way to do it: a QEMU, and options after rdma:HOST:PORT. The first is ours, and
 must not fail.
 """
 import os
@@ -46,7 +46,7 @@ class Progress:
 
 
 def looked_over(target):
-    """Whether the guest that was moved found all its memory as it was."""
+    """Whether the guest has found all its memory unchanged after the move."""
     target.must_tick()
     try:
         target.sums_stay_right()
@@ -57,7 +57,7 @@ def looked_over(target):
 
 
 def move(number, guest, name, qemu, options):
-    """One guest, booted here and moved there; what query-migrate says, and whether the guest is well."""
+    """Boots a guest here and moves it there. Returns query-migrate, and whether the guest is well."""
     there = Remote(THERE, 4000)
     uri = f"rdma:{THERE}:{4440 + number}"
     progress = Progress()

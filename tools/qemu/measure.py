@@ -25,7 +25,7 @@ ONLY = sys.argv[4] if len(sys.argv) > 4 else ""
 STOCK = "/usr/bin/qemu-system-x86_64"
 TWO = os.environ["LAB_ADDR"] != os.environ["LAB_PEER"]
 THERE = os.environ["LAB_PEER"]
-CHANNELS = ",channels=8" if TWO else ",channels=1"  # one host has one CPU: a second is only another thread
+CHANNELS = ",channels=8" if TWO else ",channels=1"  # one host has one CPU: a second channel is only another thread
 number = 0
 
 
@@ -39,12 +39,12 @@ def target(qemu, pin_all):
         vm = Vm(qemu, GUEST, incoming="defer", host=LOCAL, vga="none")
     vm.capability(rdma_pin_all=pin_all)
     vm.qmp("migrate-incoming", uri=uri)
-    time.sleep(2)  # either may use that to get ready
+    time.sleep(2)  # both sides may use that time to get ready
     return vm, uri
 
 
 def warm_up(host):
-    """A lab host's memory is slow when it is used for the first time: before anything is measured."""
+    """Uses a lab host's memory before anything is measured, because the first use is slow."""
     populate = ("import mmap, re; kib = int(re.search(r'MemAvailable: +([0-9]+)', open('/proc/meminfo').read())[1]); "
                 "mmap.mmap(-1, kib * 1024 // 10 * 9, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE)")
     process = host.start(["python3", "-c", populate], "/tmp/warm-up.log")
@@ -61,14 +61,14 @@ def boot(qemu, append):
 
 
 def busy_seconds():
-    """What this host's processors have worked so far, by the kernel's clock ticks."""
+    """The time that this host's processors have worked so far, in the kernel's clock ticks."""
     with open("/proc/stat", encoding="ascii") as stat:
         user, nice, system, _idle, _iowait, irq, softirq = map(int, stat.readline().split()[1:8])
     return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
 
 
 def once(way, append, pin_all, stopped):
-    """One migration of a guest booted for it; what query-migrate says at the end."""
+    """Migrates a guest that is booted for it. Returns query-migrate at the end."""
     qemu, qemu_there, options = way
     source = boot(qemu, append)
     if stopped:
@@ -106,7 +106,7 @@ def report(title, name, infos):
 
 
 def compare(title, append, pin_all, stopped, ways):
-    """The ways in turn; the first is what the others are compared with."""
+    """Runs the ways in turn. The others are compared with the first."""
     if not re.search(ONLY, title):
         return
     results = {name: [] for name in ways}

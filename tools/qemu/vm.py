@@ -134,7 +134,7 @@ def version_of(qemu):
 
 
 def spelled_for(qemu, uri):
-    """rdma:HOST:PORT,OPTIONS as this QEMU wants it: since 10 the options go behind the host."""
+    """rdma:HOST:PORT,OPTIONS as this QEMU takes it: since 10 the options go after the host."""
     found = re.fullmatch(r"rdma:(?:\[(.*)\]|([^:]*)):(\d+)(,.*)", uri)
     if not found or version_of(qemu) < 10:
         return uri
@@ -172,7 +172,7 @@ class Vm:
             raise Failure(f"{failure}\n{self.output()}")
 
     def output(self):
-        """What QEMU itself said."""
+        """The output of QEMU itself."""
         return self.host.read(self.log).decode(errors="replace")
 
     def console_text(self):
@@ -183,7 +183,7 @@ class Vm:
         return int(found[-1]) if found else 0
 
     def await_console(self, pattern, timeout=180, after=0):
-        """Waits for a line on the console, behind the first `after' characters."""
+        """Waits for a line on the console, after the first `after' characters."""
         deadline = time.monotonic() + timeout
         while not re.search(pattern, self.console_text()[after:], re.M):
             if self.host.status(self.process) is not None:
@@ -243,7 +243,7 @@ class Vm:
             time.sleep(0.05)
 
     def await_migration_quietly(self, timeout=120):
-        """As await_migration, but QEMU, whose monitor reads byte by byte, is asked nothing until the end."""
+        """await_migration() that asks QEMU nothing until the end, because its monitor reads byte by byte."""
         self.qmp.await_event(lambda event: event["event"] == "MIGRATION" and
                              event["data"]["status"] in ("completed", "failed", "cancelled"), timeout)
         info = self.await_migration(timeout)
@@ -288,7 +288,7 @@ class Vm:
         return (int(words[11]) + int(words[12])) / 100
 
     def resident_bytes(self):
-        """Of the process's memory, the guest's RAM above all."""
+        """The resident memory of the process, which is mostly the guest's RAM."""
         status = self.host.read(f"/proc/{self.process.pid}/status").decode()
         return int(re.search(r"^VmRSS:\s*(\d+) kB", status, re.M).group(1)) << 10
 

@@ -23,7 +23,7 @@ lanes() {
     echo "$count"
 }
 
-# In the order in which the parts want them.
+# Builds run in the order in which the parts need them.
 needed_builds() {
     local name build
     for build in plain kernel thread address qemu faults; do
@@ -54,7 +54,7 @@ begin_part() {
     else
         echo "--- begun: $(field "$name" 5)"
     fi
-    # In a group of processes of its own, all of which end when its time is over.
+    # Each part has a process group of its own, which ends when its time is over.
     (
         export VMFERRY_LAB_OWNER=test-$$-$name
         [ "${#CHOSEN[@]}" != 1 ] || export VMFERRY_TEST_ALONE=1
@@ -92,7 +92,7 @@ part_ended() {
         without_sum <"$log"
     fi
     sum=$(grep -E '^[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$' "$log" | tail -1)
-    tools/lab down --owner "test-$$-$name" 2>/dev/null # what a part that was ended has left
+    tools/lab down --owner "test-$$-$name" 2>/dev/null # ends what is left of a part that was ended
     if grep -qE '^(.*\| )?lab: host . hangs' "$log"; then
         failure "a lab host hung in \"$name\": that is the lab's fault; the whole log: $log"
     fi

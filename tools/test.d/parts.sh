@@ -69,7 +69,7 @@ choose_parts() {
 meson_build() {
     local dir=$WORK/$1
     shift
-    # Another checkout's build of that name, or one with other options, is made anew.
+    # A build of another checkout, or with other options, is made again.
     if [ "$(cat "$dir/.made-by" 2>/dev/null)" != "$TOP $*" ]; then
         rm -rf "$dir"
         meson setup "$dir" -Dwerror=true "$@" || return 1
@@ -109,7 +109,7 @@ in_lab() { # EXEC'S-OPTIONS... -- SCRIPT
     tools/lab exec "${@:1:$#-2}" -- "$TOP/${*: -1}"
 }
 
-# Every parser, from a start of its own each time: a failure says which.
+# Each parser starts a process of its own, so that a failure says which one it is.
 fuzzed() {
     local replay seed=$RANDOM passed=0 failed=0
     for replay in "$WORK"/address/tests/fuzz/replay-*; do
@@ -123,7 +123,7 @@ fuzzed() {
     echo "$passed passed, $failed failed, 0 skipped"
 }
 
-# With one test at a time: the other CPUs have parts of their own.
+# One test at a time, because the other CPUs run other parts.
 run_part() {
     local jobs=--num-processes=1
     [ -n "${VMFERRY_TEST_ALONE:-}" ] && jobs=--num-processes=$(nproc)

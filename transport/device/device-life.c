@@ -71,8 +71,8 @@ bool vmf_devices_add(VmfDevices *devices, const char *idstr, uint32_t instance_i
 
     if (!*idstr || strlen(idstr) > 255 || ops->size < OPS_SHORTEST) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID,
-                    "device \"%s\": a name has 1 to 255 bytes, and ops->size is that of "
-                    "VmfDeviceOps: %zu is too short",
+                    "device \"%s\": its name must have 1 to 255 bytes, and ops->size, which is "
+                    "%zu, must be sizeof(VmfDeviceOps)",
                     idstr, ops->size);
         return false;
     }

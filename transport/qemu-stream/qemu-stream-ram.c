@@ -123,7 +123,7 @@ bool qemu_ram_block(VmfQemuStream *q, GError **error)
 
     entry.length = vmf_read_be64(&r);
     if (!is_text(q->field + 1, length)) {
-        return qemu_stream_bad(q, VMF_ERROR_PROTOCOL, error, "the name of a RAM block is no text");
+        return qemu_stream_bad(q, VMF_ERROR_PROTOCOL, error, "the name of a RAM block is not text");
     }
     memcpy(entry.name, q->field + 1, length);
     if (entry.length == 0 || entry.length > q->blocks_left ||

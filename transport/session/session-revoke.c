@@ -74,7 +74,7 @@ static bool all_was_read(VmfSession *s, GError **error)
         session_fail(s,
                      g_error_new(VMF_ERROR, VMF_ERROR_INVALID,
                                  "the migration was completed with %" G_GUINT64_FORMAT
-                                 " stream bytes unread",
+                                 " stream bytes unread: read to the end first",
                                  unread),
                      false);
         return session_report(s, error);

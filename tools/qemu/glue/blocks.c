@@ -10,7 +10,9 @@
 static int add_block(RAMBlock *rb, void *opaque)
 {
     BlockList *list = opaque;
-    /* What may grow (firmware tables) is mapped, and the same on both sides, up to its maximum. */
+    /*
+     * A block that may grow (firmware tables) is mapped up to its maximum, which both sides share.
+     */
     uint64_t length = qemu_ram_get_max_length(rb);
     uint32_t page_size = qemu_target_page_size();
     const char *name = qemu_ram_get_idstr(rb);
@@ -44,8 +46,8 @@ bool block_list_fill(BlockList *list, Error **errp)
 }
 
 /*
- * What others (virtio-mem) need for themselves is refused, for they say of no discard; what others
- * (the balloon) do of their own will they leave alone then.
+ * Discards that others need (virtio-mem) are refused, because nothing tells vmferry of them.
+ * Devices that discard by choice (the balloon) then do not.
  */
 bool discards_forbid(Discards *discards, Error **errp)
 {
@@ -62,7 +64,7 @@ bool discards_forbid(Discards *discards, Error **errp)
 bool discards_reserve(Discards *discards, VmfRamBlocks *ram, Error **errp)
 {
     if (ram_block_discard_is_required()) {
-        return discards_forbid(discards, errp); /* which says why not */
+        return discards_forbid(discards, errp); /* it says why not */
     }
     if (ram_block_discard_require(true) == 0) {
         *discards = DISCARDS_RESERVED;

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* QEMU 10 calls RAM's transport by names, for every migration: most are none of ours. */
+/*
+ * QEMU 10 calls RAM's transport by names. It does so in every migration, with vmferry or without.
+ */
 
 #include "glue.h"
 
@@ -41,7 +43,7 @@ int rdma_block_notification_handle(QEMUFile *f, const char *name)
     return 0;
 }
 
-/* The session has dealt with what comes behind a hook of stock QEMU's when QEMU reads the hook. */
+/* The session has handled all RAM after a hook of stock QEMU when QEMU reads the hook. */
 int rdma_registration_handle(QEMUFile *f)
 {
     return !migrate_rdma() || QIO_CHANNEL_VMFERRY(qemu_file_get_ioc(f))->stock ? 0 : -EINVAL;
@@ -61,7 +63,7 @@ const SaveVMHandlers interface_remaining = {
     .state_pending_exact = remaining_exactly,
 };
 
-/* QEMU can yank any channel that can be shut down, and expects this one to be known for it. */
+/* QEMU can yank any channel that can be shut down, and expects it to be registered. */
 void interface_connected(QIOChannelVmferry *rioc, QEMUFile *f)
 {
     migration_ioc_register_yank(QIO_CHANNEL(rioc));
@@ -74,7 +76,7 @@ void interface_refund(QEMUFile *f, uint64_t pages, uint64_t limited_pages)
     stat64_add(&mig_stats.zero_pages, pages);
     stat64_add(&mig_stats.normal_pages, -pages);
     stat64_add(&mig_stats.rdma_bytes, -(pages * each));
-    /* The rate limit is about the difference of the two. */
+    /* The rate limit compares the difference of the two. */
     stat64_add(&mig_stats.rate_limit_start, -((pages - limited_pages) * each));
 }
 
@@ -86,8 +88,8 @@ uint64_t interface_rounds(void)
 /* --- starting --- */
 
 /*
- * QEMU's parser of addresses ignores what it does not know behind the port, but
- * takes any host: so vmferry's options go behind the host, HOST,OPTION=VALUE:PORT.
+ * QEMU's parser of addresses ignores unknown text after the port, but takes any host. So vmferry's
+ * options go after the host: HOST,OPTION=VALUE:PORT.
  */
 static VmfUri *parse_address(const InetSocketAddress *address, Error **errp)
 {

@@ -8,7 +8,10 @@
 #include "io/channel-watch.h"
 #include "qemu/module.h"
 
-/* Stream bytes that may wait for company between slices of a round: section headers and ends. */
+/*
+ * Stream bytes that may wait for more bytes between slices of a round: ends and headers of
+ * sections.
+ */
 #define LAZY_BYTES 128
 
 ssize_t channel_put(VmfFile *file, const struct iovec *iov, size_t niov, bool may_wait,
@@ -59,7 +62,7 @@ static int readable_fd(QIOChannelVmferry *rioc)
                                                 : event_notifier_get_fd(&rioc->handed_over);
 }
 
-/* Writing always waits, so nobody watches for it. */
+/* Writing always blocks, so nobody watches for room. */
 static void vmferry_set_aio_fd_handler(QIOChannel *ioc, COMPAT_AIO_CONTEXTS, IOHandler *io_write,
                                        void *opaque)
 {
@@ -88,7 +91,8 @@ static int vmferry_shutdown(QIOChannel *ioc, QIOChannelShutdown how, Error **err
 
 static int vmferry_close(QIOChannel *ioc, Error **errp)
 {
-    return 0; /* the stream and the return path share this; the last one to go ends the session */
+    return 0; /* the stream and the return path share this channel; the session ends with the last
+                 of them */
 }
 
 static void vmferry_init(Object *obj)
@@ -114,7 +118,7 @@ static void vmferry_finalize(Object *obj)
     if (rioc->vm_change) {
         qemu_del_vm_change_state_handler(rioc->vm_change);
     }
-    discards_release(&rioc->discards); /* RAM is complete, or of no use */
+    discards_release(&rioc->discards); /* RAM is complete, or not needed */
     if (rioc->session) {
         session_end(rioc->session, rioc->back,
                     rioc->outgoing && completed && (!rioc->return_path || rioc->stock)

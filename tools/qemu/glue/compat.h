@@ -51,7 +51,7 @@ static inline bool compat_mapped_ram(void)
     return migrate_mapped_ram();
 }
 
-/* A mode in which RAM does not go over the network, or not all of it. */
+/* Whether RAM does not go over the network, or not all of it. */
 static inline bool compat_other_mode(void)
 {
     return migrate_mode() != MIG_MODE_NORMAL;
@@ -62,7 +62,7 @@ static inline bool compat_pin_all(MigrationState *s)
     return migrate_rdma_pin_all();
 }
 
-/* The VM shall not go on when the migration has failed. */
+/* Keeps the VM stopped if the migration fails. */
 static inline void compat_keep_stopped(MigrationState *s)
 {
     s->vm_old_state = RUN_STATE_PAUSED;

@@ -8,8 +8,8 @@
 /* --- the stream --- */
 
 /*
- * QEMU does not look at errors in the last part of the stream, a description
- * that it skips, and would run the VM.
+ * QEMU skips the last part of the stream, a description, without a look at errors. It would run the
+ * VM then.
  */
 static void G_NORETURN incoming_failed(const char *why)
 {
@@ -43,7 +43,7 @@ static void hand_over_start(QIOChannelVmferry *rioc)
     }
 }
 
-/* Whether the source is gone, as opposed to having said that it goes on itself. */
+/* Whether the source is lost, and has not said that it keeps the VM. */
 static bool source_was_lost(const GError *error)
 {
     return g_error_matches(error, VMF_ERROR, VMF_ERROR_UNKNOWN_OUTCOME) ||
@@ -51,7 +51,7 @@ static bool source_was_lost(const GError *error)
            g_error_matches(error, VMF_ERROR, VMF_ERROR_TIMEOUT);
 }
 
-/* The VM may be complete here: it must neither run by itself nor be thrown away. */
+/* The VM may be complete here, so it must neither run by itself nor be dropped. */
 static void stay_stopped(const GError *error)
 {
     autostart = 0;
@@ -72,7 +72,7 @@ static void hand_over_ended(QIOChannelVmferry *rioc)
     }
 }
 
-/* Reads, but for the newest byte; that one when the VM is this side's. */
+/* Reads, and holds back the newest byte until the VM is this side's. */
 static ssize_t read_holding_back(QIOChannelVmferry *rioc, uint8_t *to, size_t size)
 {
     size_t n;
@@ -95,9 +95,8 @@ static ssize_t read_holding_back(QIOChannelVmferry *rioc, uint8_t *to, size_t si
 }
 
 /*
- * The source was lost. If the newest byte was the last one, QEMU may have it and
- * finish, for the VM to stay stopped. If it was not, QEMU will ask for more and
- * fail.
+ * The source was lost. If the newest byte was the last one, QEMU may have it: the VM is loaded and
+ * stays stopped. If not, QEMU asks for more, and fails.
  */
 static bool release_after_loss(QIOChannelVmferry *rioc, const GError *error, uint8_t *to)
 {
@@ -136,7 +135,7 @@ static ssize_t write_back(QIOChannelVmferry *rioc, const struct iovec *iov, size
     g_autoptr(GError) error = NULL;
     ssize_t done;
 
-    if (!rioc->back) { /* the stream may ask for one all the same */
+    if (!rioc->back) { /* the stream may ask for one in any case */
         incoming_failed(
             "the source, which is stock QEMU, asks for answers, but made no connection for "
             "them: before 8.0 its return path does not work by rdma; turn the return-path "
@@ -158,8 +157,8 @@ static const ChannelSide destination_side = {
 /* --- accepting --- */
 
 /*
- * How long QEMU's monitor waits for the listener, to say in its answer why there is none. Usually
- * that takes no time, but the name of an address may have to be asked for.
+ * How long QEMU's monitor waits for the listener, so that its answer can say why there is none.
+ * That takes no time, except for the look-up of a name.
  */
 #define LISTEN_WAIT_MS 2000
 
@@ -171,9 +170,9 @@ typedef struct Incoming {
     BlockList list;
     VmfSession *session;
     bool return_path;
-    Discards discards; /* the channel's later */
+    Discards discards; /* passed to the channel later */
 
-    GMutex lock; /* for these: */
+    GMutex lock; /* guards what follows */
     GCond changed;
     ListenerState state;
     bool awaited; /* the monitor still waits */
@@ -192,7 +191,7 @@ static void incoming_free(Incoming *in)
     g_free(in);
 }
 
-/* QEMU is about to run the VM: from now on nobody else writes into its memory. */
+/* QEMU is about to run the VM: from now on no other host writes to its memory. */
 static void revoke_before_running(void *opaque, bool running, RunState state)
 {
     QIOChannelVmferry *rioc = opaque;
@@ -210,7 +209,10 @@ static void incoming_gone(void *opaque)
     incoming_free(opaque);
 }
 
-/* QEMU is set up by now to do what rdma: cannot: this source is sent away, and the next awaited. */
+/*
+ * By now QEMU is set to something that rdma: cannot do. This source is refused, and the next one is
+ * awaited.
+ */
 static void incoming_refuse(Incoming *in, Error *err)
 {
     g_autoptr(GError) error = NULL;
@@ -271,7 +273,7 @@ static bool read_greeting(Incoming *in, GError **error)
     }
     if (magic != VMF_QEMU_GREETING || flags & ~VMF_QEMU_RETURN_PATH) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL,
-                    "the source is no QEMU with vmferry of this version (0x%08x, flags 0x%x)",
+                    "the source is not QEMU with vmferry of this version (0x%08x, flags 0x%x)",
                     magic, flags);
         vmf_session_fail(in->session, g_error_copy(*error));
         return false;
@@ -280,7 +282,8 @@ static bool read_greeting(Incoming *in, GError **error)
     return true;
 }
 
-/* Waits for the source; one that fails before the migration begins leaves the listener as it was.
+/*
+ * Waits for the source. If a source fails before the migration begins, the listener is as it was.
  */
 static void *incoming_accept(void *opaque)
 {

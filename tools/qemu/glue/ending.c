@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Threads that end sessions; the process waits for them before it ends. */
+/* Threads that end sessions. The process waits for them before it ends. */
 
 #include "glue.h"
 
 #include "compat.h"
 
-/* How long a destination that runs already waits for the source to hang up. */
+/* How long a destination that runs the VM waits for the source to close the connection. */
 #define HANG_UP_MS 10000
 
 static struct {
@@ -88,7 +88,6 @@ void session_end(VmfSession *session, VmfFile *back, EndHow how)
     g_mutex_unlock(&enders.lock);
     if (!glue_thread("vmferry-end", ender_main, ender, &error)) {
         warn_report("vmferry: %s; QEMU waits until the migration has ended", error->message);
-        ender_main(
-            ender); /* it has to be ended, and well: the main loop waits as long as it takes */
+        ender_main(ender); /* it must be ended in good order, so the main loop waits */
     }
 }

@@ -17,10 +17,9 @@ static void flush_tlb(CPUState *cpu, run_on_cpu_data data)
 }
 
 /*
- * QEMU before 9.0 takes the dirty bits of RAM blocks without telling TCG, whose
- * CPUs go on writing through TLB entries that mark nothing dirty: such writes
- * are lost. Flushed after the bits are taken and before any page is read, every
- * later write is seen. KVM needs none of this.
+ * Before 9.0 QEMU takes the dirty bits of RAM blocks without telling TCG. CPUs of TCG go on writing
+ * by TLB entries that mark nothing dirty, so such writes are lost. A flush of the TLB after the
+ * bits are taken, and before pages are read, makes later writes seen. KVM does not need this.
  */
 static void after_dirty_sync(MemoryListener *listener)
 {
@@ -71,7 +70,7 @@ static const QEMUFileHooks source_hooks = {
     .save_page = hook_save_page,
 };
 
-/* The session has dealt with what comes behind a hook of stock QEMU's when QEMU reads the hook. */
+/* The session has handled all RAM after a hook of stock QEMU when QEMU reads the hook. */
 static int hook_ram_load(QEMUFile *f, uint64_t flags, void *data)
 {
     return flags != RAM_CONTROL_HOOK || QIO_CHANNEL_VMFERRY(qemu_file_get_ioc(f))->stock ? 0

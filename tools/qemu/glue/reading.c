@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Bytes of a stream for QEMU, the newest of them held back. */
+/* Bytes of a stream for QEMU, of which the newest is held back. */
 
 #include "reading.h"
 
@@ -24,7 +24,7 @@ size_t reading_take_holding_back(VmfFile *file, HeldByte *held, uint8_t *to, siz
     if (!held->there) {
         return 0;
     }
-    /* The held byte goes first, and the last of those that come is held: as many go as come. */
+    /* The held byte goes first, and the last new byte is held, so as many go as come. */
     n = size > 1 ? reading_take(file, to + 1, size - 1) : reading_take(file, &newest, 1);
     if (n) {
         newest = size > 1 ? to[n] : newest;

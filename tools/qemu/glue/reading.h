@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* reading.h -- bytes of a stream for QEMU, the newest of them held back; needs nothing of QEMU */
+/* reading.h -- bytes of a stream for QEMU, the newest held back; it needs nothing of QEMU */
 
 #ifndef VMFERRY_GLUE_READING_H
 #define VMFERRY_GLUE_READING_H
@@ -15,14 +15,17 @@ typedef struct HeldByte {
     bool there;
 } HeldByte;
 
-/* Copies what is there, waiting for the first byte if the file blocks; 0 when there is nothing. */
+/*
+ * Copies the bytes that are there, and waits for the first one if the file blocks. Returns 0 if
+ * there are none.
+ */
 size_t reading_take(VmfFile *file, uint8_t *to, size_t size);
 /*
- * The same, but for the newest byte, which stays in `held' until another has come. `size' is at
- * least 1. 0 when nothing follows the byte held, or none has come.
+ * reading_take() that keeps the newest byte in `held' until another one has come. `size' is at
+ * least 1. Returns 0 if no byte has come after the held one.
  */
 size_t reading_take_holding_back(VmfFile *file, HeldByte *held, uint8_t *to, size_t size);
-/* Gives the byte held, when it may go; the number of bytes, 0 or 1. */
+/* Takes the held byte out. Returns the number of bytes, 0 or 1. */
 size_t reading_release(HeldByte *held, uint8_t *to);
 
 #endif

@@ -7,21 +7,21 @@
 
 #include "qemu/timer.h"
 
-/* A QEMUFile flushes by itself when that many bytes, or pieces, have gathered. */
+/* A QEMUFile flushes by itself at so many bytes, or pieces. */
 #define QEMU_BUFFER_BYTES 32768
 #define QEMU_BUFFER_PIECES 64
 /* What QEMU calls RAM_SAVE_FLAG_HOOK. */
 #define RAM_HOOK 0x80
-/* How often a migration that is still connecting looks whether it was cancelled. */
+/* How often a migration that still connects checks whether it was cancelled. */
 #define CONNECT_WATCH_MS 100
-/* Pages between two refunds of those that were zero. */
+/* Pages between two refunds of zero pages. */
 #define REFUND_PAGES 256
-/* Most zero pages that are set against pages saved later, in the rate limit. */
+/* The most zero pages that are set against later pages in the rate limit. */
 #define ZERO_CREDIT_PAGES 2048
 
 /* --- RAM --- */
 
-/* What QEMU shows (a cancelled migration has no error), and the error for its file. */
+/* Makes the error that QEMU shows (a cancelled migration has none), and that of its file. */
 static Error *write_failed(QIOChannelVmferry *rioc, const GError *error)
 {
     MigrationState *s = migrate_get_current();
@@ -43,11 +43,10 @@ static int source_failed(QIOChannelVmferry *rioc, QEMUFile *f, GError *error)
 }
 
 /*
- * Which pages are zero and cost next to nothing is found out behind QEMU,
- * channel by channel. Not more is refunded at once than was accounted since the
- * last time, for QEMU takes differences of what was transferred as its bandwidth,
- * and they must stay above nothing. What the rate limit is told of late lets other
- * pages pass in a burst, so that is bounded, and ends with the round.
+ * Zero pages cost next to nothing, but the channels find them after QEMU has accounted them. A
+ * refund is at most what was accounted since the last one: QEMU takes differences of the total as
+ * bandwidth, which must stay positive. The rate limit hears of zero pages late, so that a burst
+ * passes. It is bounded, and ends with the round.
  */
 static void refund_zero_pages(QIOChannelVmferry *rioc, QEMUFile *f, bool last)
 {
@@ -92,13 +91,13 @@ int source_save_page(QEMUFile *f, ram_addr_t block_offset, ram_addr_t offset, si
     if (rioc->pages >= REFUND_PAGES) {
         refund_zero_pages(rioc, f, false);
     }
-    rioc->pages++; /* which QEMU, or calls.c, accounts after this */
+    rioc->pages++; /* QEMU, or calls.c, accounts for it after this */
     return 0;
 }
 
 /*
- * Whether QEMU may stop the VM soon, believing that what remains fits into its
- * downtime limit, although with what is still under way it would not.
+ * Whether QEMU may stop the VM soon because the rest fits into its downtime limit, although RAM
+ * under way does not.
  */
 static bool must_drain(QIOChannelVmferry *rioc)
 {
@@ -106,7 +105,7 @@ static bool must_drain(QIOChannelVmferry *rioc)
     const uint64_t remaining = ram_bytes_remaining();
     VmfStats stats = {.size = sizeof(stats)};
 
-    if (remaining > limit || !runstate_is_running()) { /* a stopped VM waits for nothing */
+    if (remaining > limit || !runstate_is_running()) { /* a stopped VM must not wait */
         return false;
     }
     vmf_session_get_stats(rioc->session, &stats);
@@ -127,8 +126,8 @@ int source_before_ram(QEMUFile *f)
 }
 
 /*
- * QEMU calls this after every slice of a round. Draining each would leave the
- * wire empty in between.
+ * QEMU calls this after every slice of a round. If each slice waited, the wire would be empty in
+ * between.
  */
 int source_after_ram(QEMUFile *f, uint64_t flags)
 {
@@ -157,10 +156,10 @@ int source_after_ram(QEMUFile *f, uint64_t flags)
 /* --- the stream --- */
 
 /*
- * Without a return path QEMU reports "completed" when its last flush returns.
- * What it flushes with the VM stopped must by then have left this process,
- * which may be killed at once. A full buffer is no flush of QEMU's own will, and the
- * one that ends RAM's section, the first behind the last RAM, is not the last.
+ * Without a return path QEMU reports "completed" when its last flush returns. This process may be
+ * killed at once then. So all that QEMU flushes after the VM has stopped must have left it. A full
+ * buffer is not QEMU's own flush. The first flush after the last RAM ends RAM's section, and is not
+ * the last.
  */
 static bool settle_if_last(QIOChannelVmferry *rioc, ssize_t size, size_t niov, GError **error)
 {
@@ -189,9 +188,8 @@ static ssize_t write_stream(QIOChannelVmferry *rioc, const struct iovec *iov, si
 }
 
 /*
- * The return path broke. Was everything sent when it did, then the destination
- * may run the VM: it must not run here as well. The lock waits for the
- * migration thread to be through with what it is sending.
+ * The return path is lost. If everything was sent before, the destination may run the VM, so this
+ * side must not. The lock waits until the migration thread has sent what it is sending.
  */
 static void return_path_lost(QIOChannelVmferry *rioc, const char *why)
 {
@@ -244,7 +242,7 @@ typedef struct Outgoing {
     VmfUri *uri;
     BlockList list;
     bool return_path;
-    Discards discards; /* the channel's later */
+    Discards discards; /* passed to the channel later */
     GCancellable *cancel;
     QEMUTimer *watch;
     VmfSession *session;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What both ways of starting a migration have in common, and what is done for it ahead. */
+/* What both ways of starting a migration share, and what is done before it. */
 
 #include "glue.h"
 
@@ -18,7 +18,7 @@ VmfUri *glue_parse_uri(const char *host_port, Error **errp)
     g_autoptr(GError) error = NULL;
     VmfUri *uri;
 
-    strstart(host_port, "//", &host_port); /* as libvirt spells it */
+    strstart(host_port, "//", &host_port); /* as libvirt writes it */
     text = g_strconcat("rdma:", host_port, options && *options ? "," : "", options, NULL);
     uri = vmf_uri_parse(text, &error);
     if (uri && compat_pin_all(migrate_get_current()) &&
@@ -31,7 +31,7 @@ VmfUri *glue_parse_uri(const char *host_port, Error **errp)
     return uri;
 }
 
-/* What QEMU may be set to that rdma: does not do. */
+/* Settings of QEMU that rdma: cannot do. */
 static const struct {
     const char *name;
     bool (*is_set)(void);
@@ -92,8 +92,8 @@ bool glue_thread(const char *name, GThreadFunc function, void *opaque, GError **
 /* --- ahead --- */
 
 /*
- * The plugin, and the device drivers that libibverbs loads for its first connection, when QEMU
- * starts: no migration waits for them. What goes wrong is said by the migration that needs them.
+ * When QEMU starts, this loads the plugin, and the device drivers that libibverbs needs for a first
+ * connection. So no migration waits for them. The migration that needs them reports errors.
  */
 static void machine_done(Notifier *notifier, void *unused)
 {
