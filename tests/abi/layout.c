@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* layout.c -- the members and numbers of the public headers that it is compiled against */
+/* layout.c -- the members and numbers of the public headers, for which it is compiled twice */
 
 #if __has_include(<vmferry/plugin/transport.h>)
 #include <vmferry/plugin/transport.h>
-#else /* where the kept headers have it */
+#else /* where the kept headers have this one */
 #include <vmferry/transport.h>
 #endif
 #include <vmferry/vmferry.h>

@@ -8,12 +8,12 @@
 
 typedef struct LayoutEntry {
     const char *name;
-    size_t offset, size; /* of a member; a number is its own offset */
+    size_t offset, size; /* of a member; a number has itself as its offset */
 } LayoutEntry;
 
-/* layout.c is compiled twice, against the headers kept here and against today's. */
+/* layout.c is compiled twice: against the headers that are kept here, and against today's. */
 extern const LayoutEntry layout_kept[], layout_today[];
-/* Structures that both sides have by value, which may not change their size. */
+/* Structures that both sides have by value: they may not change their size. */
 extern const LayoutEntry layout_fixed_kept[], layout_fixed_today[];
 
 #endif

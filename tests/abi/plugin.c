@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* plugin.c -- meet:NAME, a transport between two threads of one process, as small as one can be */
+/* plugin.c -- meet:NAME, a minimal transport between two threads of one process */
 
 #include <poll.h>
 #include <string.h>
@@ -65,7 +65,7 @@ typedef struct Wire {
     int users;           /* atomic */
     Box control[2];      /* GBytes, to the source and to the destination */
     Box data[CHANNELS];  /* Item, to the destination */
-    Box taken[CHANNELS]; /* the same, back: the destination is through with it */
+    Box taken[CHANNELS]; /* Item, back to the source: the destination is done with it */
 } Wire;
 
 typedef enum { ITEM_RAM, ITEM_ZERO, ITEM_DEVICE, ITEM_SYNC, ITEM_END } ItemKind;
@@ -82,7 +82,7 @@ typedef struct Item {
 typedef struct Meet {
     VmfConn base; /* first */
     Wire *wire;
-    GBytes *message;        /* handed out by control_receive */
+    GBytes *message;        /* returned by control_receive */
     int revoked;            /* eventfd */
     unsigned out[CHANNELS]; /* source: items that are not taken yet */
 } Meet;
@@ -91,7 +91,7 @@ struct VmfTransportListener {
     char *address;
 };
 
-/* Connections that wait to be accepted: one at a time is enough for a test. */
+/* Connections that wait to be accepted. One at a time is enough for a test. */
 static GMutex waiting_lock;
 static GCond waiting_changed;
 static Wire *waiting;
@@ -267,7 +267,7 @@ static VmfControlResult meet_control_receive(VmfConn *conn, const uint8_t **mess
         return VMF_CONTROL_AGAIN;
     }
     *message = g_bytes_get_data(meet->message, size);
-    return *size ? VMF_CONTROL_DONE : VMF_CONTROL_EOF; /* an empty one is the peer's last */
+    return *size ? VMF_CONTROL_DONE : VMF_CONTROL_EOF; /* an empty message is the peer's last one */
 }
 
 static bool meet_control_wait(VmfConn *conn, int wake_fd, bool want_send, int timeout_ms,
@@ -295,7 +295,7 @@ static bool meet_control_message(VmfConn *conn, unsigned type, const uint8_t *da
 
 /* --- the source's channels --- */
 
-/* Takes back what the destination is through with, until at most `left' are under way. */
+/* Takes back items that the destination is done with, until at most `left' are under way. */
 static bool settle(VmfConn *conn, unsigned channel, unsigned left, GError **error)
 {
     Meet *meet = meet_of(conn);

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* program.c -- a VMM in small that uses each part of the public interface that has a size or a
- * table */
+/* program.c -- a small VMM that uses all of the public interface with a size or a table */
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -151,7 +150,7 @@ static void send_all(VmfSession *session, Side *side)
     assert_true(vmf_devices_finish(devices, &error));
 }
 
-/* The figures, by the structure as long as this program knows it, and nothing beyond. */
+/* Checks the statistics by the structure that this program knows, and nothing past it. */
 static void look_at_stats(VmfSession *session)
 {
     struct {
@@ -221,7 +220,7 @@ static void program__of_that_time_migrates_by_a_plugin_of_that_time(void **state
     migrate("meet:here:1,shade=4,hue=blue");
 }
 
-/* A file over a table as long as it was then. */
+/* A file over a table that is as long as it was then. */
 
 typedef struct Sink {
     GByteArray *bytes;

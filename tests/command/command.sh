@@ -302,5 +302,5 @@ check "exec:cat: that it is no scheme, and what to use" says 'exec: is not a URI
 check "fd:3: that it is no scheme" says 'fd: is not a URI scheme' fd:3
 check "HOST:PORT: which schemes there are" says 'write rdma:localhost:4444' localhost:4444
 check "a time-out that is too long is not cut" says 'allowed is a time' tcp:127.0.0.1:1,timeout=4294967396ms
-check "a web server at that port is called no vmferry" web_server
+check "a web server at that port is not taken for vmferry" web_server
 finish

@@ -19,7 +19,7 @@ static const char large_pages[] = "QEVM\0\0\0\3"
                                   "\0\0\0\0\0\0\0\2\6pc.ram\0"
                                   "\0\0\0\0\0\0\0\20\0";
 
-/* A table stands behind the block. */
+/* A table follows the block. */
 static const char mapped_ram[] = "QEVM\0\0\0\3"
                                  "\7\0\0\0\2pc"
                                  "\1\0\0\0\2\3ram\0\0\0\0\0\0\0\4"

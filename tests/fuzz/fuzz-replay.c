@@ -44,7 +44,7 @@ int main(int argc, char **argv)
         for (unsigned i = 0; i < rounds; i++) {
             uint8_t bytes[SIZE_MAX_MUTATED];
             size_t size = mutate(random, seed, bytes);
-            /* In memory of its own size, so that the sanitizer sees every byte too far. */
+            /* In memory of exactly its size, so that the sanitizer sees each access past it. */
             uint8_t *exact = g_malloc(MAX(size, 1));
 
             memcpy(exact, bytes, size);

@@ -4,7 +4,7 @@
 #include "fuzz.h"
 #include "socket/tcp-wire.h"
 
-/* What decodes must encode to the same bytes. */
+/* A decoded value must encode to the same bytes. */
 static void preamble(const uint8_t *data)
 {
     uint8_t back[TCP_PREAMBLE_BYTES];

@@ -23,7 +23,7 @@ static void check_parts(const char *text)
     uri_parts_clear(&parts);
 }
 
-/* Only the built-in ones: another scheme would make it look for files. */
+/* Only the built-in schemes, because any other would look for files. */
 static void check_whole(const char *text)
 {
     g_autoptr(VmfUri) uri = NULL;

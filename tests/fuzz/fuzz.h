@@ -15,7 +15,7 @@ typedef struct FuzzSeed {
     size_t size;
 } FuzzSeed;
 
-/* Where mutation starts, for the replay; ends with an all-zero entry. */
+/* The seeds of the replay. The list ends with an all-zero entry. */
 extern const FuzzSeed fuzz_seeds[];
 #define FUZZ_SEED(text)                                                                            \
     {                                                                                              \

@@ -67,7 +67,7 @@ static void release(void *opaque)
     Put *put = opaque;
 
     g_atomic_int_inc(&put->device->released);
-    memset(put->bytes, 0, 1); /* whoever still reads it reads wrong */
+    memset(put->bytes, 0, 1); /* a late reader gets a wrong byte */
     g_free(put->bytes);
     g_free(put);
 }
@@ -191,7 +191,7 @@ static bool add_all(Rig *rig, VmfSession *session, unsigned missing, GError **er
 
 /* --- the two sides --- */
 
-/* State of the VM that the source puts into the stream while it runs: bytes that count. */
+/* Puts state of the VM into the stream while it runs: bytes that count up. */
 static void put_iterative(const Rig *rig, VmfFile *file)
 {
     for (uint64_t at = 0; at < rig->iterative; at++) {
@@ -200,7 +200,7 @@ static void put_iterative(const Rig *rig, VmfFile *file)
     vmf_put_be32(file, MARKER);
 }
 
-/* Up to and with the marker. */
+/* Reads the state, and the marker. */
 static bool read_iterative(Rig *rig, VmfFile *file, GError **error)
 {
     for (uint64_t at = 0; at < rig->iterative; at++) {
@@ -237,7 +237,8 @@ static void *destination(void *opaque)
         if (!*error && vmf_session_check(s, error)) {
             g_set_error(error, VMF_ERROR, VMF_ERROR_FAILED, "the stream is not what was put");
         }
-        vmf_session_fail(s, g_error_copy(*error)); /* as a VMM would: nobody waits for it */
+        vmf_session_fail(
+            s, g_error_copy(*error)); /* as a VMM would, because nobody waits for this thread */
     }
     return GINT_TO_POINTER(ok);
 }
@@ -302,7 +303,7 @@ bool rig_migrate(Rig *rig)
     }
     assert_true(owns || rig->destination_error);
     assert_true(gave || rig->source_error);
-    if (gave) { /* the source gives the VM up only for one who has it */
+    if (gave) { /* the source gives up the VM only if the destination has it */
         assert_true(owns);
         assert_memory_equal(rig->pair->source_ram, rig->pair->destination_ram, rig->pair->size);
     }

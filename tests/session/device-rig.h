@@ -18,18 +18,19 @@ typedef enum {
 } RigFault;
 
 typedef struct RigDevice {
-    /* What it is. */
+    /* What the device is. */
     char idstr[32];
     uint32_t instance_id;
     unsigned buffers;
-    size_t size; /* of the i-th: 1 to size, by a hash of i */
+    size_t size; /* bytes of buffer i: 1 to size, by a hash of i */
     gulong save_delay_us, load_delay_us, config_delay_us;
     bool waits; /* puts without a release function */
     RigFault fault;
     unsigned fault_at;
-    int *order;                    /* counts configurations as they are loaded */
-    const struct RigDevice *after; /* its load job ends when this one's configuration is loaded */
-    int *read; /* atomic: not 0 once what its load job needs from the stream is loaded; or NULL */
+    int *order; /* counts the configurations that were loaded */
+    const struct RigDevice
+        *after; /* its load job ends after this device's configuration is loaded */
+    int *read; /* atomic: not 0 after the stream state that its load job needs is loaded; or NULL */
 
     /* What happened. */
     int put, released, loaded_as; /* atomic */
@@ -39,22 +40,23 @@ typedef struct Rig {
     Pair *pair;
     RigDevice *devices;
     unsigned count;
-    unsigned missing_at_source, missing_at_destination; /* so many of the last are not registered */
-    uint64_t iterative;     /* bytes of state in the stream, before the devices are started */
-    gulong read_delay_us;   /* the destination's reader sleeps that long before every 64 KiB */
-    bool leaves_begin;      /* to vmf_devices_load() */
-    int read;               /* atomic: it has loaded all of that */
-    gulong cancel_after_us; /* 0: no */
+    unsigned missing_at_source,
+        missing_at_destination; /* number of last devices that are not registered */
+    uint64_t iterative;         /* bytes of state in the stream, before the devices are started */
+    gulong read_delay_us;       /* the destination's reader sleeps so long before every 64 KiB */
+    bool leaves_begin;          /* vmf_devices_load() has to begin */
+    int read;                   /* atomic: the destination has loaded all of that state */
+    gulong cancel_after_us;     /* 0: no */
     bool cancel_destination;
     GError *source_error, *destination_error;
 } Rig;
 
-/* Names n devices dev0, dev1, ...; the rest is zero. */
+/* Names n devices dev0, dev1, ... and zeroes the rest. */
 void rig_name(RigDevice *devices, unsigned n);
 /*
- * One migration of the pair (initialised, not connected): RAM, devices, stream.
- * Asserts that every buffer was released, and that with no error on either side
- * everything is there; otherwise both errors are set.
+ * Migrates RAM, devices and stream once, with a pair that is initialised and not connected. Asserts
+ * that every buffer was released. Without an error on either side all must be there; else both
+ * errors must be set.
  */
 bool rig_migrate(Rig *rig);
 void rig_clear_errors(Rig *rig);

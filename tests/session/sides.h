@@ -25,13 +25,13 @@ typedef struct Sides {
     Side source, destination;
 } Sides;
 
-/* Prepares the stepping transport; once, before all else. */
+/* Prepares the stepping transport. Call it once, before everything else. */
 void sides_prepare(void);
-/* Connects a pair over it, after everything that was set is forgotten. */
+/* Resets the stepping transport, and connects a pair over it. */
 void sides_begin(Sides *sides, const char *options);
-/* Both call vmf_session_complete(), each in a thread. */
+/* Calls vmf_session_complete() on both sides, each in a thread. */
 void sides_complete(Sides *sides);
-/* ... and have returned. */
+/* Waits until both calls have returned. */
 void sides_join(Sides *sides);
 /* Cancels what still runs, and frees. */
 void sides_end(Sides *sides);

@@ -20,10 +20,11 @@ static struct {
     VmfRole swallow_role, clogged, flooded;
     unsigned swallow;
     unsigned waits[3];
-    unsigned floods; /* heartbeats that were made up */
+    unsigned floods; /* heartbeats that were invented */
     StepCall fails;
     unsigned last_received[3];
-    const VmfConn *first[3]; /* the session's control connection, by role; later ones only ask */
+    const VmfConn *first[3]; /* the session's control connection, by role; later ones only ask for
+                                the outcome */
 } steps;
 
 /* --- the test's side --- */
@@ -155,13 +156,13 @@ static void come_to(const VmfConn *conn, StepWhen when, unsigned message)
     g_mutex_unlock(&steps.lock);
 }
 
-/* Whether that side notices the cut; the other one hears nothing any more. */
+/* Whether that side notices the cut. The other side hears nothing any more. */
 static bool notices(const VmfConn *conn)
 {
     return !steps.cut_off || steps.cut_off == conn->role;
 }
 
-/* The first connection of each role is the session's: its handshake comes first. */
+/* The first connection of each role is the session's, because its handshake comes first. */
 static bool is_cut(const VmfConn *conn)
 {
     bool cut;
@@ -270,7 +271,7 @@ static bool control_wait(VmfConn *conn, int wake_fd, bool want_send, int timeout
     } else if (!clogged) {
         timeout_ms = MIN(timeout_ms, 50); /* a cut is noticed without a message */
     }
-    if (is_silent(conn)) { /* there may be bytes that are not looked at */
+    if (is_silent(conn)) { /* there may be bytes that nobody looks at */
         g_usleep(1000);
         return true;
     }

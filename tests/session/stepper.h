@@ -7,12 +7,12 @@
 #include <vmferry/vmferry.h>
 #include <vmferry/plugin/transport.h>
 
-/* A moment of a control thread: it stops there until it is let go on. */
+/* A moment at which a control thread stops until it is released. */
 typedef enum StepWhen {
-    STEP_BEFORE_SEND, /* the message is about to be handed to the transport */
-    STEP_AFTER_SEND,  /* ... and was */
-    STEP_RECEIVED,    /* the message has come, and nothing is done about it yet */
-    STEP_NEXT_LOOK    /* it was dealt with, and the thread looks for the next one */
+    STEP_BEFORE_SEND, /* the transport is about to get the message */
+    STEP_AFTER_SEND,  /* the transport has got the message */
+    STEP_RECEIVED,    /* the message has come, and is not handled yet */
+    STEP_NEXT_LOOK    /* the message was handled, and the thread looks for the next one */
 } StepWhen;
 
 typedef struct Step {
@@ -21,34 +21,40 @@ typedef struct Step {
     unsigned message; /* its type */
 } Step;
 
-/* The wrapping transport, scheme "step", of the one with that scheme. Once, before all else. */
+/*
+ * Registers the transport "step", which wraps that of `scheme'. Call it once, before everything
+ * else.
+ */
 bool stepper_wrap(const char *scheme, GError **error);
-/* Forgets all that was set; the next session is the one that is stopped and cut. */
+/* Resets everything. The next session is the one that is stopped and cut. */
 void stepper_reset(void);
-/* The thread that comes there stops. One at a time. */
+/* Stops the thread that comes to that step. One at a time. */
 void stepper_stop_at(const Step *step);
-/* Waits until it is there; false after twenty seconds. */
+/* Waits until a thread has stopped there. Returns false after twenty seconds. */
 bool stepper_await(void);
 void stepper_go_on(void);
 
-/* The session's control connection breaks, with all that is on its way; no new one can be made. */
+/* Breaks the session's control connection, with all that is under way. No new one can be made. */
 void stepper_cut(void);
-/* The same, and only that side notices; for the other one it says nothing, and takes everything. */
+/*
+ * stepper_cut() that only that side notices. For the other side the connection is silent, and takes
+ * everything.
+ */
 void stepper_cut_off(VmfRole role);
-/* It says nothing any more, and takes everything. */
+/* Makes the session's control connection silent. It takes everything. */
 void stepper_silence(void);
-/* New connections can be made (the default). */
+/* Whether new connections can be made. They can by default. */
 void stepper_allow_connecting(bool allow);
 
-/* Control messages of that type from that side are thrown away. */
+/* Throws away control messages of that type from that side. */
 void stepper_swallow(VmfRole role, unsigned message);
-/* The transport of that side takes no control message any more. */
+/* Makes the transport of that side take no control message any more. */
 void stepper_clog(VmfRole role);
-/* That side's transport always has another heartbeat of the peer's; waits until that is noticed. */
+/* Gives that side's transport endless heartbeats of the peer, and waits until they are noticed. */
 void stepper_flood(VmfRole role);
 /* How often that side's control thread has waited. */
 unsigned stepper_waits(VmfRole role);
-/* That call fails once, without an error. */
+/* Makes that call fail once, without an error. */
 typedef enum StepCall { STEP_SERVE = 1, STEP_CONTROL_WAIT, STEP_ACCEPT, STEP_REVOKE } StepCall;
 void stepper_fail_silently(StepCall call);
 

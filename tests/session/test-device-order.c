@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* test-device-order.c -- what waits for what while devices are saved and loaded, and what must not
- */
+/* test-device-order.c -- which jobs and threads wait while devices are saved and loaded */
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,17 +12,18 @@
 #include "session/session-state.h"
 
 #define MIB (1024u * 1024)
-/* Nothing here takes that long; a wait that would never end ends with an error. */
+/* Nothing in these tests takes so long: it turns a wait without an end into an error. */
 #define PATIENCE_US (60 * G_USEC_PER_SEC)
 
 /* --- a socket transport whose channels can be watched and held --- */
 
 typedef struct Watch {
-    int syncs;   /* atomic: sent on any channel */
-    int held;    /* atomic: channel 0 sends no device state until the others have sent so much */
-    int others;  /* atomic: pieces that they have sent */
-    int in_vain; /* atomic: it was held until patience ended */
-    int inside;  /* atomic: it is being held, and reads the device's memory then */
+    int syncs; /* atomic: sent on any channel */
+    int held;  /* atomic: channel 0 sends no device state until the other channels have sent so many
+                  pieces */
+    int others;  /* atomic: pieces that the other channels have sent */
+    int in_vain; /* atomic: channel 0 was held until PATIENCE_US had passed */
+    int inside;  /* atomic: channel 0 is held, and then reads the device's memory */
 } Watch;
 
 static Watch watch;
@@ -92,12 +92,12 @@ static void register_watched(void)
 typedef struct Order {
     Pair pair;
     unsigned devices;
-    size_t size; /* of each one's only buffer */
+    size_t size; /* bytes of each device's only buffer */
     int saving;  /* atomic: save jobs that have begun */
-    int asked;   /* atomic: buffers that the test wants of a save job that gives what it is asked */
+    int asked;   /* atomic: buffers that the test wants from a save job */
     int given;
-    int loaded; /* atomic: configurations */
-    int in_use; /* atomic: a channel read the memory that vmf_device_put() had given back */
+    int loaded; /* atomic: configurations that were loaded */
+    int in_use; /* atomic: a channel has read memory that vmf_device_put() had given back */
     GError *source_error, *destination_error;
 } Order;
 
@@ -110,7 +110,7 @@ static bool save(VmfDeviceJob *job, void *opaque, GError **error)
     return vmf_device_put(job, state, o->size, NULL, NULL, error);
 }
 
-/* Ends only when all devices are being saved. */
+/* Returns only when all devices are being saved. */
 static bool save_together(VmfDeviceJob *job, void *opaque, GError **error)
 {
     Order *o = opaque;
@@ -128,7 +128,7 @@ static bool save_together(VmfDeviceJob *job, void *opaque, GError **error)
 
 #define TURNS 50
 
-/* A small buffer at a time, whenever the test wants one; it is sent when it is `given'. */
+/* Puts a small buffer whenever the test wants one; it is sent when it is `given'. */
 static bool save_when_asked(VmfDeviceJob *job, void *opaque, GError **error)
 {
     Order *o = opaque;
@@ -182,7 +182,7 @@ static VmfDevices *add_all(Order *o, VmfSession *session, const VmfDeviceOps *op
 
 static void begin(Order *o, const char *options)
 {
-    /* However slow this machine is, no side is called dead. */
+    /* No side is taken for dead, however slow this machine is. */
     g_autofree char *with_patience = g_strconcat(options, ",timeout=60s,device-timeout=60s", NULL);
 
     g_atomic_int_set(&watch.syncs, 0);
@@ -216,7 +216,7 @@ static void *source_main(void *opaque)
     return NULL;
 }
 
-/* Reads the stream to its end, for what it says is of no interest here. */
+/* Reads the stream to its end. What it says does not matter here. */
 static void *destination_main(void *opaque)
 {
     Order *o = opaque;
@@ -237,7 +237,7 @@ static void *destination_main(void *opaque)
     return NULL;
 }
 
-/* All of a migration, with these on both sides. */
+/* Runs a whole migration, with these tables on both sides. */
 static void migrate(Order *o, const VmfDeviceOps *ops, const char *options)
 {
     GThread *thread;
@@ -279,7 +279,7 @@ static void configurations__wait_for_vmf_devices_load(void **state)
     while (!all_are_ready(devices) && vmf_session_check(o.pair.destination, NULL)) {
         g_usleep(1000);
     }
-    /* Everything is here and every load job is through; the rest is the VMM's to say. */
+    /* Everything has come, and every load job has returned. The VMM decides the rest. */
     assert_int_equal(g_atomic_int_get(&o.loaded), 0);
     assert_true(vmf_devices_load(devices, NULL));
     assert_int_equal(g_atomic_int_get(&o.loaded), 3);
@@ -322,7 +322,7 @@ static void load_jobs__wait_for_the_reader(void **state)
     end(&o);
 }
 
-/* The memory is the job's again when it returns, also when it fails. */
+/* After vmf_device_put() the memory is the job's again, also after a failure. */
 static bool save_and_look(VmfDeviceJob *job, void *opaque, GError **error)
 {
     Order *o = opaque;
@@ -349,7 +349,7 @@ static void put__that_fails_waits_for_the_channels_to_let_go(void **state)
     source = g_thread_new("source", source_main, &o);
     assert_true(await(&watch.inside, 1));
     vmf_session_cancel(o.pair.source);
-    g_usleep(300000); /* for a put that does not wait to return */
+    g_usleep(300000); /* so that a put that does not wait would have returned */
     g_atomic_int_set(&watch.others, 1);
     g_thread_join(source);
     g_thread_join(destination);
@@ -376,7 +376,7 @@ static void pieces__go_to_a_channel_that_has_room(void **state)
     Order o = {.devices = 1, .size = 16 * MIB};
 
     (void)state;
-    /* Channel 0 holds one piece, and one waits for it; the others must not. */
+    /* Channel 0 holds one piece, and another one waits for it. All others must not wait. */
     g_atomic_int_set(&watch.held, 14);
     migrate(&o, &usual, ",channels=2");
     assert_int_equal(g_atomic_int_get(&watch.in_vain), 0);

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* test-device-rules.c -- every state of a small window; every piece of device state that is refused
- */
+/* test-device-rules.c -- all states of a small window, and all pieces that are refused */
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -65,12 +64,12 @@ static void explore(Model *model, unsigned depth)
 
         memcpy(spans, ring->spans, ring->most * sizeof(*spans));
         if (device_ring_take(ring, size * UNIT - size % 2, &place)) {
-            /* What is larger than the window goes alone. */
+            /* A buffer that is larger than the window goes alone. */
             assert_true(size <= units || before.count == 0);
             assert_true(before.count == 0 || span(&before, 0)->place != DEVICE_NO_PLACE);
             explore(model, depth - 1);
         } else {
-            assert_true(before.count > 0); /* nothing waits for an empty window */
+            assert_true(before.count > 0); /* no buffer waits for an empty window */
         }
         *ring = before;
         memcpy(ring->spans, spans, ring->most * sizeof(*spans));
@@ -127,7 +126,7 @@ static void lay_out(VmfSession *session, const char *const names[3])
     assert_int_equal(devices_lay_out(devices, 100), 3 * 128);
 }
 
-static void windows__lie_alike_on_both_sides(void **state)
+static void windows__have_the_same_places_on_both_sides(void **state)
 {
     Pair pair;
 
@@ -215,7 +214,7 @@ static void refused(Rules *r, const char *text)
     }
 }
 
-static void refuses__what_is_not_known(void **state)
+static void refuses__devices_that_are_not_known(void **state)
 {
     Rules *r = *state;
 
@@ -268,7 +267,7 @@ static void refuses__places_that_are_not_free(void **state)
     refused(r, "lies on buffer 0");
     r->header.place = 1511;
     refused(r, "lies on buffer 0");
-    r->header.place = DEVICE_NO_PLACE; /* goes alone */
+    r->header.place = DEVICE_NO_PLACE; /* it goes alone */
     refused(r, "more than the window takes");
     r->header.place = 1512;
     taken(r, 1);
@@ -288,7 +287,7 @@ static void refuses__more_than_the_window_takes(void **state)
     refused(r, "more than the window takes");
 }
 
-static void refuses__twice_the_same(void **state)
+static void refuses__pieces_and_indexes_that_come_twice(void **state)
 {
     Rules *r = *state;
 
@@ -312,7 +311,7 @@ static void refuses__more_than_was_announced(void **state)
     refused(r, "buffer 5 came, of 5 that were announced");
 }
 
-static void refuses__more_behind_the_configuration(void **state)
+static void refuses__more_after_the_configuration(void **state)
 {
     Rules *r = *state;
 
@@ -326,7 +325,7 @@ static void refuses__more_behind_the_configuration(void **state)
     r->header.flags = 0;
     r->header.place = 0;
     refused(r, "buffer 3 came, of 2");
-    r->header.index = 1; /* those before it may still come */
+    r->header.index = 1; /* buffers before it may still come */
     taken(r, 1);
 }
 
@@ -338,7 +337,7 @@ static void refuses__an_index_that_cannot_be_counted(void **state)
     refused(r, "one more than can be counted");
 }
 
-/* What is larger than a window has a bound for all devices together. */
+/* Buffers that are larger than a window have a bound for all devices together. */
 static void refuses__more_outside_the_windows_than_all_may_have(void **state)
 {
     Rules *r = *state;
@@ -350,11 +349,11 @@ static void refuses__more_outside_the_windows_than_all_may_have(void **state)
     r->header.total = 4 * DEVICE_PIECE;
     r->header.size = DEVICE_PIECE;
     refused(r, "bytes outside its window, beside 1000 of all devices");
-    r->header.total = 4 * DEVICE_PIECE - 1000; /* no more than all may have */
+    r->header.total = 4 * DEVICE_PIECE - 1000; /* not more than all devices may have */
     taken(r, 1);
 }
 
-/* One side of this process plays the destination that says it. */
+/* One side in this process plays a destination with such a window. */
 static void window_refused(VmfSession *source, uint64_t bytes, uint32_t buffers)
 {
     g_autoptr(GError) error = NULL;
@@ -374,7 +373,7 @@ static void source__refuses_windows_that_no_destination_can_have(void **state)
 
     (void)state;
     pair_init(&pair, 4096, true, ",channels=1");
-    pair_connect(&pair); /* and the destination says nothing itself */
+    pair_connect(&pair); /* the destination itself says nothing */
     window_refused(pair.source, DEVICE_PIECE, 0);
     window_refused(pair.source, DEVICE_PIECE, 4097);
     window_refused(pair.source, DEVICE_PIECE, UINT32_MAX);
@@ -419,7 +418,7 @@ static void announce(Rules *r)
     assert_true(devices_handle_switchover(r->pair.destination, &header, bytes, NULL));
 }
 
-/* Everything has come, and the device lacks something: both sides name it. */
+/* Everything has come, and the device lacks something, which both sides name. */
 static void lacks(Rules *r, const char *text)
 {
     g_autoptr(GError) here = NULL;
@@ -466,14 +465,14 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(window__never_gives_a_place_twice_and_never_stays_full),
         cmocka_unit_test(window__is_used_to_the_end_and_from_the_beginning),
-        cmocka_unit_test(windows__lie_alike_on_both_sides),
-        RULE(refuses__what_is_not_known),
+        cmocka_unit_test(windows__have_the_same_places_on_both_sides),
+        RULE(refuses__devices_that_are_not_known),
         RULE(refuses__bad_sizes),
         RULE(refuses__places_that_are_not_free),
         RULE(refuses__more_than_the_window_takes),
-        RULE(refuses__twice_the_same),
+        RULE(refuses__pieces_and_indexes_that_come_twice),
         RULE(refuses__more_than_was_announced),
-        RULE(refuses__more_behind_the_configuration),
+        RULE(refuses__more_after_the_configuration),
         RULE(refuses__an_index_that_cannot_be_counted),
         cmocka_unit_test_setup_teardown(refuses__more_outside_the_windows_than_all_may_have,
                                         two_setup, rules_teardown),

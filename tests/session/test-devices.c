@@ -107,7 +107,7 @@ static void devices__may_be_more_than_channels_and_workers(void **state)
     must_work(",channels=2,device-workers=3,devices-queue=1M", devices, 40);
 }
 
-static void devices__none_at_all(void **state)
+static void devices__none_at_all_still_migrate(void **state)
 {
     (void)state;
     must_work(",channels=2", NULL, 0);
@@ -137,8 +137,8 @@ static void configurations__are_loaded_as_devices_become_ready(void **state)
     pair_clear(&pair);
 }
 
-/* SWITCHOVER_START overtakes the stream; load jobs must not. */
-static void load_jobs__begin_behind_all_that_was_put_before(void **state)
+/* SWITCHOVER_START overtakes the stream. Load jobs must not. */
+static void load_jobs__begin_after_all_that_was_put_before(void **state)
 {
     Pair pair;
     RigDevice devices[3] = {0};
@@ -218,7 +218,7 @@ static void errors__a_device_that_never_reads(void **state)
               "\"dev0\" instance 0");
 }
 
-static void errors__names(void **state)
+static void errors__bad_names_and_tables(void **state)
 {
     Pair pair;
     g_autofree char *longest = g_strnfill(256, 'n');
@@ -263,8 +263,8 @@ typedef struct ShorterOps {
     bool (*save)(VmfDeviceJob *job, void *opaque, GError **error);
 } ShorterOps;
 
-/* A program that was built when the table was shorter: nothing behind its end is looked at. */
-static void ops__may_be_shorter_and_go_once_they_were_given(void **state)
+/* A program was compiled with a shorter table: nothing past its end is read. */
+static void ops__are_copied_and_may_be_shorter(void **state)
 {
     Pair pair;
     int saved = 0;
@@ -292,7 +292,7 @@ static void ops__may_be_shorter_and_go_once_they_were_given(void **state)
     pair_clear(&pair);
 }
 
-static void errors__out_of_turn(void **state)
+static void errors__calls_out_of_turn(void **state)
 {
     Pair pair;
     const VmfDeviceOps ops = {.size = sizeof(ops)};
@@ -311,7 +311,7 @@ static void errors__out_of_turn(void **state)
     assert_false(vmf_devices_begin(from, NULL));
     assert_false(vmf_devices_start(to, NULL));
     assert_false(vmf_devices_expect(from, NULL));
-    assert_false(vmf_devices_start(from, NULL)); /* nobody expects it */
+    assert_false(vmf_devices_start(from, NULL)); /* the destination does not expect devices */
     assert_true(vmf_devices_expect(to, NULL));
     assert_false(vmf_devices_expect(to, NULL));
     assert_false(vmf_devices_add(to, "other", 0, &ops, NULL, NULL));
@@ -322,7 +322,7 @@ static void errors__out_of_turn(void **state)
     pair_clear(&pair);
 }
 
-/* Nobody can know what the job would have read: it is an error, not a migration. */
+/* Nobody can know what the job would have read, so it is an error. */
 static void errors__load_jobs_that_are_let_begin_too_early(void **state)
 {
     Pair pair;
@@ -342,7 +342,7 @@ static void errors__load_jobs_that_are_let_begin_too_early(void **state)
     vmf_put_be64(vmf_session_get_file(pair.source), 1);
     assert_true(vmf_devices_start(from, NULL));
     vmf_get_be32(vmf_session_get_file(pair.destination)); /* half of it */
-    vmf_devices_begin(to, NULL); /* before or behind the news of the source's start */
+    vmf_devices_begin(to, NULL); /* before or after SWITCHOVER_START comes */
     assert_false(vmf_devices_load(to, &there));
     while (vmf_session_check(pair.source, &here)) {
         g_usleep(1000);
@@ -419,7 +419,7 @@ static void one_by_chance(guint32 seed)
     pair_clear(&pair);
 }
 
-static void devices__by_chance(void **state)
+static void devices__of_random_kinds_arrive_or_fail(void **state)
 {
     const char *given = g_getenv("VMFERRY_TEST_SEED");
     guint32 seed = given ? (guint32)strtoul(given, NULL, 10) : g_random_int();
@@ -438,17 +438,17 @@ int main(void)
         cmocka_unit_test(devices__arrive_in_order_whatever_their_number_and_size),
         cmocka_unit_test(devices__work_with_every_bound_at_1),
         cmocka_unit_test(devices__may_be_more_than_channels_and_workers),
-        cmocka_unit_test(devices__none_at_all),
+        cmocka_unit_test(devices__none_at_all_still_migrate),
         cmocka_unit_test(configurations__are_loaded_as_devices_become_ready),
-        cmocka_unit_test(load_jobs__begin_behind_all_that_was_put_before),
+        cmocka_unit_test(load_jobs__begin_after_all_that_was_put_before),
         cmocka_unit_test(errors__of_any_job_name_the_device_on_both_sides),
         cmocka_unit_test(errors__a_device_that_one_side_lacks),
         cmocka_unit_test(errors__a_device_that_never_reads),
-        cmocka_unit_test(errors__names),
-        cmocka_unit_test(ops__may_be_shorter_and_go_once_they_were_given),
-        cmocka_unit_test(errors__out_of_turn),
+        cmocka_unit_test(errors__bad_names_and_tables),
+        cmocka_unit_test(ops__are_copied_and_may_be_shorter),
+        cmocka_unit_test(errors__calls_out_of_turn),
         cmocka_unit_test(errors__load_jobs_that_are_let_begin_too_early),
-        cmocka_unit_test(devices__by_chance),
+        cmocka_unit_test(devices__of_random_kinds_arrive_or_fail),
     };
 
     cmocka_set_test_filter(g_getenv("VMFERRY_TEST_FILTER")); /* NULL: all */

@@ -25,7 +25,7 @@
 static Pair pair;
 static VmfFile *file;
 
-/* How the memory is mapped, and so how it is given back. */
+/* How the memory is mapped, which says how it is given back. */
 typedef enum Kind { ANONYMOUS, MEMFD } Kind;
 
 /* Sockets have the first set of options alone. */
@@ -34,7 +34,7 @@ static unsigned variants(unsigned count)
     return pair_is_rdma() ? count : 1;
 }
 
-/* In place of the mapping that the pair made. */
+/* Replaces the mapping that the pair made. */
 static void map_shared(uint8_t *memory, uint64_t size)
 {
     const int fd = memfd_create("ram", MFD_CLOEXEC);
@@ -56,7 +56,7 @@ static void start(Kind kind, const char *options)
     pair_fill(pair.source_ram, RAM, 1);
 }
 
-/* Gives memory back, in the way of its mapping, and tells. */
+/* Gives memory back, as its mapping needs it, and tells vmferry. */
 static void discard(VmfRamBlocks *blocks, Kind kind, uint64_t offset, uint64_t length)
 {
     const VmfRamBlock *block = vmf_ram_blocks_get(blocks, 0);
@@ -74,7 +74,7 @@ static void save(uint64_t offset, uint64_t length)
     }
 }
 
-/* What the guest writes behind a discard, in every stripe, while writes are under way. */
+/* The guest writes after a discard, in every stripe, while RAM is under way. */
 static void rewritten(Kind kind, const char *options)
 {
     start(kind, options);
@@ -83,7 +83,7 @@ static void rewritten(Kind kind, const char *options)
     pair_save_all(&pair, MIB);
     assert_true(vmf_flush_ram_pages(file, VMF_FLUSH_ROUND));
     for (unsigned round = 2; round < 5; round++) {
-        save(0, RAM / 2); /* may be under way when it goes */
+        save(0, RAM / 2); /* it may be under way when memory is discarded */
         for (uint64_t at = 0; at < RAM; at += MIB / 2) {
             discard(pair.source_blocks, kind, at, 64 * PAGE);
             pair_fill(pair.source_ram + at, 48 * PAGE, round); /* the rest reads as zero */
@@ -119,7 +119,7 @@ static void *discard_upper_half(void *opaque)
     return NULL;
 }
 
-/* A VMM's balloon has a thread of its own, and waits for nobody. */
+/* A VMM's balloon has its own thread, and waits for no other. */
 static void memory_is_discarded_by_another_thread(void **state)
 {
     static const char *const options[] = {",channels=2", ",channels=3,registration=pin-all"};
@@ -148,7 +148,7 @@ static void memory_is_discarded_by_another_thread(void **state)
     }
 }
 
-/* Memory that the destination was told is zero, then has data, then is given back. */
+/* Memory is told as zero, then gets data, and is then given back. */
 static void discarded_memory_is_zero_at_the_destination(void **state)
 {
     (void)state;
@@ -175,7 +175,7 @@ static void *complete(void *opaque)
     return error;
 }
 
-/* What the source wrote there is lost, so the migration must not succeed. */
+/* What the source wrote is lost, so the migration must not succeed. */
 static void a_discard_under_the_source_s_writes_ends_the_destination(void **state)
 {
     static const char *const options[] = {",channels=2", ",channels=2,registration=pin-all"};
@@ -204,7 +204,7 @@ static void a_discard_under_the_source_s_writes_ends_the_destination(void **stat
     }
 }
 
-/* Before the source writes anything there, it loses nothing. */
+/* Before the source has written there, a discard loses nothing. */
 static void a_destination_may_discard_what_is_not_registered(void **state)
 {
     (void)state;
@@ -237,7 +237,7 @@ static void *accept_source(void *opaque)
     return error;
 }
 
-/* A destination that waits with its RAM pinned gives some of it back before the source comes. */
+/* A destination that waits with pinned RAM gives some of it back before the source comes. */
 static void memory_pinned_ahead_may_be_discarded(void **state)
 {
     g_autoptr(VmfUri) uri = NULL;
@@ -270,7 +270,7 @@ static void memory_pinned_ahead_may_be_discarded(void **state)
 
 /* --- forks --- */
 
-/* A child that touches RAM, if it may, and ends. */
+/* Forks a child that touches RAM, if it may, and ends. */
 static void fork_once(bool touch)
 {
     const pid_t child = fork();
@@ -291,7 +291,7 @@ static void fork_once(bool touch)
 static void forks_in_the_middle_change_nothing(void **state)
 {
     static const char *const options[] = {",channels=2", ",channels=2,registration=pin-all"};
-    /* With it, children do not have registered memory at all. */
+    /* With RDMAV_FORK_SAFE a child does not have registered memory at all. */
     const bool touch = g_getenv("RDMAV_FORK_SAFE") == NULL;
 
     (void)state;
@@ -302,7 +302,7 @@ static void forks_in_the_middle_change_nothing(void **state)
         for (unsigned round = 2; round < 6; round++) {
             pair_save_all(&pair, MIB);
             fork_once(touch);
-            /* Copied on this write, if the child had shared it. */
+            /* This write would copy the page if the child shared it. */
             pair_fill(pair.source_ram, RAM, round);
             fork_once(touch);
         }

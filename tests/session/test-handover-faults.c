@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* test-handover-faults.c -- what once gave two owners, or forgot an outcome */
+/* test-handover-faults.c -- faults that once gave two owners, or lost an outcome */
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -15,8 +15,8 @@
 /* --- two owners --- */
 
 /*
- * The source's control thread has looked whether the session failed, and is
- * about to send GO. A cancel now must not leave both sides with the VM.
+ * The source's control thread has checked that the session lives, and is about to send GO. A cancel
+ * at that moment must not give the VM to both sides.
  */
 static void cancel__between_look_and_go_leaves_one_owner(void **state)
 {
@@ -29,7 +29,7 @@ static void cancel__between_look_and_go_leaves_one_owner(void **state)
     sides_complete(&sides);
     assert_true(stepper_await());
     vmf_session_cancel(sides.source.session);
-    g_thread_join(sides.source.thread); /* it answers before GO could go */
+    g_thread_join(sides.source.thread); /* it answers before GO could be sent */
     assert_false(sides.source.ok);
     assert_int_equal(sides.source.error->code, VMF_ERROR_CANCELLED);
     stepper_go_on();
@@ -69,7 +69,9 @@ static void outcome__that_is_unknown_stays_so(void **state)
     sides_end(&sides);
 }
 
-/* Who gives up asking does not know more than before: "cancelled" would mean that it owns the VM.
+/*
+ * A source that gives up asking knows no more than before. "cancelled" would mean that it owns the
+ * VM.
  */
 static void outcome__is_unknown_when_asking_is_cancelled(void **state)
 {
@@ -98,7 +100,7 @@ static void outcome__is_unknown_when_asking_is_cancelled(void **state)
     sides_end(&sides);
 }
 
-/* A destination that no longer waits for the source's word never runs the VM, and says so. */
+/* A destination that gives up waiting for the source never runs the VM, and says so. */
 static void outcome__is_known_when_waiting_is_cancelled(void **state)
 {
     const Step step = {D, STEP_AFTER_SEND, MESSAGE_LOADED};
@@ -124,7 +126,10 @@ static void outcome__is_known_when_waiting_is_cancelled(void **state)
     sides_end(&sides);
 }
 
-/* The destination notices a loss at once, the source by silence, and asks then: it is heard. */
+/*
+ * The destination notices a loss at once, the source only by silence. When it asks then, it gets an
+ * answer.
+ */
 static void loss__that_one_side_notices_late_leaves_both_knowing(void **state)
 {
     const Step step = {S, STEP_BEFORE_SEND, MESSAGE_GO};
@@ -139,7 +144,7 @@ static void loss__that_one_side_notices_late_leaves_both_knowing(void **state)
     stepper_cut_off(D);
     stepper_go_on();
     sides_await_state(sides.source.session, HANDOVER_ASKS);
-    g_usleep(G_USEC_PER_SEC); /* the first attempts do not get through */
+    g_usleep(G_USEC_PER_SEC); /* the first attempts fail */
     stepper_allow_connecting(true);
     sides_join(&sides);
     if (!sides.source.ok || !sides.destination.ok) {
@@ -150,8 +155,7 @@ static void loss__that_one_side_notices_late_leaves_both_knowing(void **state)
     sides_end(&sides);
 }
 
-/* What the source says of its failure gets lost with the link: it says so over another connection.
- */
+/* The source's ERROR is lost with the link, so it is told over another connection. */
 static void error__that_is_lost_is_told_again(void **state)
 {
     const Step step = {S, STEP_RECEIVED, MESSAGE_LOADED};
@@ -172,7 +176,7 @@ static void error__that_is_lost_is_told_again(void **state)
     sides_end(&sides);
 }
 
-/* --- a cancel behind GO --- */
+/* --- a cancel after GO --- */
 
 static void cancel_at(const Step *step, bool source)
 {
@@ -193,7 +197,7 @@ static void cancel_at(const Step *step, bool source)
     sides_end(&sides);
 }
 
-static void cancel__of_the_source_behind_go_spoils_nothing(void **state)
+static void cancel__of_the_source_after_go_changes_nothing(void **state)
 {
     const Step before = {D, STEP_RECEIVED, MESSAGE_GO}, after = {S, STEP_RECEIVED, MESSAGE_GO_SEEN};
 
@@ -202,7 +206,7 @@ static void cancel__of_the_source_behind_go_spoils_nothing(void **state)
     cancel_at(&after, true);
 }
 
-static void cancel__of_the_destination_behind_go_spoils_nothing(void **state)
+static void cancel__of_the_destination_after_go_changes_nothing(void **state)
 {
     const Step step = {D, STEP_NEXT_LOOK, MESSAGE_GO};
 
@@ -218,7 +222,7 @@ static void *read_back(void *opaque)
     return NULL;
 }
 
-/* Who reads the return path of a source that has given its VM away. */
+/* The reader of the return path of a source that has given away its VM. */
 static void reader_wakes_by(void (*event)(Sides *sides))
 {
     g_autoptr(VmfFile) back = NULL;
@@ -262,7 +266,7 @@ static void success__reader_of_the_return_path_wakes(void **state)
     stepper_reset();
 }
 
-/* Whether no more of the peer's stream has room. */
+/* Whether there is no room for more of the peer's stream. */
 static bool stream_is_full(VmfSession *s)
 {
     bool some;
@@ -273,7 +277,7 @@ static bool stream_is_full(VmfSession *s)
     return some;
 }
 
-/* As from stock QEMU, whose return path nobody reads: more than there is room for. */
+/* More bytes come than there is room for, as from stock QEMU whose return path nobody reads. */
 static void *let_arrive(void *opaque)
 {
     VmfConn *conn = ((VmfSession *)opaque)->conn;
@@ -357,8 +361,8 @@ int main(void)
         cmocka_unit_test(outcome__is_known_when_waiting_is_cancelled),
         cmocka_unit_test(loss__that_one_side_notices_late_leaves_both_knowing),
         cmocka_unit_test(error__that_is_lost_is_told_again),
-        cmocka_unit_test(cancel__of_the_source_behind_go_spoils_nothing),
-        cmocka_unit_test(cancel__of_the_destination_behind_go_spoils_nothing),
+        cmocka_unit_test(cancel__of_the_source_after_go_changes_nothing),
+        cmocka_unit_test(cancel__of_the_destination_after_go_changes_nothing),
         cmocka_unit_test(success__reader_of_the_return_path_wakes),
         cmocka_unit_test(success__unread_return_path_of_stock_qemu_ends),
         cmocka_unit_test(success__reader_wakes_by_the_peers_end),

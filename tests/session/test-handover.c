@@ -68,7 +68,7 @@ static void *free_main(void *opaque)
 
 static void hand_end(Hand *hand)
 {
-    /* Both at a time: each may wait for the other to learn how it ended. */
+    /* Both are freed at the same time, because each may wait for the other to learn the outcome. */
     GThread *thread = g_thread_new("free", free_main, g_steal_pointer(&hand->pair.source));
 
     vmf_session_free(g_steal_pointer(&hand->pair.destination));
@@ -87,7 +87,7 @@ static const char *owner_name(VmfOwner owner)
                                            : "unknown";
 }
 
-/* Asked again, and looked at in every way, a side says what it said at first. */
+/* Asked again, in every way, a side says what it said first. */
 static void says_the_same(const Side *side, const char *what)
 {
     g_autoptr(GError) again = NULL;
@@ -133,9 +133,9 @@ static void holds(Hand *hand, bool known, const char *what)
 static const struct {
     const char *name;
     Step step;
-    bool go_is_out; /* and cannot be called back */
+    bool go_is_out; /* GO was sent, and cannot be taken back */
     bool go_is_here;
-    bool moves_on; /* the other side does not wait */
+    bool moves_on; /* the other side goes on */
 } steps[] = {
     {"the stream has ended", {D, STEP_RECEIVED, MESSAGE_STREAM_END}, false, false, false},
     {"LOADED is about to go", {D, STEP_BEFORE_SEND, MESSAGE_LOADED}, false, false, false},
@@ -245,7 +245,7 @@ static void cut_and_cancel(Hand *hand)
     vmf_session_cancel(hand->destination.session);
 }
 
-/* Between GO and its answer nothing that happens to the sides themselves changes anything. */
+/* Between GO and its answer no event of the two sides changes anything. */
 static void succeeds(const Hand *hand, unsigned step)
 {
     if (!hand->source.owner_or_gave || !hand->destination.owner_or_gave) {
@@ -276,7 +276,7 @@ static void succeeds_once_go_is_here(const Hand *hand, unsigned step)
     if (steps[step].go_is_here) {
         succeeds(hand, step);
     } else if (!steps[step].moves_on) { /* the destination refuses, and the source gets the VM back,
-                                           GO or not */
+                                           even after GO */
         source_keeps(hand, step);
     }
 }
@@ -284,7 +284,7 @@ static void succeeds_once_go_is_here(const Hand *hand, unsigned step)
 #define LONG ",channels=1,timeout=20s,connect-timeout=20s"
 #define SHORT ",channels=1,timeout=500ms,connect-timeout=20s"
 
-static void nothing__at_every_step(void **state)
+static void stop__at_every_step_changes_nothing(void **state)
 {
     (void)state;
     at_every_step("nothing happens", nothing, true, LONG, succeeds);
@@ -321,7 +321,7 @@ static void shut_down__of_both_at_every_step(void **state)
     at_every_step("both files are shut down", shut_both_down, true, LONG, NULL);
 }
 
-/* Both sides find out over another connection: nothing stays unknown. */
+/* Both sides learn the outcome over another connection: none stays unknown. */
 static void loss__at_every_step_leaves_both_sides_knowing(void **state)
 {
     (void)state;
@@ -329,7 +329,7 @@ static void loss__at_every_step_leaves_both_sides_knowing(void **state)
                   succeeds_once_go_is_out);
 }
 
-/* Without a word of its end: only time tells. */
+/* The connection ends in silence, so only time tells. */
 static void loss__by_silence_leaves_both_sides_knowing(void **state)
 {
     (void)state;
@@ -338,11 +338,11 @@ static void loss__by_silence_leaves_both_sides_knowing(void **state)
 
 typedef struct Leaving {
     Side *side;
-    VmfSession **session; /* the pair's */
+    VmfSession **session; /* the pair's session */
     VmfOwner owner;       /* what it said last */
 } Leaving;
 
-/* As a program that gives up: it frees its session as soon as it may. */
+/* Does what a program does that gives up: it frees its session as soon as it may. */
 static void *leave_main(void *opaque)
 {
     Leaving *leaving = opaque;
@@ -354,7 +354,7 @@ static void *leave_main(void *opaque)
     return NULL;
 }
 
-/* One side stands at a step, and the other one leaves. */
+/* One side is stopped at a step, and the other one leaves. */
 static void leave_at(unsigned i)
 {
     const bool source_leaves = steps[i].step.role == D;
@@ -408,7 +408,7 @@ static void loss__and_cancel_at_every_step(void **state)
 
 /* --- the table itself --- */
 
-/* What is final stays, whatever comes. */
+/* A final state stays, whatever event comes. */
 static void table__final_states_are_final(void **state)
 {
     (void)state;
@@ -423,7 +423,7 @@ static void table__final_states_are_final(void **state)
                 assert_int_equal(handover_owner(&handover), before);
                 assert_true(handover_over(&handover));
             }
-            /* Nobody ever owns by a time-out, a loss, a fault or a cancel. */
+            /* No side gets the VM by a time-out, a loss, a fault or a cancel. */
             if (e == HANDOVER_TIME_UP || e == HANDOVER_LOST || e == HANDOVER_FAULT ||
                 e == HANDOVER_CANCEL) {
                 assert_true(handover.state != HANDOVER_OWNS || s == HANDOVER_OWNS);
@@ -434,7 +434,7 @@ static void table__final_states_are_final(void **state)
     }
 }
 
-/* Stock QEMU runs a VM that it has whole, whether or not the source has heard that it has. */
+/* Stock QEMU runs a VM that it has as a whole, even if the source does not know that. */
 static void table__last_bytes_to_stock_qemu_leave_it_open(void **state)
 {
     static const HandoverEvent events[] = {HANDOVER_CANCEL, HANDOVER_FAULT, HANDOVER_LOST};
@@ -452,7 +452,7 @@ static void table__last_bytes_to_stock_qemu_leave_it_open(void **state)
     }
 }
 
-/* From one state the events of a side lead to states of that side only. */
+/* The events of a side lead only to states of that side. */
 static void table__keeps_the_sides_apart(void **state)
 {
     (void)state;
@@ -472,7 +472,7 @@ int main(void)
         cmocka_unit_test(table__final_states_are_final),
         cmocka_unit_test(table__last_bytes_to_stock_qemu_leave_it_open),
         cmocka_unit_test(table__keeps_the_sides_apart),
-        cmocka_unit_test(nothing__at_every_step),
+        cmocka_unit_test(stop__at_every_step_changes_nothing),
         cmocka_unit_test(cancel__of_the_source_at_every_step),
         cmocka_unit_test(cancel__of_the_destination_at_every_step),
         cmocka_unit_test(fault__of_the_source_at_every_step),

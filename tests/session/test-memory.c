@@ -30,7 +30,7 @@ static uint8_t *map_private(uint64_t size, int protection)
     return memory;
 }
 
-/* Both sides with one block each, of other memory than the pair's own. */
+/* Gives both sides one block, of other memory than the pair's own. */
 static void pair_use(Pair *pair, uint8_t *source, uint8_t *destination, uint64_t size, int fd)
 {
     vmf_ram_blocks_unref(pair->source_blocks);
@@ -44,7 +44,7 @@ static void pair_use(Pair *pair, uint8_t *source, uint8_t *destination, uint64_t
         vmf_ram_blocks_add(pair->destination_blocks, "odd", destination, size, 4096, NULL));
 }
 
-/* Migrates `size' bytes at `source', of the file `fd' or none; they must arrive. */
+/* Migrates `size' bytes at `source', of the file `fd' or none. They must arrive. */
 static void migrate(uint8_t *source, uint64_t size, int fd)
 {
     uint8_t *destination = map_private(size + PAGE, PROT_READ | PROT_WRITE);
@@ -74,7 +74,7 @@ static void source__lazily_filled_ram_arrives_whole(void **state)
     Lazy lazy;
 
     (void)state;
-    memset(memory + MIB, 1, MIB); /* these are there already */
+    memset(memory + MIB, 1, MIB); /* these pages are there already */
     lazy_start(&lazy, memory, size, false);
     migrate(memory, size, -1);
     assert_int_equal(lazy.filled, (size - MIB) / PAGE);
@@ -115,7 +115,7 @@ static void source__mappings_of_files_arrive(void **state)
     } kinds[] = {
         {PROT_READ, MAP_SHARED, false},              /* a ROM */
         {PROT_READ, MAP_PRIVATE, false},             /* ... */
-        {PROT_READ | PROT_WRITE, MAP_PRIVATE, true}, /* the file tells nothing then */
+        {PROT_READ | PROT_WRITE, MAP_PRIVATE, true}, /* the file tells nothing about it */
         {PROT_READ | PROT_WRITE, MAP_SHARED, false},
         {PROT_READ | PROT_WRITE, MAP_SHARED, true},
     };
@@ -139,7 +139,7 @@ static void source__mappings_of_files_arrive(void **state)
     }
 }
 
-/* A snapshot's file over part of anonymous memory, and protections that split it. */
+/* Part of anonymous memory is a mapping of a snapshot's file, and protections split it. */
 static void source__pieces_of_all_kinds_arrive(void **state)
 {
     const uint64_t size = 4 * MIB;
@@ -263,7 +263,7 @@ static void source__block_of_another_set_is_refused(void **state)
         file = vmf_session_get_file(pair.source);
         if (i == 2) { /* of the right set, but the session does not know it */
             block = vmf_ram_blocks_add(pair.source_blocks, "foreign-2", memory, PAGE, 4096, NULL);
-        } else if (i == 1) { /* a number that there is */
+        } else if (i == 1) { /* a number that exists in the session */
             block = vmf_ram_blocks_get(other, 0);
         }
         assert_false(vmf_save_ram_page(file, block, 0, PAGE));
@@ -279,8 +279,8 @@ static void source__block_of_another_set_is_refused(void **state)
 /* --- very many --- */
 
 /*
- * As many blocks as there may be, each a mapping of its own, and as many mappings besides: what
- * set-up does for each must not grow with their number.
+ * As many blocks as possible, each with a mapping of its own, and as many other mappings. What
+ * set-up does for each block must not grow with their number.
  */
 static void setup__of_all_blocks_in_a_process_with_many_mappings(void **state)
 {

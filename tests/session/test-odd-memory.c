@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* test-odd-memory.c -- guest memory that is not plain: ROMs that are shared, pages that are owed */
+/* test-odd-memory.c -- guest memory of odd kinds: shared ROMs, and pages that a handler fills */
 
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
@@ -43,7 +43,7 @@ static void migrate(void)
     pair_complete(&pair);
 }
 
-/* A file that is open for reading alone, mapped shared: nothing can make it writable. */
+/* A shared mapping of a file that is open for reading alone: nothing can make it writable. */
 static void a_shared_rom_is_sent(void **state)
 {
     (void)state;
@@ -86,7 +86,7 @@ static void fill_page(Filler *filler, uint64_t address)
     }
 }
 
-/* Whoever owes the pages: it gives each when it is asked for. */
+/* The handler, which gives each page when it is first used. */
 static void *filler_main(void *opaque)
 {
     Filler *filler = opaque;

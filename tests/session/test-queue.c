@@ -16,8 +16,8 @@
 #define MIB (1024ull * 1024)
 
 /*
- * A transport of the test's own: sockets, between which and the engine it stands. What the
- * channels are given of data goes nowhere.
+ * A transport of this test: sockets with a layer between them and the engine. The data of the
+ * channels goes nowhere.
  */
 static VmfTransport held;
 static const VmfTransport *real;
@@ -26,9 +26,9 @@ static struct {
     GMutex lock;
     GCond changed;
     uint64_t saved, given; /* bytes */
-    uint64_t most;         /* that waited between the two */
-    uint64_t hold_until;   /* of `saved': channels are held up until it is reached */
-    uint64_t partial;      /* zero ranges that are no whole pages */
+    uint64_t most;         /* bytes that waited between the two */
+    uint64_t hold_until;   /* channels are held until `saved' has reached it */
+    uint64_t partial;      /* zero ranges that are not whole pages */
     bool counts;
 } seen;
 
@@ -50,7 +50,7 @@ static bool held_send_ram(VmfConn *conn, unsigned channel, unsigned block, uint6
         g_cond_wait(&seen.changed, &seen.lock);
     }
     if (seen.saved >
-        seen.given) { /* a piece is noted when it is through, and may be sent by then */
+        seen.given) { /* a piece is noted after it was saved, and may be sent by then */
         seen.most = MAX(seen.most, seen.saved - seen.given);
     }
     seen.given += length;
@@ -164,7 +164,7 @@ static void queue__is_bounded_whatever_the_channels(void **state)
     }
 }
 
-/* A part of a page that is zero is no zero page, wherever ranges begin and end. */
+/* A zero part of a page is not a zero page, wherever ranges begin and end. */
 static void zero__is_told_of_whole_pages_alone(void **state)
 {
     const uint64_t size = 4 * MIB + 100;
@@ -206,12 +206,12 @@ static void count__is_without_zero_pages(void **state)
     memset(pair.source_ram + MIB, 1, MIB);
     vmf_file_set_rate_limit(file, 64 * MIB);
     pair_save_all(&pair, PAGE);
-    /* While it goes on, no more is counted in vain than can wait and be in flight. */
+    /* During the round, zero pages count at most as far as RAM may wait and be in flight. */
     assert_true(vmf_file_tell(file) <= queue_max(&pair) + MIB);
     assert_true(vmf_flush_ram_pages(file, VMF_FLUSH_ROUND));
     assert_int_equal(vmf_file_tell(file), MIB);
     assert_false(vmf_file_rate_exceeded(file)); /* 1 MiB of 6.4 in a tenth of a second */
-    /* Nothing of it is left over for the next round. */
+    /* Nothing is left over for the next round. */
     memset(pair.source_ram, 1, 8 * MIB);
     for (uint64_t at = 0; at < 8 * MIB; at += PAGE) {
         assert_true(vmf_save_ram_page(file, pair.block, at, PAGE));

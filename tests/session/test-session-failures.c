@@ -14,7 +14,7 @@
 
 #define MIB (1024u * 1024)
 
-static void revoke__leaves_the_stream(void **state)
+static void revoke__leaves_the_stream_open(void **state)
 {
     Pair pair;
     g_autoptr(GError) error = NULL;
@@ -45,8 +45,8 @@ static void revoke__leaves_the_stream(void **state)
 }
 
 /*
- * Too early, the stream may wait for syncs that can no longer come: that is an
- * error, not a hang. Whether it is too early is a matter of luck here.
+ * After a revocation that is too early, the stream may wait for syncs that cannot come. That is an
+ * error, and not a hang. Whether it is too early depends on timing here.
  */
 static void revoke__too_early_is_an_error(void **state)
 {
@@ -180,7 +180,7 @@ static void cancel__at_random_moments_leaves_one_owner(void **state)
         source_gave = vmf_session_complete(pair.source, &error);
         g_thread_join(canceller);
         destination_owns = GPOINTER_TO_INT(g_thread_join(reader));
-        /* The destination owns the VM only if the source gave it, or does not know. */
+        /* The destination may own the VM only if the source gave it, or does not know. */
         if (destination_owns) {
             assert_true(source_gave || error->code == VMF_ERROR_UNKNOWN_OUTCOME);
         } else {
@@ -255,7 +255,7 @@ static void errors__the_first_wins(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(revoke__leaves_the_stream),
+        cmocka_unit_test(revoke__leaves_the_stream_open),
         cmocka_unit_test(revoke__too_early_is_an_error),
         cmocka_unit_test(blocks__a_mismatch_is_named_on_both_sides),
         cmocka_unit_test(cancel__wakes_both_sides_and_a_new_session_works),

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* test-session-faults.c -- what once ended the process, or waited for ever */
+/* test-session-faults.c -- faults that once ended the process, or waited for ever */
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -17,7 +17,7 @@
 
 /* --- failing without a reason --- */
 
-/* The session fails with an error all the same, and its other side hears of it. */
+/* The session must fail with an error in any case, and the other side must hear of it. */
 static void fails_without_a_reason(StepCall call, bool source)
 {
     g_autoptr(GError) error = NULL;
@@ -100,7 +100,7 @@ static void code__of_another_domain_does_not_travel(void **state)
 
     (void)state;
     sides_begin(&sides, LONG);
-    /* The number is VMF_ERROR_MISMATCH's. */
+    /* The number is that of VMF_ERROR_MISMATCH. */
     vmf_session_fail(sides.pair.destination,
                      g_error_new(G_IO_ERROR, (int)VMF_ERROR_MISMATCH, "a job's own trouble"));
     while (vmf_session_check(sides.pair.source, &error)) {
@@ -113,7 +113,10 @@ static void code__of_another_domain_does_not_travel(void **state)
 
 /* --- who speaks for a session --- */
 
-/* Who knows a session's UUID can say GO for it: a generator with a seed gives it away. */
+/*
+ * A peer that knows a session's UUID can say GO for it, and a generator with a seed would give it
+ * away.
+ */
 static void uuid__cannot_be_computed(void **state)
 {
     uint8_t uuids[2][VMF_UUID_BYTES];
@@ -141,7 +144,7 @@ static void *connect_patiently(void *opaque)
     return vmf_session_connect(uri, pair->source_blocks, NULL, NULL);
 }
 
-static void set_up__of_a_peer_that_only_lives_ends(void **state)
+static void set_up__with_a_peer_that_only_shows_life_ends(void **state)
 {
     g_autoptr(GError) error = NULL;
     GThread *source;
@@ -170,7 +173,7 @@ static void *connect_and_say(void *opaque)
     return error;
 }
 
-/* It came between two accepts, and the listener goes. */
+/* The source came between two accepts, and then the listener is freed. */
 static void source__that_nobody_will_accept_is_told(void **state)
 {
     const Step step = {S, STEP_BEFORE_SEND, MESSAGE_GO};
@@ -184,7 +187,7 @@ static void source__that_nobody_will_accept_is_told(void **state)
     sides_complete(&sides);
     assert_true(stepper_await());
     second = g_thread_new("second", connect_and_say, &sides.pair);
-    g_usleep(G_USEC_PER_SEC / 2); /* it is there by then, or is told without having been kept */
+    g_usleep(G_USEC_PER_SEC / 2); /* it is kept by then, or is refused without having been kept */
     vmf_listener_free(g_steal_pointer(&sides.pair.listener));
     error = g_thread_join(second);
     assert_int_equal(error->code, VMF_ERROR_REFUSED);
@@ -196,7 +199,7 @@ static void source__that_nobody_will_accept_is_told(void **state)
 
 /* --- spinning --- */
 
-/* A heartbeat is overdue, and the transport takes none: that is no reason to be awake. */
+/* A heartbeat is overdue, and the transport takes none. The thread must sleep all the same. */
 static void heartbeat__that_cannot_be_sent_does_not_spin(void **state)
 {
     g_autoptr(GError) error = NULL;
@@ -224,7 +227,7 @@ static unsigned waiting(VmfSession *s)
     return count;
 }
 
-static void questions__without_end_cost_no_memory_without_end(void **state)
+static void questions__without_end_take_bounded_memory(void **state)
 {
     g_autoptr(GError) error = NULL;
     unsigned asked = 0;
@@ -233,7 +236,7 @@ static void questions__without_end_cost_no_memory_without_end(void **state)
     (void)state;
     sides_begin(&sides, LONG);
     stepper_clog(D);
-    /* Each is answered, and no answer leaves. */
+    /* Each question is answered, and no answer leaves. */
     while (vmf_session_check(sides.pair.destination, &error) && asked < 1000000) {
         if (waiting(sides.pair.source) < 1000) {
             session_post(sides.pair.source, MESSAGE_SETTLE, 0, 0, NULL, 0);
@@ -249,7 +252,7 @@ static void questions__without_end_cost_no_memory_without_end(void **state)
 
 /* --- a session that is to end --- */
 
-/* Nothing is owed to the source any more. */
+/* Waits until the source knows the outcome. */
 static void await_known(VmfSession *session)
 {
     const gint64 deadline = g_get_monotonic_time() + 60 * G_USEC_PER_SEC;
@@ -264,7 +267,7 @@ static void await_known(VmfSession *session)
     }
 }
 
-/* Its control thread reads and sends no more. */
+/* Waits until the control thread reads and sends no more. */
 static void await_over(VmfSession *session)
 {
     const gint64 deadline = g_get_monotonic_time() + 60 * G_USEC_PER_SEC;
@@ -279,7 +282,7 @@ static void await_over(VmfSession *session)
     }
 }
 
-/* Its peer lives, and takes nothing more: that holds nobody. */
+/* The peer lives, and takes nothing more. That must hold nobody. */
 static void free__of_a_session_that_cannot_send_ends(void **state)
 {
     Sides sides;
@@ -293,14 +296,16 @@ static void free__of_a_session_that_cannot_send_ends(void **state)
     stepper_clog(D);
     session_post(sides.pair.destination, MESSAGE_SETTLED, 0, 0, NULL, 0);
     vmf_session_free(g_steal_pointer(&sides.pair.destination));
-    /* It is not the source's time-out for a silent peer that ended it: the source sees it close. */
+    /*
+     * The session ended before the source's time-out for a silent peer: the source sees it close.
+     */
     await_over(sides.pair.source);
     assert_true(sides.pair.source->control.ended);
     stepper_clog(0);
     pair_clear(&sides.pair);
 }
 
-/* Its peer never stops talking: a cancel is heard all the same, and the peer is told. */
+/* The peer never stops sending. A cancel is heard all the same, and the peer is told. */
 static void cancel__is_heard_in_a_flood_of_messages(void **state)
 {
     g_autoptr(GError) error = NULL;
@@ -329,10 +334,10 @@ int main(void)
         cmocka_unit_test(no_reason__of_accept),
         cmocka_unit_test(code__of_another_domain_does_not_travel),
         cmocka_unit_test(uuid__cannot_be_computed),
-        cmocka_unit_test(set_up__of_a_peer_that_only_lives_ends),
+        cmocka_unit_test(set_up__with_a_peer_that_only_shows_life_ends),
         cmocka_unit_test(source__that_nobody_will_accept_is_told),
         cmocka_unit_test(heartbeat__that_cannot_be_sent_does_not_spin),
-        cmocka_unit_test(questions__without_end_cost_no_memory_without_end),
+        cmocka_unit_test(questions__without_end_take_bounded_memory),
         cmocka_unit_test(free__of_a_session_that_cannot_send_ends),
         cmocka_unit_test(cancel__is_heard_in_a_flood_of_messages),
     };

@@ -15,7 +15,7 @@
 
 #define MIB (1024u * 1024)
 
-/* When everything was looked through, the file's position is without what was zero. */
+/* After all RAM was scanned, the file's position counts no zero page. */
 static void assert_sent_is_counted(const Pair *pair)
 {
     VmfFile *file = vmf_session_get_file(pair->source);
@@ -88,7 +88,7 @@ static void ram__zero_then_data_then_zero_ends_right(void **state)
     pair_clear(&pair);
 }
 
-static void ram__started_goes_without_a_drain(void **state)
+static void ram__that_was_started_goes_without_a_drain(void **state)
 {
     Pair pair;
     VmfStats stats = {.size = sizeof(stats)};
@@ -109,7 +109,7 @@ static void ram__started_goes_without_a_drain(void **state)
     pair_clear(&pair);
 }
 
-static void ram__sparse_dirty_rounds(void **state)
+static void ram__sparse_dirty_rounds_arrive(void **state)
 {
     Pair pair;
     g_autoptr(GRand) random = g_rand_new_with_seed(3);
@@ -144,7 +144,7 @@ static void ram__never_touched_memory_stays_so_on_both_sides(void **state)
     pair_connect(&pair);
     pair_save_all(&pair, 4096);
     assert_true(vmf_flush_ram_pages(vmf_session_get_file(pair.source), VMF_FLUSH_ROUND));
-    /* Nothing of it was read (which maps a page) or written; whole chunks of data may be. */
+    /* No untouched page was read (which would map it) or written. Whole chunks of data may be. */
     assert_int_equal(resident_pages(pair.source_ram, pair.size), 4 * MIB / 4096);
     pair_complete_unchecked(&pair);
     assert_int_equal(resident_pages(pair.destination_ram, pair.size), 4 * MIB / 4096);
@@ -184,7 +184,7 @@ static void ram__made_ahead_is_given_back_where_it_is_not_needed(void **state)
     pair_init(&pair, 64 * MIB, false, ",channels=2");
     vmf_ram_blocks_set_discardable(pair.destination_blocks);
     let_it_populate(&pair);
-    pair.destination_ram[5 * MIB] = 0xaa; /* a firmware's, say, where the source has nothing */
+    pair.destination_ram[5 * MIB] = 0xaa; /* as of a firmware, where the source has nothing */
     pair.destination_ram[63 * MIB + 7] = 0xbb;
     pair_fill(pair.source_ram, 4 * MIB, 9);
     memset(pair.source_ram + 32 * MIB, 1, 4 * MIB);
@@ -193,7 +193,7 @@ static void ram__made_ahead_is_given_back_where_it_is_not_needed(void **state)
     file = vmf_session_get_file(pair.source);
     pair_save_all(&pair, 4096);
     assert_true(vmf_flush_ram_pages(file, VMF_FLUSH_ROUND));
-    /* Data becomes zero, and zero data: what is registered must not be given back. */
+    /* Data becomes zero, and zero becomes data: registered memory must not be given back. */
     memset(pair.source_ram + 32 * MIB, 0, 2 * MIB);
     assert_true(vmf_save_ram_page(file, pair.block, 32 * MIB, 2 * MIB));
     pair_fill(pair.source_ram + 48 * MIB, 4 * MIB, 5);
@@ -217,8 +217,8 @@ static void *allocate(void *opaque, const char *name, uint64_t length, GError **
     return opaque;
 }
 
-/* What the source has besides was not there when RAM was made ready. */
-static void ram__made_ahead_in_a_set_that_grows(void **state)
+/* The block that only the source has did not exist when RAM was made ready. */
+static void ram__made_ahead_in_a_set_that_grows_is_given_back(void **state)
 {
     static uint8_t here[MIB] __attribute__((aligned(4096))),
         there[MIB] __attribute__((aligned(4096)));
@@ -244,7 +244,7 @@ static void ram__made_ahead_in_a_set_that_grows(void **state)
     pair_clear(&pair);
 }
 
-static void ram__is_not_made_ahead_without_leave(void **state)
+static void ram__is_not_made_ahead_without_permission(void **state)
 {
     const char *options[] = {"", ",populate=off"};
 
@@ -282,7 +282,7 @@ static void *read_stream(void *opaque)
         uint32_t content = vmf_get_be32(file);
         uint32_t there;
 
-        /* The bytes say what RAM holds: it must be there by now. */
+        /* The bytes say what RAM must hold by now. */
         memcpy(&there, pair->destination_ram + MIN(offset, pair->size - 4), 4);
         ok = there == content && size <= 64 * MIB;
         for (uint32_t at = 0; ok && at < size;) {
@@ -323,7 +323,7 @@ static void stream__never_overtakes_ram(void **state)
         for (uint32_t j = 0; j < size; j++) {
             bytes[j] = (uint8_t)(j * 7 + i);
         }
-        /* A lot of RAM on every channel, and at its end the page that the stream tells of. */
+        /* Much RAM on every channel, and at its end the page that the stream names. */
         pair_fill(pair.source_ram, pair.size, i);
         memcpy(pair.source_ram + offset, &content, 4);
         for (uint64_t at = 0; at < pair.size; at += 256 * 1024) {
@@ -335,7 +335,7 @@ static void stream__never_overtakes_ram(void **state)
         vmf_put_be32(file, content);
         vmf_put_buffer(file, bytes, size);
         vmf_file_flush(file, NULL);
-        /* RAM is sent from where it lies: it must stay until the reader has seen it. */
+        /* RAM is sent from its place, so it must not change until the reader has seen it. */
         assert_int_equal(vmf_get_byte(back), 1);
     }
     assert_int_equal(GPOINTER_TO_INT(g_thread_join(reader)), 1);
@@ -380,7 +380,7 @@ static void stream__takes_64_mib_in_one_piece(void **state)
     g_free(bytes);
 }
 
-/* Settling waits for nobody to read. */
+/* Settling does not wait for a reader. */
 static void stream__settles_before_it_is_read(void **state)
 {
     Pair pair;
@@ -407,7 +407,7 @@ static void stream__settles_before_it_is_read(void **state)
     pair_clear(&pair);
 }
 
-static void stream__return_path_and_polling(void **state)
+static void stream__return_path_and_polling_work(void **state)
 {
     Pair pair;
     VmfFile *out, *in;
@@ -455,16 +455,16 @@ int main(void)
         cmocka_unit_test(ram__arrives_whatever_the_channels),
         cmocka_unit_test(ram__arrives_whatever_the_sizes),
         cmocka_unit_test(ram__zero_then_data_then_zero_ends_right),
-        cmocka_unit_test(ram__started_goes_without_a_drain),
-        cmocka_unit_test(ram__sparse_dirty_rounds),
+        cmocka_unit_test(ram__that_was_started_goes_without_a_drain),
+        cmocka_unit_test(ram__sparse_dirty_rounds_arrive),
         cmocka_unit_test(ram__never_touched_memory_stays_so_on_both_sides),
         cmocka_unit_test(ram__made_ahead_is_given_back_where_it_is_not_needed),
-        cmocka_unit_test(ram__made_ahead_in_a_set_that_grows),
-        cmocka_unit_test(ram__is_not_made_ahead_without_leave),
+        cmocka_unit_test(ram__made_ahead_in_a_set_that_grows_is_given_back),
+        cmocka_unit_test(ram__is_not_made_ahead_without_permission),
         cmocka_unit_test(stream__never_overtakes_ram),
         cmocka_unit_test(stream__takes_64_mib_in_one_piece),
         cmocka_unit_test(stream__settles_before_it_is_read),
-        cmocka_unit_test(stream__return_path_and_polling),
+        cmocka_unit_test(stream__return_path_and_polling_work),
     };
 
     cmocka_set_test_filter(g_getenv("VMFERRY_TEST_FILTER")); /* NULL: all */

@@ -32,11 +32,12 @@ static void handle(Lazy *lazy, const struct uffd_msg *message, uint8_t page[PAGE
             .dst = message->arg.pagefault.address & ~(uint64_t)(PAGE - 1),
             .src = (uintptr_t)page,
             .len = PAGE,
-            .mode = UFFDIO_COPY_MODE_DONTWAKE, /* who waits for it finds it counted */
+            .mode =
+                UFFDIO_COPY_MODE_DONTWAKE, /* a thread that waits for the page finds it counted */
         };
         struct uffdio_range waiting = {.start = copy.dst, .len = PAGE};
 
-        /* EEXIST: two threads have touched it. */
+        /* EEXIST: two threads have touched the page. */
         if (ioctl(lazy->fd, UFFDIO_COPY, &copy) == 0) {
             __atomic_fetch_add(&lazy->filled, 1, __ATOMIC_RELEASE);
         }
@@ -92,6 +93,6 @@ void lazy_stop(Lazy *lazy)
 
     assert_int_equal(write(lazy->stop_fd, &one, sizeof(one)), sizeof(one));
     g_thread_join(lazy->thread);
-    close(lazy->fd); /* which also ends the registration */
+    close(lazy->fd); /* it also ends the registration */
     close(lazy->stop_fd);
 }

@@ -17,12 +17,12 @@ typedef struct Lazy {
     uint64_t size;
     GThread *thread;
     unsigned filled; /* pages; atomic */
-    unsigned events; /* told of memory that was given back; atomic */
+    unsigned events; /* events of memory that was given back; atomic */
 } Lazy;
 
 /*
- * Registers the memory, whole pages that nobody has touched. With `remove' the handler is told of
- * memory that is given back, and whoever gives it back waits for it.
+ * Registers the memory: whole pages that nobody has touched. With `remove' the handler hears of
+ * memory that is given back, and the thread that gives it back waits for it.
  */
 void lazy_start(Lazy *lazy, void *memory, uint64_t size, bool remove);
 void lazy_stop(Lazy *lazy);

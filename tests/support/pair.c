@@ -33,8 +33,8 @@ static uint8_t *map(uint64_t size, bool populate)
 }
 
 /*
- * A guest that writes its RAM while it is read, by design. ThreadSanitizer would look at every word
- * of that, for minutes.
+ * A guest writes its RAM while it is read, by design. ThreadSanitizer would check every word of
+ * that, for minutes.
  */
 __attribute__((no_sanitize("thread"))) void pair_fill(uint8_t *memory, uint64_t size, uint32_t seed)
 {
@@ -136,7 +136,7 @@ bool pair_try_connect(Pair *pair, GError **source_error, GError **destination_er
     GThread *thread = g_thread_new("accept", accept_main, &a);
 
     pair->source = vmf_session_connect(uri, pair->source_blocks, NULL, source_error);
-    if (!pair->source) { /* perhaps nobody ever called */
+    if (!pair->source) { /* perhaps no source ever connected */
         g_usleep(300000);
         g_cancellable_cancel(a.cancel);
     }
@@ -177,7 +177,7 @@ void pair_accept_nobody(Pair *pair, bool (*enough)(const Pair *pair))
 
 void pair_disconnect(Pair *pair)
 {
-    /* The destination lingers for the source's goodbye, so the source goes first. */
+    /* The destination waits for the source to close, so the source goes first. */
     vmf_session_free(g_steal_pointer(&pair->source));
     vmf_session_free(g_steal_pointer(&pair->destination));
 }

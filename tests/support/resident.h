@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* resident.h -- for tests: how much of some memory is resident. Include it behind cmocka.h. */
+/* resident.h -- for tests: how much of some memory is resident (include it after cmocka.h) */
 
 #ifndef VMF_TESTS_RESIDENT_H
 #define VMF_TESTS_RESIDENT_H
@@ -9,7 +9,7 @@
 #include <unistd.h>
 #include <glib.h>
 
-/* Pages, by mincore(2); `memory' begins with one, and `size' is a multiple of theirs. */
+/* Resident pages, by mincore(2). `memory' begins at a page, and `size' is a multiple of pages. */
 static inline uint64_t resident_pages(const void *memory, uint64_t size)
 {
     const uint64_t pages = size / (uint64_t)sysconf(_SC_PAGESIZE);

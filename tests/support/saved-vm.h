@@ -7,8 +7,8 @@
 #include <glib.h>
 
 /*
- * One RAM block of some pages, of which every third is zero, and one device;
- * `content' tells two such VMs apart. Without `footers' it is of an old machine type.
+ * A VM with one device, and one RAM block of which every third page is zero. `content' makes two
+ * such VMs differ. Without `footers' its machine type is old.
  */
 GByteArray *saved_vm_new(unsigned pages, guint8 content, gboolean footers, gboolean description);
 

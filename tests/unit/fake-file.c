@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* fake-file.c -- a stream's maker that writes down what the migration file asks of it */
+/* fake-file.c -- a fake stream that records the calls of the migration file */
 
 #include <setjmp.h>
 #include <stdarg.h>

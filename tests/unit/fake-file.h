@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* fake-file.h -- a stream's maker that writes down what the migration file asks of it */
+/* fake-file.h -- a fake stream that records the calls of the migration file */
 
 #ifndef VMF_TESTS_FAKE_FILE_H
 #define VMF_TESTS_FAKE_FILE_H
 
 #include <vmferry/file.h>
 
-/* What get_buffer answers next: so many of the bytes, or one of these. */
+/* What get_buffer answers next: a number of bytes, or one of these. */
 #define FAKE_END 0
 #define FAKE_BLOCKS (-2)
 #define FAKE_FAILS (-1)
@@ -16,15 +16,15 @@ typedef struct Fake {
     GString *calls;  /* "put@POSITION+SIZE ram@OFFSET+LENGTH flush:HOW close " in their order */
     GByteArray *out; /* what was put */
     const void *last_piece; /* address of the last piece put */
-    unsigned pieces;        /* in the last put */
-    uint64_t account;       /* what a saved range accounts */
+    unsigned pieces;        /* pieces of the last put */
+    uint64_t account;       /* bytes that a saved range accounts */
     const char *fails;      /* the call that fails: "put", "ram", "flush" or "close" */
-    bool mute;              /* ... and sets no error */
+    bool mute;              /* it sets no error */
 
-    const uint8_t *in; /* what there is to read */
+    const uint8_t *in; /* bytes to read */
     size_t in_size, in_taken;
     const int *script; /* answers, ending with FAKE_END; NULL: as many bytes as are asked for */
-    void *last_into;   /* where the last get was to put its bytes */
+    void *last_into;   /* where the last get had to put its bytes */
     int last_blocking;
     bool closed;
 } Fake;

@@ -38,7 +38,7 @@ static void *device_begin(VmfConn *conn, unsigned channel, const VmfDeviceHeader
     }
     side->device[channel] = *header;
     g_free(side->device_bytes[channel]);
-    /* Of its own size, so that the sanitizer sees every byte too far. */
+    /* Of exactly that size, so that the sanitizer sees each access past it. */
     return side->device_bytes[channel] = g_malloc(header->size);
 }
 
@@ -86,7 +86,7 @@ static const VmfConnHost host = {
     .device_sent = device_sent,
     .zero_range = zero_range,
     .ram_range = ram_range,
-    .release_range = zero_range, /* nothing of it was made ahead */
+    .release_range = zero_range, /* no memory was made resident ahead */
 };
 
 void side_init(Side *side, VmfConn *conn, unsigned channels, uint64_t max_inflight)

@@ -14,16 +14,16 @@
 #define SIDE_CHANNELS_MAX 4
 #define SIDE_DEVICE_MAX (1u << 16)
 
-/* What the engine does for a connection, as little of it as the tests need. */
+/* The part of the engine that the tests need for a connection. */
 typedef struct Side {
     VmfConn *conn;
-    TcpConn *tcp; /* the same */
+    TcpConn *tcp; /* `conn' as its own type */
     GCancellable *cancel;
     VmfRamBlocks *blocks;
     const VmfRamBlock *block;
     uint8_t *ram;
 
-    /* What the host was told, a channel each; read when that channel is quiet. */
+    /* What the host was told, for each channel. Read it when the channel is quiet. */
     uint64_t sync_seen[SIDE_CHANNELS_MAX]; /* atomic */
     uint64_t zeroed[SIDE_CHANNELS_MAX];    /* calls; atomic */
     VmfDeviceHeader device[SIDE_CHANNELS_MAX];
@@ -38,26 +38,29 @@ typedef struct Side {
 /* Takes a connection over, as the engine does after connect or accept. */
 void side_init(Side *side, VmfConn *conn, unsigned channels, uint64_t max_inflight);
 /*
- * A side whose control connection and channels are one end of a socket pair
- * each; the other ends, non-blocking, are the caller's: peers[0] of control.
+ * A side whose control connection and channels are each one end of a socket pair. The caller has
+ * the other ends, non-blocking: peers[0] is that of control.
  */
 void side_init_pairs(Side *side, VmfRole role, unsigned channels, uint64_t max_inflight,
                      int *control_peer, int *channel_peers);
 void side_clear(Side *side);
 
-/* Destination: a thread that serves a channel; its end: true, or false with *error. */
+/*
+ * Destination: starts a thread that serves a channel, and gets its result: true, or false with
+ * *error.
+ */
 void side_serve(Side *side, unsigned channel);
 bool side_served(Side *side, unsigned channel, GError **error);
 
-/* A URI that must parse; its pieces as one string. */
+/* Parses a URI, which must be valid. */
 VmfUri *side_uri(const char *format, ...) G_GNUC_PRINTF(1, 2);
-/* Fails the test unless *error has that code and its message says so; clears it. */
+/* Fails the test unless *error has that code and its message has that text. Clears *error. */
 void expect_error(GError **error, int code, const char *says);
 
-/* Raw peers: everything or the test fails. */
+/* For raw peers: sends everything, or the test fails. */
 void peer_send(int fd, const void *bytes, size_t size);
 void peer_receive(int fd, void *bytes, size_t size);
-/* Whether the other end closes within a few seconds, without having sent anything. */
+/* Whether the other end closes within a few seconds, and has sent nothing. */
 bool peer_was_closed(int fd);
 
 #endif

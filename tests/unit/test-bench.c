@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* test-bench.c -- the benchmark takes no wrong answer for a right one, and no plan that means harm
- */
+/* test-bench.c -- the benchmark refuses wrong answers, and plans that ask for too much */
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,7 +11,7 @@
 
 #include "bench.h"
 
-/* A return path on which the destination has said so much, and is gone. */
+/* A return path on which the destination has said `said', and then has left. */
 static bool loaded_when(const void *said, size_t size, GError **error)
 {
     g_autoptr(VmfFile) back = NULL;
@@ -69,7 +68,9 @@ static void plan__goes_to_the_other_side_as_it_is(void **state)
     assert_memory_equal(&plan, &there, sizeof(plan));
 }
 
-/* It comes from the wire: 16 TiB of RAM in pages of 512 bytes need 4 GiB for their marks alone. */
+/*
+ * A plan comes from the wire: 16 TiB of RAM in pages of 512 bytes need 4 GiB for their marks alone.
+ */
 static void plan__that_asks_for_too_much_is_an_error_and_no_abort(void **state)
 {
     BenchPlan plan = {.ram = 1ull << 44, .page_size = 512};

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* test-descriptors.c -- a process that runs out of descriptors gets errors and goes on */
+/* test-descriptors.c -- a process that runs out of descriptors gets errors, and goes on */
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -15,7 +15,7 @@
 /* More than a session needs. */
 #define MOST 64
 
-/* From here on so many more can be opened. */
+/* From here on only so many more descriptors can be opened. */
 static void leave(rlim_t descriptors)
 {
     struct rlimit limit;

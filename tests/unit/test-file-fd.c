@@ -21,7 +21,7 @@
 
 typedef struct Ends {
     VmfFile *reader, *writer;
-    int tid; /* atomic: of the thread that is to block */
+    int tid; /* atomic: id of the thread that will block */
 } Ends;
 
 static Ends make_ends(bool sockets)
@@ -102,7 +102,7 @@ static void nothing(int signal)
     (void)signal;
 }
 
-/* System calls that a signal cuts short are made again, where they stopped. */
+/* System calls that a signal interrupts are repeated. */
 static void signals__do_not_disturb(void **state)
 {
     const struct sigaction catch = {.sa_handler = nothing}; /* without SA_RESTART */
@@ -172,7 +172,7 @@ static void new_fd__refuses_a_descriptor_that_does_not_suit_and_leaves_it_open(v
     assert_refused(-1, VMF_FILE_READ, VMF_ERROR_IO);
 }
 
-/* A terminal or an inherited pipe is somebody else's, too. */
+/* A terminal or an inherited pipe belongs to other processes, too. */
 static void close__leaves_the_open_file_as_blocking_as_it_was(void **state)
 {
     int fds[2], kept;
@@ -234,7 +234,7 @@ static void closed_writer__is_the_end_of_the_stream(void **state)
 
 /* --- shutting down from another thread --- */
 
-/* Returns when that thread of this process sleeps in the kernel. */
+/* Waits until that thread of this process sleeps in the kernel. */
 static void await_sleep(int *tid)
 {
     char state = '?';

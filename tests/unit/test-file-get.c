@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* test-file-get.c -- the migration file's reading side, over a fake that answers by script */
+/* test-file-get.c -- the migration file's reading side, over a fake that answers by a script */
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -96,7 +96,7 @@ static void get_buffer__reads_large_pieces_straight_into_place(void **state)
     assert_int_equal(vmf_get_buffer(f->file, into, 100000), 100000);
     assert_ptr_equal(f->fake.last_into, into + FILE_BUFFER - 1);
     assert_memory_equal(into, f->in + 1, 100000);
-    assert_int_equal(f->fake.in_taken, 100001); /* no byte more than asked for */
+    assert_int_equal(f->fake.in_taken, 100001); /* not a byte more than was asked for */
 }
 
 /* --- the end --- */
@@ -110,7 +110,7 @@ static void get__past_the_end_says_where(void **state)
     assert_true(vmf_file_check(f->file, NULL));
     assert_int_equal(vmf_get_be32(f->file), 0);
     assert_failed(f->file, VMF_ERROR_EOF, "ended at byte 6");
-    assert_int_equal(vmf_get_byte(f->file), 0); /* sticky */
+    assert_int_equal(vmf_get_byte(f->file), 0); /* the error stays */
 }
 
 static void get_buffer__at_the_end_is_short(void **state)
@@ -156,7 +156,7 @@ static void at_end__is_not_reached_while_bytes_are_left(void **state)
     assert_false(vmf_file_at_end(f->file));
     vmf_get_byte(f->file);
     assert_true(vmf_file_at_end(f->file));
-    assert_true(vmf_file_check(f->file, NULL)); /* looking is no failure */
+    assert_true(vmf_file_check(f->file, NULL)); /* a peek is not a failure */
 }
 
 /* --- peek and skip --- */
@@ -168,7 +168,7 @@ static void peek__shows_bytes_over_refills_without_taking_them(void **state)
     const uint8_t *data;
 
     f->fake.script = pieces;
-    assert_int_equal(vmf_peek_buffer(f->file, &data, 4, 0), 4); /* over a refill */
+    assert_int_equal(vmf_peek_buffer(f->file, &data, 4, 0), 4); /* across a refill */
     assert_memory_equal(data, f->in, 4);
     assert_int_equal(vmf_peek_buffer(f->file, &data, 10, 20), 10);
     assert_memory_equal(data, f->in + 20, 10);
@@ -176,7 +176,7 @@ static void peek__shows_bytes_over_refills_without_taking_them(void **state)
     vmf_skip(f->file, 20);
     assert_int_equal(vmf_file_tell(f->file), 20);
     assert_int_equal(vmf_get_byte(f->file), f->in[20]);
-    /* The whole buffer from the middle of it: what is left moves to its start. */
+    /* The whole buffer, from its middle: what is left moves to its start. */
     assert_int_equal(vmf_peek_buffer(f->file, &data, FILE_BUFFER, 0), FILE_BUFFER);
     assert_memory_equal(data, f->in + 21, FILE_BUFFER);
     vmf_skip(f->file, FILE_BUFFER);
@@ -316,7 +316,7 @@ static void failed_get__is_the_files_error(void **state)
     assert_int_equal(vmf_get_buffer(f->file, &byte, 1), 0);
     assert_int_equal(vmf_peek_buffer(f->file, &data, 1, 0), 0);
     assert_false(vmf_get_counted_string(f->file, text));
-    assert_false(vmf_file_at_end(f->file)); /* it failed: it did not end */
+    assert_false(vmf_file_at_end(f->file)); /* it has failed, and not ended */
     assert_failed(f->file, VMF_ERROR_DEVICE, "get failed");
     assert_int_equal(f->fake.in_taken, 2); /* the fake was not asked again */
 }

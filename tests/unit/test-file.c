@@ -20,7 +20,7 @@ typedef struct Fixture {
 
 #define RAM_SIZE (1024 * 1024)
 
-/* The guest's RAM cannot be read here: the file may hand it on, but never look at it. */
+/* The guest's RAM cannot be read here: the file may hand it on, and never read it. */
 static void *forbidden_ram(void)
 {
     void *ram = mmap(NULL, RAM_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -89,7 +89,7 @@ static void new__refuses_half_a_ram_path_and_a_table_for_the_other_direction(voi
     assert_refused(&fake_reader_ops, 0, "reading or for writing");
 }
 
-/* A table compiled before save_ram_page was added: what lies behind its size is not its own. */
+/* A table of a time before save_ram_page: what lies past its size does not belong to it. */
 static void new__takes_no_more_of_the_table_than_its_size(void **state)
 {
     VmfFileOps ops = fake_writer_ops;
@@ -125,7 +125,7 @@ static void optional_callbacks__may_all_be_missing(void **state)
     assert_int_equal(vmf_file_get_fd(f->file), -1);
     assert_null(vmf_file_get_return_path(f->file, &error));
     assert_int_equal(error->code, VMF_ERROR_UNSUPPORTED);
-    assert_true(vmf_file_check(f->file, NULL)); /* asking was no failure */
+    assert_true(vmf_file_check(f->file, NULL)); /* a question is not a failure */
     vmf_file_shut_down(f->file);
     assert_failed(f->file, VMF_ERROR_CANCELLED, "shut down");
 }
@@ -155,7 +155,7 @@ static void put__is_big_endian_and_gathered(void **state)
     assert_memory_equal(f->fake.out->data, expected, sizeof(expected));
 }
 
-static void put__passes_large_pieces_by_reference_behind_the_buffer(void **state)
+static void put__passes_large_pieces_by_reference_after_the_buffer(void **state)
 {
     Fixture *f = *state;
     g_autofree uint8_t *large = g_malloc0(100000);
@@ -218,7 +218,7 @@ static void save_ram_page__without_a_ram_path_is_refused(void **state)
     file = vmf_file_new(&fake_stream_only_ops, &fake, VMF_FILE_WRITE, NULL);
     assert_true(vmf_file_has_ram_path(f->file));
     assert_false(vmf_file_has_ram_path(file));
-    /* The caller puts the page into the stream; ends of rounds then flush only that. */
+    /* The caller puts the page into the stream. Flushes then flush only the stream. */
     vmf_put_be64(file, 1);
     assert_true(vmf_flush_ram_pages(file, VMF_FLUSH_ROUND));
     assert_string_equal(fake.calls->str, "put@0+8 ");
@@ -313,7 +313,7 @@ static void failed_drain__is_the_files_error(void **state)
     assert_failed(f->file, VMF_ERROR_DEVICE, "flush failed");
 }
 
-/* Whoever makes a stream may forget to set an error: that is no reason to abort. */
+/* The maker of a stream may forget to set an error, which must not abort. */
 static void no_reason__is_an_error_too(void **state)
 {
     static const char *const calls[] = {"put", "ram", "flush"};
@@ -469,7 +469,7 @@ static void rate_limit__counts_ram_and_asks_for_the_right_pause(void **state)
     assert_int_equal(vmf_file_rate_delay(f->file), 40000);
     fake_now += 40000;
     assert_false(vmf_file_rate_exceeded(f->file));
-    save_pages(f, 99); /* the next slice begins at nought */
+    save_pages(f, 99); /* the next slice begins at 0 */
     assert_false(vmf_file_rate_exceeded(f->file));
 }
 
@@ -480,11 +480,11 @@ static void rate_limit__saves_no_pause_up_and_makes_up_for_a_large_piece(void **
     f->file->clock = fake_clock;
     fake_now = 0;
     vmf_file_set_rate_limit(f->file, 4096 * 1000);
-    fake_now += 60 * G_USEC_PER_SEC; /* a minute of silence is no credit */
+    fake_now += 60 * G_USEC_PER_SEC; /* a minute of silence saves nothing up */
     save_pages(f, 100);
     assert_false(vmf_file_rate_exceeded(f->file)); /* the slice that passed pays for these */
     save_pages(f, 250);
-    assert_int_equal(vmf_file_rate_delay(f->file), 100000); /* 250 ms, at most 100 at a time */
+    assert_int_equal(vmf_file_rate_delay(f->file), 100000); /* 250 ms, at most 100 ms at a time */
     fake_now += 200000;
     assert_int_equal(vmf_file_rate_delay(f->file), 50000);
     vmf_file_set_rate_limit(f->file, 0);
@@ -565,7 +565,7 @@ int main(void)
         TEST(ops_are__tells_tables_apart),
         TEST(optional_callbacks__may_all_be_missing),
         TEST(put__is_big_endian_and_gathered),
-        TEST(put__passes_large_pieces_by_reference_behind_the_buffer),
+        TEST(put__passes_large_pieces_by_reference_after_the_buffer),
         TEST(put__keeps_order_over_many_sizes),
         TEST(put_counted_string__has_255_bytes_at_most),
         TEST(save_ram_page__without_a_ram_path_is_refused),

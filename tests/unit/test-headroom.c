@@ -103,7 +103,7 @@ static void host__of_this_machine_is_read(void **state)
 
 /* --- control groups --- */
 
-static void version_2__looks_up_the_tree(void **state)
+static void version_2__limits_of_all_groups_above_count(void **state)
 {
     put_host(*state);
     put(*state, "/proc/self", "cgroup", "0::/machine.slice/vm.scope\n");
@@ -125,7 +125,7 @@ static void version_2__looks_up_the_tree(void **state)
     assert_int_equal(headroom(state), 0);
 }
 
-static void version_2__in_a_container(void **state)
+static void version_2__container_sees_its_group_as_the_root(void **state)
 {
     put_host(*state);
     put(*state, "/proc/self", "cgroup", "0::/\n");
@@ -135,12 +135,12 @@ static void version_2__in_a_container(void **state)
     put_mib(*state, V2, "memory.max", 160);
     put_mib(*state, V2, "memory.current", 40);
     assert_int_equal(headroom(state), 100 * MIB);
-    /* Its path is the host's, and it sees its own group where the root should be. */
+    /* Its path is that on the host, and it sees its own group in the place of the root. */
     put(*state, "/proc/self", "cgroup", "0::/docker/0123\n");
     assert_int_equal(headroom(state), 100 * MIB);
 }
 
-static void version_2__out_of_sight(void **state)
+static void version_2__group_that_cannot_be_seen_gives_nothing(void **state)
 {
     put_host(*state);
     put(*state, "/proc/self", "cgroup", "0::/../../elsewhere\n");
@@ -148,7 +148,7 @@ static void version_2__out_of_sight(void **state)
     assert_int_equal(headroom(state), 0);
 }
 
-static void version_1__beside_version_2(void **state)
+static void version_1__limits_count_beside_version_2(void **state)
 {
     put_host(*state);
     put(*state, "/proc/self", "cgroup",
@@ -162,7 +162,7 @@ static void version_1__beside_version_2(void **state)
     assert_int_equal(headroom(state), 180 * MIB);
 }
 
-static void control_groups__none(void **state)
+static void control_groups__none_is_no_limit(void **state)
 {
     put_host(*state);
     put(*state, "/proc/self", "cgroup", "");
@@ -183,7 +183,7 @@ static void put_node(const char *root, unsigned node, uint64_t total, uint64_t f
     put(root, folder, "meminfo", text);
 }
 
-static void nodes__bound_it_where_not_all_are_allowed(void **state)
+static void nodes__limit_memory_that_may_not_use_all(void **state)
 {
     put_host(*state);
     put(*state, NODES, "has_memory", "0-1,4\n");
@@ -191,7 +191,7 @@ static void nodes__bound_it_where_not_all_are_allowed(void **state)
     put(*state, "/proc/self", "status", "Name:\ttest\nMems_allowed_list:\t0-1023\n");
     assert_int_equal(headroom(state), HOST_HEADROOM);
     put(*state, "/proc/self", "status", "Name:\ttest\nMems_allowed_list:\t1,4\nThreads:\t1\n");
-    assert_int_equal(headroom(state), 0); /* how much they have is not known */
+    assert_int_equal(headroom(state), 0); /* their memory is not known */
     put_node(*state, 0, 400, 400);
     put_node(*state, 1, 80, 30);
     put_node(*state, 4, 80, 40);
@@ -209,10 +209,14 @@ static void nodes__bound_it_where_not_all_are_allowed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(host__keeps_an_eighth),        TEST(host__of_this_machine_is_read),
-        TEST(version_2__looks_up_the_tree), TEST(version_2__in_a_container),
-        TEST(version_2__out_of_sight),      TEST(version_1__beside_version_2),
-        TEST(control_groups__none),         TEST(nodes__bound_it_where_not_all_are_allowed),
+        TEST(host__keeps_an_eighth),
+        TEST(host__of_this_machine_is_read),
+        TEST(version_2__limits_of_all_groups_above_count),
+        TEST(version_2__container_sees_its_group_as_the_root),
+        TEST(version_2__group_that_cannot_be_seen_gives_nothing),
+        TEST(version_1__limits_count_beside_version_2),
+        TEST(control_groups__none_is_no_limit),
+        TEST(nodes__limit_memory_that_may_not_use_all),
     };
 
     return cmocka_run_group_tests_name("headroom", tests, NULL, NULL);

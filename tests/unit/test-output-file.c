@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* test-output-file.c -- a file gets its name when it is whole, and what had it is not lost before
- */
+/* test-output-file.c -- a file gets its name when it is whole; an older file is not lost before */
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -56,7 +55,7 @@ static unsigned count_files(void)
     return count;
 }
 
-/* A file with the content "new". */
+/* Makes a file with the content "new". */
 static OutputFile *begin(const char *name)
 {
     g_autoptr(GError) error = NULL;

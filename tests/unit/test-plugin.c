@@ -3,7 +3,7 @@
 
 #include <vmferry/plugin/transport.h>
 
-/* TEST_SCHEME names the scheme; one of the others may be defined to make it wrong. */
+/* TEST_SCHEME names the scheme. One of the other macros may be defined to make the plugin wrong. */
 
 static bool prepared;
 
@@ -23,7 +23,7 @@ static VmfConn *none_connect(const VmfUri *uri, const uint8_t uuid[VMF_UUID_BYTE
     return NULL;
 }
 
-/* Never called: the registry only looks whether there is something. */
+/* Never called, because the registry only checks that it is there. */
 static void never(void)
 {
     g_assert_not_reached();
@@ -46,7 +46,7 @@ static const VmfOptionSpec options[] = {
 
 static const VmfTransport transport = {
 #ifdef TEST_OLD
-    /* As compiled when the optional members did not exist: what lies there is something else. */
+    /* As compiled before the optional members existed: other bytes lie in their place. */
     .size = offsetof(VmfTransport, raw_write),
     NEVER(raw_write),
 #else

@@ -75,7 +75,7 @@ static uint64_t resident(const Ram *ram)
     return resident_pages(ram->memory, ram->size) * PAGE;
 }
 
-/* Runs it, with pauses, until it has made so much. */
+/* Runs it, with pauses, until it has made so many bytes. */
 static void run_until(Populate *populate, uint64_t bytes)
 {
     const gint64 deadline = g_get_monotonic_time() + PATIENCE;
@@ -88,7 +88,7 @@ static void run_until(Populate *populate, uint64_t bytes)
     } while (populate_bytes(populate) < bytes);
 }
 
-/* Runs it until it has had time to do what it should not. */
+/* Runs it long enough for it to make memory that it must not make. */
 static void run_in_vain(Populate *populate)
 {
     populate_run(populate);
@@ -96,7 +96,7 @@ static void run_in_vain(Populate *populate)
     populate_pause(populate);
 }
 
-static void populate__needs_leave(void **state)
+static void populate__does_nothing_without_permission(void **state)
 {
     g_autoptr(VmfRamBlocks) blocks = vmf_ram_blocks_new();
     static uint8_t memory[PAGE];
@@ -135,7 +135,7 @@ static void populate__makes_all_and_keeps_what_is_there(void **state)
     ram_clear(&ram);
 }
 
-/* What has nothing to give back does not make anything; the next block's turn comes. */
+/* A block with nothing to give back is not made resident. The next block has its turn. */
 static void populate__leaves_what_was_touched_alone(void **state)
 {
     Populate *populate;
@@ -154,8 +154,8 @@ static void populate__leaves_what_was_touched_alone(void **state)
     ram_clear(&ram);
 }
 
-/* Pages that a block has only a part of are not its own. */
-static void populate__takes_whole_pages_only(void **state)
+/* Pages that lie only partly in a block are not its own. */
+static void populate__takes_whole_pages_alone(void **state)
 {
     Populate *populate;
     Ram ram;
@@ -173,7 +173,7 @@ static void populate__takes_whole_pages_only(void **state)
     ram_clear(&ram);
 }
 
-static void populate__only_private_memory(void **state)
+static void populate__takes_private_memory_alone(void **state)
 {
     Populate *populate;
     Ram ram;
@@ -233,7 +233,7 @@ static void populate__looks_at_the_headroom_again(void **state)
     set_headroom(&ram, 0);
     run_in_vain(populate);
     after = populate_bytes(populate);
-    assert_in_range(after - before, 0, 4 * MIB); /* what was granted already */
+    assert_in_range(after - before, 0, 4 * MIB); /* what was allowed before */
     assert_int_equal(resident(&ram), after);
     populate_free(populate);
     ram_clear(&ram);
@@ -264,11 +264,11 @@ static void populate__stops_when_it_is_freed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(populate__needs_leave),
+        cmocka_unit_test(populate__does_nothing_without_permission),
         cmocka_unit_test(populate__makes_all_and_keeps_what_is_there),
         cmocka_unit_test(populate__leaves_what_was_touched_alone),
-        cmocka_unit_test(populate__takes_whole_pages_only),
-        cmocka_unit_test(populate__only_private_memory),
+        cmocka_unit_test(populate__takes_whole_pages_alone),
+        cmocka_unit_test(populate__takes_private_memory_alone),
         cmocka_unit_test(populate__makes_no_step_beyond_the_headroom),
         cmocka_unit_test(populate__looks_at_the_headroom_again),
         cmocka_unit_test(populate__stops_when_it_is_freed),

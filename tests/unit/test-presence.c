@@ -53,7 +53,7 @@ static VmfRamBlocks *one_block(void *memory, uint64_t size, int fd, uint64_t fd_
     return blocks;
 }
 
-/* Pages of the set's one block that a scan calls data. */
+/* Counts the pages of the set's one block that a scan finds to be data. */
 static unsigned data_pages(VmfRamBlocks *blocks)
 {
     const VmfRamBlock *block = vmf_ram_blocks_get(blocks, 0);
@@ -106,7 +106,7 @@ static void userfaultfd__holes_that_a_handler_owes_are_no_zero_pages(void **stat
     close(fd);
 }
 
-/* To give it back would wait for the handler; to make it resident would ask it for every page. */
+/* Giving it back would wait for the handler, and making it resident would ask it for every page. */
 static void userfaultfd__memory_is_not_given_back(void **state)
 {
     uint8_t *memory = map_private(64 * PAGE);
@@ -119,7 +119,7 @@ static void userfaultfd__memory_is_not_given_back(void **state)
     scan = ram_scan_new(blocks, PRESENCE_WRITE, NULL);
     ram_scan_release(scan, vmf_ram_blocks_get(blocks, 0), 0, 64 * PAGE);
     for (unsigned i = 0; i < 64; i++) {
-        assert_int_equal(memory[i * PAGE], 0); /* not what the handler has */
+        assert_int_equal(memory[i * PAGE], 0); /* not the handler's content */
     }
     ram_scan_free(scan);
     lazy_stop(&lazy);
@@ -129,7 +129,7 @@ static void userfaultfd__memory_is_not_given_back(void **state)
 
 /* --- files --- */
 
-/* Where the block begins in the file is what the mapping says, whatever the caller believes. */
+/* The mapping tells where the block begins in the file, whatever the caller says. */
 static void file__holes_are_looked_for_where_the_block_is_mapped(void **state)
 {
     int fd = memfd_create("ram", MFD_CLOEXEC);
@@ -152,7 +152,7 @@ static void file__holes_are_looked_for_where_the_block_is_mapped(void **state)
 }
 
 /* The pieces of the block are in another order in the file. */
-static void file__pieces_in_another_order(void **state)
+static void file__pieces_in_another_order_are_read_in_full(void **state)
 {
     int fd = memfd_create("ram", MFD_CLOEXEC);
     uint8_t *memory = map_private(64 * PAGE);
@@ -174,7 +174,7 @@ static void file__pieces_in_another_order(void **state)
     close(fd);
 }
 
-static void file__another_one_than_is_mapped_tells_nothing(void **state)
+static void file__that_is_not_the_mapped_one_tells_nothing(void **state)
 {
     int fd = memfd_create("ram", MFD_CLOEXEC), other = memfd_create("other", MFD_CLOEXEC);
     uint8_t *memory;
@@ -217,7 +217,7 @@ static int disk_file(void)
     return -1;
 }
 
-/* What was written by the mapping need not be where the file system looks for data. */
+/* What was written to the mapping need not be where the file system looks for data. */
 static void file__holes_of_other_file_systems_are_not_believed(void **state)
 {
     int fd = disk_file();
@@ -244,8 +244,8 @@ static void file__holes_of_other_file_systems_are_not_believed(void **state)
 /* --- the page table --- */
 
 /*
- * A pread() of the pagemap during which, every other time, the entries of one huge page are left
- * out: those behind come 512 places too early.
+ * A pread() of the pagemap in which, every other time, the entries of one huge page are missing:
+ * later entries come 512 places too early.
  */
 static unsigned readings;
 
@@ -268,7 +268,7 @@ static ssize_t sliding_read(int fd, void *to, size_t size, off_t offset)
 
 static void pagemap__entries_that_slide_hide_no_page(void **state)
 {
-    const uint64_t size = 2 * PAGES * PAGE; /* what is looked at, and as much behind it */
+    const uint64_t size = 2 * PAGES * PAGE; /* what is scanned, and as much after it */
     uint8_t *memory = map_private(size);
     g_autoptr(VmfRamBlocks) blocks = one_block(memory, PAGES * PAGE, -1, 0);
     const VmfRamBlock *block = vmf_ram_blocks_get(blocks, 0);
@@ -286,7 +286,7 @@ static void pagemap__entries_that_slide_hide_no_page(void **state)
         bool this_one = presence_run(&presence, block, at, block->length, block->length, &until);
 
         for (uint64_t page = at / PAGE; page < until / PAGE; page++) {
-            /* More may count as touched, less may not. */
+            /* More may count as touched, and never less. */
             assert_true(this_one || page < 100 || page >= 400);
             touched += this_one;
         }
@@ -298,7 +298,7 @@ static void pagemap__entries_that_slide_hide_no_page(void **state)
     munmap(memory, size);
 }
 
-static void pagemap__both_ways_find_the_same(void **state)
+static void pagemap__scan_and_entries_find_the_same(void **state)
 {
     uint8_t *memory = map_private(PAGES * PAGE);
     g_autoptr(VmfRamBlocks) blocks = one_block(memory + 100, PAGES * PAGE - 777, -1, 0);
@@ -345,7 +345,7 @@ static void assert_unusable(VmfRamBlocks *blocks, PresenceUse use, const char *r
     }
 }
 
-static void use__a_destination_needs_memory_that_can_be_written(void **state)
+static void use__destination_refuses_read_only_memory(void **state)
 {
     uint8_t *memory = map_private(64 * PAGE);
     g_autoptr(VmfRamBlocks) blocks = one_block(memory + 100, 60 * PAGE, -1, 0);
@@ -362,7 +362,7 @@ static void use__a_destination_needs_memory_that_can_be_written(void **state)
     munmap(memory, 64 * PAGE);
 }
 
-static void use__all_of_a_block_is_mapped(void **state)
+static void use__block_that_is_not_wholly_mapped_is_refused(void **state)
 {
     uint8_t *memory = map_private(64 * PAGE);
     g_autoptr(VmfRamBlocks) blocks = one_block(memory, 64 * PAGE, -1, 0);
@@ -377,7 +377,10 @@ static void use__all_of_a_block_is_mapped(void **state)
 
 /* --- without /proc --- */
 
-/* Nothing can be opened, so nothing of /proc can be read: nothing is untouched, all works. */
+/*
+ * Nothing can be opened, so nothing of /proc can be read. All memory counts as touched, and all
+ * works.
+ */
 static void no_proc__everything_counts_as_touched(void **state)
 {
     uint8_t *memory = map_private(64 * PAGE);
@@ -416,7 +419,7 @@ static void mappings__are_parsed(void **state)
         "7f0000000000-7f0000010000 rw-s fffff000 00:1d 4294967297   /memfd:um (deleted)\n"
         "Rss:                   0 kB\n"
         "VmFlags: rd wr sh mr mw me ms um sd \n"
-        "7f0000008000-7f0000018000 rw-p 00000000 00:00 0 \n" /* overlaps: it has changed */
+        "7f0000008000-7f0000018000 rw-p 00000000 00:00 0 \n" /* overlaps, because it has changed */
         "VmFlags: rd uw \n"
         "7f0000020000-7f0000030000 ---p 00000000 00:00 0 \n"
         "VmFlags: mr mw me uw\n"
@@ -458,13 +461,13 @@ int main(void)
         cmocka_unit_test(userfaultfd__holes_that_a_handler_owes_are_no_zero_pages),
         cmocka_unit_test(userfaultfd__memory_is_not_given_back),
         cmocka_unit_test(file__holes_are_looked_for_where_the_block_is_mapped),
-        cmocka_unit_test(file__pieces_in_another_order),
-        cmocka_unit_test(file__another_one_than_is_mapped_tells_nothing),
+        cmocka_unit_test(file__pieces_in_another_order_are_read_in_full),
+        cmocka_unit_test(file__that_is_not_the_mapped_one_tells_nothing),
         cmocka_unit_test(file__holes_of_other_file_systems_are_not_believed),
         cmocka_unit_test(pagemap__entries_that_slide_hide_no_page),
-        cmocka_unit_test(pagemap__both_ways_find_the_same),
-        cmocka_unit_test(use__a_destination_needs_memory_that_can_be_written),
-        cmocka_unit_test(use__all_of_a_block_is_mapped),
+        cmocka_unit_test(pagemap__scan_and_entries_find_the_same),
+        cmocka_unit_test(use__destination_refuses_read_only_memory),
+        cmocka_unit_test(use__block_that_is_not_wholly_mapped_is_refused),
         cmocka_unit_test(no_proc__everything_counts_as_touched),
         cmocka_unit_test(mappings__are_parsed),
     };

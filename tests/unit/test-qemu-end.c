@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* test-qemu-end.c -- a saved VM that was cut, or has something behind its end, is no whole one */
+/* test-qemu-end.c -- a saved VM that was cut, or has more bytes after its end, is not whole */
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,7 +13,7 @@
 #include "support/saved-vm.h"
 
 #define PAGES 3
-/* Behind the end of RAM: the device's section with its footer, the end byte, the description. */
+/* After the end of RAM: the device's section with its footer, the end byte, the description. */
 #define DEVICE_BYTES (5 + 6 + 8 + 24 + 5)
 
 typedef struct Whole {
@@ -31,7 +31,7 @@ static Whole whole(gboolean footers, gboolean description)
     return w;
 }
 
-/* `size' bytes of it, and then so many zeros, which take no memory. */
+/* Looks at `size' bytes of the VM, and then `zeros' zeros, which take no memory. */
 static QemuEnd look(const Whole *w, uint64_t size, uint64_t zeros, gboolean footers)
 {
     int fd = memfd_create("saved", MFD_CLOEXEC);
@@ -50,7 +50,7 @@ static QemuEnd look(const Whole *w, uint64_t size, uint64_t zeros, gboolean foot
 static void vm__that_is_whole_has_an_end(void **state)
 {
     (void)state;
-    for (unsigned i = 0; i < 3; i++) { /* without both nothing proves it: below */
+    for (unsigned i = 0; i < 3; i++) { /* without both nothing proves the end: see below */
         const gboolean footers = i != 0, description = i != 2;
         Whole w = whole(footers, description);
 
@@ -66,7 +66,7 @@ static void vm__that_was_cut_anywhere_has_no_end(void **state)
     (void)state;
     for (uint64_t size = w.device; size < w.vm->len; size++) {
         if (size == w.device + DEVICE_BYTES + 1) {
-            continue; /* all but the description, which nobody needs */
+            continue; /* all except the description, which nobody needs */
         }
         assert_int_equal(look(&w, size, 0, TRUE), QEMU_END_MISSING);
     }
@@ -79,7 +79,7 @@ static void vm__that_was_cut_and_goes_on_with_zeros_has_no_end(void **state)
 
     (void)state;
     for (uint64_t size = w.device; size < w.vm->len - 1; size++) {
-        if (size != w.device + DEVICE_BYTES) { /* there a zero is the end byte */
+        if (size != w.device + DEVICE_BYTES) { /* a zero at that place is the end byte */
             assert_int_equal(look(&w, size, 1, TRUE), QEMU_END_MISSING);
         }
         assert_int_equal(look(&w, size, 100, TRUE), QEMU_END_MISSING);
@@ -87,7 +87,7 @@ static void vm__that_was_cut_and_goes_on_with_zeros_has_no_end(void **state)
     g_byte_array_unref(w.vm);
 }
 
-static void hole__of_terabytes_behind_it_is_no_end_and_takes_no_memory(void **state)
+static void hole__of_terabytes_after_the_vm_is_no_end_and_takes_no_memory(void **state)
 {
     Whole w = whole(TRUE, TRUE);
 
@@ -96,7 +96,7 @@ static void hole__of_terabytes_behind_it_is_no_end_and_takes_no_memory(void **st
     g_byte_array_unref(w.vm);
 }
 
-static void machine__that_is_old_leaves_it_open(void **state)
+static void machine__that_is_old_has_a_possible_end(void **state)
 {
     Whole w = whole(FALSE, FALSE);
 
@@ -113,8 +113,8 @@ int main(void)
         cmocka_unit_test(vm__that_is_whole_has_an_end),
         cmocka_unit_test(vm__that_was_cut_anywhere_has_no_end),
         cmocka_unit_test(vm__that_was_cut_and_goes_on_with_zeros_has_no_end),
-        cmocka_unit_test(hole__of_terabytes_behind_it_is_no_end_and_takes_no_memory),
-        cmocka_unit_test(machine__that_is_old_leaves_it_open),
+        cmocka_unit_test(hole__of_terabytes_after_the_vm_is_no_end_and_takes_no_memory),
+        cmocka_unit_test(machine__that_is_old_has_a_possible_end),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

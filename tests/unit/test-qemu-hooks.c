@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* test-qemu-hooks.c -- a stock destination is told of hooks that RAM comes behind, and of no others
- */
+/* test-qemu-hooks.c -- a stock destination gets the hooks that RAM follows, and no others */
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -19,7 +18,7 @@
 #define ZERO_PAGE "\0\0\0\0\0\0\0\2\3rom\0"
 #define COMMAND "\10\0\1\0\0"
 #define DEVICES "\4 devices"
-/* Takes the place of RAM in what is put and in what goes; no stream here has that byte. */
+/* Stands for RAM in what is put and in what goes out; no stream here has that byte. */
 #define RAM "\377"
 
 #define check(put, expected)                                                                       \

@@ -13,7 +13,7 @@
 #include "reading.h"
 
 #define IN_SIZE 200000
-/* A QEMUFile's buffer; what is asked for is the room that is left in it. */
+/* The buffer of a QEMUFile, which asks for as much as there is room for in it. */
 #define QEMU_BUFFER 32768
 
 typedef struct Fixture {
@@ -49,7 +49,9 @@ static int tear_down(void **state)
     return 0;
 }
 
-/* What qemu_get_buffer() does for `size' bytes: fills the room that is left, again and again. */
+/*
+ * Does what qemu_get_buffer() does for `size' bytes: fills the room that is left, again and again.
+ */
 static size_t get_as_qemu_does(Fixture *f, uint8_t *to, size_t size)
 {
     size_t have = 0;

@@ -19,7 +19,7 @@
 #define RAM_START "\1\0\0\0\2\3ram\0\0\0\0\0\0\0\4"
 #define RAM_PART "\2\0\0\0\2"
 #define RAM_END "\3\0\0\0\2"
-/* Two of them: pc.ram with 8192 bytes and rom with 4096. */
+/* Two blocks: pc.ram with 8192 bytes and rom with 4096. */
 #define BLOCKS                                                                                     \
     "\0\0\0\0\0\0\60\4"                                                                            \
     "\6pc.ram\0\0\0\0\0\0\40\0"                                                                    \
@@ -27,7 +27,7 @@
 #define HOOK "\0\0\0\0\0\0\0\200"
 #define EOS "\0\0\0\0\0\0\0\20"
 #define FOOTER "\176\0\0\0\2"
-#define ZERO_PAGE "\0\0\0\0\0\0\20\2\6pc.ram\0" /* the second of pc.ram */
+#define ZERO_PAGE "\0\0\0\0\0\0\20\2\6pc.ram\0" /* the second page of pc.ram */
 #define BYTES(text) (const uint8_t *)(text), sizeof(text) - 1
 
 typedef struct Seen {
@@ -55,7 +55,7 @@ static bool see(void *opaque, const VmfQemuItem *item, GError **error)
     if (item->kind == VMF_QEMU_ITEM_PAGE || item->kind == VMF_QEMU_ITEM_ZERO) {
         seen->last_page = *item;
     }
-    /* However they are cut, these are one. */
+    /* However these are cut, they are one. */
     if (!((letter == 'd' || letter == 'o') &&
           g_str_has_suffix(seen->kinds->str, letter == 'd' ? "d" : "o"))) {
         g_string_append_c(seen->kinds, letter);
@@ -139,7 +139,7 @@ static void page__is_placed_in_its_block(void **state)
     g_string_free(seen.kinds, TRUE);
 }
 
-static void scan__stops_behind_a_hook(void **state)
+static void scan__stops_after_a_hook(void **state)
 {
     static const char start[] = HEADER RAM_START BLOCKS HOOK;
     Seen seen = {.kinds = g_string_new(NULL)};
@@ -172,7 +172,7 @@ static void refused(const uint8_t *stream, size_t size, int code, const char *wh
     g_string_free(seen.kinds, TRUE);
 }
 
-static void stream__that_cannot_be_is_refused(void **state)
+static void stream__that_is_damaged_is_refused(void **state)
 {
     (void)state;
     refused(BYTES("ELF!\0\0\0\3"), VMF_ERROR_PROTOCOL, "magic 0x454c4621");
@@ -218,7 +218,7 @@ static void file__of_mapped_ram_is_called_by_its_name(void **state)
     refused(BYTES(HEADER CONFIGURATION "\5\32configuration/capabilities\0\0\0\1\0\0\0\1"
                                        "\12mapped-ram"),
             VMF_ERROR_UNSUPPORTED, "capability \"mapped-ram\" is in use");
-    /* Without the capabilities: a table stands behind the first block, or behind the only one. */
+    /* Without the capabilities: a table follows the first block, or the only one. */
     refused(BYTES(HEADER RAM_START "\0\0\0\0\0\0\60\4\6pc.ram\0\0\0\0\0\0\40\0"
                                    "\0\0\0\1\0\0\0\0\0\0\20\0"),
             VMF_ERROR_UNSUPPORTED, "mapped-ram");
@@ -234,8 +234,8 @@ int main(void)
         cmocka_unit_test(stream__without_footers_and_configuration_is_followed),
         cmocka_unit_test(stream__with_pages_is_followed),
         cmocka_unit_test(page__is_placed_in_its_block),
-        cmocka_unit_test(scan__stops_behind_a_hook),
-        cmocka_unit_test(stream__that_cannot_be_is_refused),
+        cmocka_unit_test(scan__stops_after_a_hook),
+        cmocka_unit_test(stream__that_is_damaged_is_refused),
         cmocka_unit_test(page__that_is_larger_than_what_is_left_of_its_block_is_refused),
         cmocka_unit_test(file__of_mapped_ram_is_called_by_its_name),
     };

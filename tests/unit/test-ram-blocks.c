@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* test-ram-blocks.c -- the set of RAM blocks: what it takes, what it refuses, what it says */
+/* test-ram-blocks.c -- the set of RAM blocks: what it takes, what it refuses, what it finds */
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -79,7 +79,7 @@ static void blocks__wrong_ones_are_refused(void **state)
     refuse(blocks, "a", memory + 8192, 1, 4096, "overlaps RAM block \"ram\"");
     refuse(blocks, "a", memory + 12287, 100, 4096, "overlaps RAM block \"ram\"");
     refuse(blocks, "a", memory, sizeof(memory), 4096, "overlaps RAM block \"ram\"");
-    /* Neighbours are fine, and so is the longest name. */
+    /* Neighbours are allowed, and so is the longest name. */
     name[VMF_RAM_NAME_MAX] = '\0';
     assert_non_null(vmf_ram_blocks_add(blocks, name, memory, 4096, 512, NULL));
     assert_non_null(vmf_ram_blocks_add(blocks, "after", memory + 12288, 1, 1u << 30, NULL));
@@ -117,7 +117,7 @@ static void blocks__of_another_set_change_nothing(void **state)
     assert_true(first->resizable);
 }
 
-/* As many as there may be, in an order that is no order. */
+/* As many as possible, in a random order. */
 static void blocks__overlaps_are_found_among_many(void **state)
 {
     enum { COUNT = VMF_RAM_BLOCKS_MAX };

@@ -19,7 +19,7 @@
 #define PAGE 4096u
 #define MIB (1024u * 1024)
 
-/* Memory of one kind, a set with one block in it, and a scan over that. */
+/* Memory of one kind, a set with one block of it, and a scan over the set. */
 typedef struct Ram {
     uint8_t *memory;
     uint64_t size;
@@ -47,11 +47,11 @@ static void ram_map_private(Ram *ram, uint64_t size)
     *ram = (Ram){.size = size, .fd = -1};
     ram->memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     assert_true(ram->memory != MAP_FAILED);
-    /* A huge page would make neighbours resident that nobody touched. */
+    /* A huge page would make untouched neighbours resident. */
     madvise(ram->memory, size, MADV_NOHUGEPAGE);
 }
 
-/* The block begins 1 MiB into the file. */
+/* Maps a file, in which the block begins at 1 MiB. */
 static void ram_map_file(Ram *ram, uint64_t size, int flags)
 {
     *ram = (Ram){.size = size, .fd = memfd_create("ram", MFD_CLOEXEC)};
@@ -78,9 +78,8 @@ static uint64_t resident(const Ram *ram)
 }
 
 /*
- * The runs of the block must cover [from, to) without gap or overlap, have no
- * two neighbours of a kind, and call zero exactly what `want' calls so: a
- * character for each page, 'z' or 'd'.
+ * The runs of the block must cover [from, to) without a gap, an overlap, or two neighbours of one
+ * kind. `want' says which pages are zero: 'z' or 'd' for each page.
  */
 static void expect_range(Ram *ram, uint64_t from, uint64_t to, const char *want)
 {
@@ -121,7 +120,7 @@ static void scan_finds_zero_data_and_untouched(Ram *ram)
     m[4 * PAGE] = 0; /* touched, still zero */
     m[5 * PAGE] = 1;
     expect(ram, "zddzzdzz");
-    /* What was touched between two scans is seen, next to what was known and elsewhere. */
+    /* What was touched between two scans is seen, next to known pages and elsewhere. */
     m[3 * PAGE + 100] = 1;
     m[7 * PAGE + 4095] = 1;
     m[5 * PAGE] = 0;
@@ -131,18 +130,18 @@ static void scan_finds_zero_data_and_untouched(Ram *ram)
     expect_range(ram, 3 * PAGE, 3 * PAGE, "zdddzzzd");
 }
 
-static void scan__private(void **state)
+static void scan__finds_untouched_pages_of_private_memory(void **state)
 {
     Ram ram;
 
     (void)state;
     ram_map_private(&ram, 8 * PAGE);
     scan_finds_zero_data_and_untouched(&ram);
-    assert_int_equal(resident(&ram), 6); /* those that the test itself touched */
+    assert_int_equal(resident(&ram), 6); /* the pages that the test itself has touched */
     ram_clear(&ram);
 }
 
-static void scan__shared_with_its_file(void **state)
+static void scan__finds_holes_of_shared_memory_with_its_file(void **state)
 {
     Ram ram;
 
@@ -153,7 +152,7 @@ static void scan__shared_with_its_file(void **state)
     ram_clear(&ram);
 }
 
-/* Another process wrote: nothing in this one's page table says so. */
+/* Another process has written, which this one's page table does not show. */
 static void scan__shared_sees_what_others_wrote(void **state)
 {
     Ram ram;
@@ -168,7 +167,7 @@ static void scan__shared_sees_what_others_wrote(void **state)
     ram_clear(&ram);
 }
 
-/* Without the file, or mapped privately, nothing is known and all is read. */
+/* Without the file, or in a private mapping, nothing is known, and all is read. */
 static void scan__reads_all_where_nothing_tells(void **state)
 {
     Ram ram;
@@ -211,8 +210,8 @@ static void scan__block_that_begins_and_ends_within_pages(void **state)
     ram_clear(&ram);
 }
 
-/* Pages of the block larger than the system's: what is untouched of one is still not read. */
-static void scan__large_pages(void **state)
+/* The block's pages are larger than the system's: untouched parts of one are still not read. */
+static void scan__of_large_pages_reads_no_untouched_memory(void **state)
 {
     Ram ram;
 
@@ -234,8 +233,8 @@ static void scan__large_pages(void **state)
     ram_clear(&ram);
 }
 
-/* Against a plain look at the bytes, over and over, with the memory filling up. */
-static void scan__random_patterns(void **state)
+/* Compares scans with the bytes themselves, again and again, while memory fills up. */
+static void scan__of_random_patterns_agrees_with_the_bytes(void **state)
 {
     enum { PAGES = 3000 };
     g_autofree char *want = g_malloc(PAGES);
@@ -306,7 +305,7 @@ static void zero_only_what_is_asked(Ram *ram)
     memset(ram->memory, 0xaa, 3 * PAGE);
     memset(ram->memory + 4 * PAGE, 0xaa, 4 * PAGE);
     ram_scan_zero(ram->scan, ram->block, from, length);
-    assert_int_equal(resident(ram), 7); /* page 3 and those from 8 on are as they were */
+    assert_int_equal(resident(ram), 7); /* page 3 and pages from 8 on are unchanged */
     for (uint64_t at = 0; at < 16 * PAGE; at++) {
         bool kept = at < 8 * PAGE && at / PAGE != 3 && (at < from || at >= from + length);
 
@@ -314,7 +313,7 @@ static void zero_only_what_is_asked(Ram *ram)
             assert_int_equal(ram->memory[at], kept ? 0xaa : 0);
         }
     }
-    /* Again, with everything known, and what was written since. */
+    /* Again, with all pages known, and new ones written. */
     memset(ram->memory + 10 * PAGE, 0xbb, PAGE);
     ram_scan_zero(ram->scan, ram->block, 0, 16 * PAGE);
     assert_int_equal(resident(ram), 8);
@@ -323,7 +322,7 @@ static void zero_only_what_is_asked(Ram *ram)
     }
 }
 
-static void zero__private(void **state)
+static void zero__of_private_memory_changes_only_the_range(void **state)
 {
     Ram ram;
 
@@ -333,7 +332,7 @@ static void zero__private(void **state)
     ram_clear(&ram);
 }
 
-static void zero__shared(void **state)
+static void zero__of_shared_memory_changes_only_the_range(void **state)
 {
     Ram ram;
 
@@ -343,7 +342,7 @@ static void zero__shared(void **state)
     ram_clear(&ram);
 }
 
-static void zero__shared_without_file(void **state)
+static void zero__of_shared_memory_without_its_file_zeroes_the_range(void **state)
 {
     Ram ram;
 
@@ -360,7 +359,7 @@ static void zero__shared_without_file(void **state)
     ram_clear(&ram);
 }
 
-/* Memory that is zero already is not written: the page stays the shared zero page. */
+/* Zero memory is not written: the page stays the shared zero page. */
 static void zero__does_not_write_zero_pages(void **state)
 {
     Ram ram;
@@ -373,7 +372,7 @@ static void zero__does_not_write_zero_pages(void **state)
         sum = (uint8_t)(sum + ram.memory[i * PAGE]); /* mapped by reading */
     }
     assert_int_equal(mprotect(ram.memory, 4 * PAGE, PROT_READ), 0);
-    ram_scan_zero(ram.scan, ram.block, 0, 4 * PAGE); /* would be killed if it wrote */
+    ram_scan_zero(ram.scan, ram.block, 0, 4 * PAGE); /* a write would kill the process */
     assert_int_equal(sum, 0);
     ram_clear(&ram);
 }
@@ -393,14 +392,14 @@ static void release__leaves_the_rest_of_a_page(void **state)
     ram_scan_release(ram.scan, ram.block, from, length);
     assert_int_equal(resident(&ram), 64 - 39);
     expect(&ram, "dddddddddddzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzdddddddddddddd");
-    assert_int_equal(resident(&ram), 64 - 39); /* what was given back counts as untouched again */
+    assert_int_equal(resident(&ram), 64 - 39); /* what was given back counts as untouched */
     for (uint64_t at = 0; at < 64 * PAGE; at++) {
         assert_int_equal(ram.memory[at], at < from || at >= from + length ? 0xaa : 0);
     }
     ram_clear(&ram);
 }
 
-/* A block that begins and ends within pages, and has all of itself released. */
+/* A block that begins and ends within pages is released as a whole. */
 static void release__of_a_whole_odd_block(void **state)
 {
     Ram ram;
@@ -417,7 +416,7 @@ static void release__of_a_whole_odd_block(void **state)
     ram_clear(&ram);
 }
 
-/* Where nothing may be given back, or it would not pay, it is zeroed. */
+/* If nothing may be given back, or it does not pay, memory is zeroed. */
 static void release__zeroes_where_it_cannot(void **state)
 {
     (void)state;
@@ -448,17 +447,17 @@ static void release__zeroes_where_it_cannot(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(scan__private),
-        cmocka_unit_test(scan__shared_with_its_file),
+        cmocka_unit_test(scan__finds_untouched_pages_of_private_memory),
+        cmocka_unit_test(scan__finds_holes_of_shared_memory_with_its_file),
         cmocka_unit_test(scan__shared_sees_what_others_wrote),
         cmocka_unit_test(scan__reads_all_where_nothing_tells),
         cmocka_unit_test(scan__block_that_begins_and_ends_within_pages),
-        cmocka_unit_test(scan__large_pages),
-        cmocka_unit_test(scan__random_patterns),
+        cmocka_unit_test(scan__of_large_pages_reads_no_untouched_memory),
+        cmocka_unit_test(scan__of_random_patterns_agrees_with_the_bytes),
         cmocka_unit_test(scan__makes_nothing_resident),
-        cmocka_unit_test(zero__private),
-        cmocka_unit_test(zero__shared),
-        cmocka_unit_test(zero__shared_without_file),
+        cmocka_unit_test(zero__of_private_memory_changes_only_the_range),
+        cmocka_unit_test(zero__of_shared_memory_changes_only_the_range),
+        cmocka_unit_test(zero__of_shared_memory_without_its_file_zeroes_the_range),
         cmocka_unit_test(zero__does_not_write_zero_pages),
         cmocka_unit_test(release__leaves_the_rest_of_a_page),
         cmocka_unit_test(release__of_a_whole_odd_block),

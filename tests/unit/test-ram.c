@@ -29,7 +29,7 @@ static uint64_t resident(const uint8_t *memory)
     return resident_pages(memory, PAGES * PAGE);
 }
 
-static void blocks__refuse_what_makes_no_sense(void **state)
+static void blocks__that_are_wrong_are_refused(void **state)
 {
     g_autoptr(VmfRamBlocks) blocks = vmf_ram_blocks_new();
     static uint8_t memory[3 * PAGE];
@@ -66,7 +66,7 @@ static void zero__sees_every_byte_at_every_alignment(void **state)
                 assert_false(vmf_is_zero(memory + start, size));
                 memory[start + at] = 0;
             }
-            memory[start + size] = 1; /* just behind does not count */
+            memory[start + size] = 1; /* a byte right after the range does not count */
             assert_true(vmf_is_zero(memory + start, size));
             memory[start + size] = 0;
         }
@@ -98,7 +98,7 @@ static void scan_clear(Scan *s)
     munmap(s->memory, PAGES * PAGE);
 }
 
-/* The runs of a range as text: "z4 d1 ..." in pages (or bytes where they are no pages). */
+/* The runs of a range as text: "z4 d1 ..." in pages, or in bytes if they are not pages. */
 static char *runs(Scan *s, uint64_t from, uint64_t end)
 {
     GString *text = g_string_new(NULL);
@@ -161,7 +161,7 @@ static void scan__finds_holes_of_shared_memory(void **state)
     (void)state;
     assert_int_equal(ftruncate(fd, PAGES * PAGE), 0);
     scan_init(&s, fd);
-    /* Written behind this mapping's back, as another process would. */
+    /* Written to the file, as another process would do it. */
     assert_int_equal(pwrite(fd, &byte, 1, 30 * PAGE), 1);
     assert_runs(&s, 0, PAGES * PAGE, "z30 d1 z33");
     assert_int_equal(resident(s.memory), 1);
@@ -186,7 +186,7 @@ static void scan__reads_shared_memory_of_an_unknown_file(void **state)
     s.block = vmf_ram_blocks_add(blocks, "ram", s.memory, PAGES * PAGE, PAGE, NULL);
     s.scan = ram_scan_new(blocks, PRESENCE_WRITE, NULL);
     assert_int_equal(pwrite(fd, &byte, 1, 30 * PAGE), 1);
-    /* The page table knows nothing of that byte; it must be found all the same. */
+    /* The page table does not show that byte, which must be found all the same. */
     assert_runs(&s, 0, PAGES * PAGE, "z30 d1 z33");
     scan_clear(&s);
     close(fd);
@@ -209,7 +209,7 @@ static void zeroing__makes_nothing_resident_and_misses_nothing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(blocks__refuse_what_makes_no_sense),
+        cmocka_unit_test(blocks__that_are_wrong_are_refused),
         cmocka_unit_test(zero__sees_every_byte_at_every_alignment),
         cmocka_unit_test(scan__finds_zero_and_untouched_without_touching),
         cmocka_unit_test(scan__sees_what_is_touched_later),

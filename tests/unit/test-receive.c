@@ -30,15 +30,15 @@ bool __wrap_vmf_session_peer_is_qemu(const VmfSession *session);
 
 typedef enum {
     GOES_WELL,
-    CANCELLED,        /* the source is, when the file has its name */
-    OUTCOME_UNKNOWN,  /* the same, and nobody says so */
-    STOCK,            /* the source has no hand-over, and all is well */
-    STOCK_ENDS_BADLY, /* ... and its connection breaks when it is through */
+    CANCELLED,        /* the source is cancelled after the file has its name */
+    OUTCOME_UNKNOWN,  /* the same, and the outcome stays unknown */
+    STOCK,            /* the source has no hand-over, and nothing fails */
+    STOCK_ENDS_BADLY, /* the same, and its connection breaks when it is done */
 } Ending;
 
-/* Of the test that runs. */
+/* The ending of the test that runs. */
 static Ending ending;
-static bool is_stock; /* the receiver's view of its peer */
+static bool is_stock; /* what the receiver takes its peer for */
 static GThread *receiver;
 static VmfSession *source; /* atomic */
 
@@ -51,7 +51,7 @@ bool __wrap_vmf_session_complete(VmfSession *session, GError **error)
     if (ending == GOES_WELL || ending == STOCK) {
         return __real_vmf_session_complete(session, error);
     }
-    /* It is in its own call: only there does it say that the stream has ended. */
+    /* The source is in its vmf_session_complete(), because only that ends the stream. */
     vmf_session_cancel(__atomic_load_n(&source, __ATOMIC_ACQUIRE));
     if (ending == OUTCOME_UNKNOWN) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_UNKNOWN_OUTCOME, "it may have given it up");
@@ -65,7 +65,7 @@ VmfOwner __wrap_vmf_session_get_owner(VmfSession *session)
     return ending == OUTCOME_UNKNOWN ? VMF_OWNER_UNKNOWN : __real_vmf_session_get_owner(session);
 }
 
-/* A source that greets like one with vmferry, and is then taken for a stock one. */
+/* The source greets like one with vmferry, and is then taken for stock QEMU. */
 bool __wrap_vmf_session_peer_is_qemu(const VmfSession *session)
 {
     VmfFile *file = vmf_session_get_file((VmfSession *)session);
@@ -228,8 +228,8 @@ static void outcome__that_is_unknown_keeps_both(void **state)
     assert_same(older + strlen("is in "), "old.mig");
 }
 
-/* It has given its VM up when it was through, and knows nothing of what became of it. */
-static void stock_source__that_is_through_has_its_vm_saved(void **state)
+/* A stock source that is done has given up its VM, and does not know what became of it. */
+static void stock_source__that_is_done_has_its_vm_saved(void **state)
 {
     g_autoptr(GError) error = NULL;
 
@@ -241,7 +241,7 @@ static void stock_source__that_is_through_has_its_vm_saved(void **state)
     assert_int_equal(count_saves(), 2);
 }
 
-/* A source that is killed hangs up like one that is through. */
+/* A source that is killed closes the connection like one that is done. */
 static void stock_source__that_was_cut_off_destroys_no_older_save(void **state)
 {
     g_autoptr(GError) error = NULL;
@@ -261,7 +261,7 @@ int main(void)
         TEST(source__that_keeps_its_vm_destroys_no_older_save),
         TEST(source__that_keeps_its_vm_leaves_no_second_one),
         TEST(outcome__that_is_unknown_keeps_both),
-        TEST(stock_source__that_is_through_has_its_vm_saved),
+        TEST(stock_source__that_is_done_has_its_vm_saved),
         TEST(stock_source__that_was_cut_off_destroys_no_older_save),
     };
 

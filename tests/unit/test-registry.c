@@ -58,7 +58,7 @@ static void find__knows_what_is_built_in(void **state)
     assert_string_equal(vmf_transport_find("unix", NULL)->scheme, "unix");
 }
 
-static void find__takes_no_scheme_that_is_no_scheme(void **state)
+static void find__refuses_a_bad_scheme(void **state)
 {
     static const char *const bad[] = {"",   "../tcp", "a/b",   "Rdma",      "9p",
                                       "-x", ".",      "rdma ", "r\xc3\xa9", "a_b"};
@@ -128,7 +128,7 @@ static void find__refuses_a_wrong_plugin_and_says_why(void **state)
     assert_not_found("lacks-member", VMF_ERROR_PLUGIN, "lacks"); /* a refusal is not kept */
 }
 
-/* What lies behind an older plugin's table is not a member, whatever bytes are there. */
+/* What lies past an older plugin's table is no member, whatever bytes are there. */
 static void find__takes_an_older_plugin_without_what_was_added_later(void **state)
 {
     const VmfTransport *old = vmf_transport_find("old", NULL);
@@ -158,7 +158,7 @@ static void prepare__lets_the_plugin_load_what_it_needs(void **state)
     assert_connects_to_nothing(found, "a test plugin connects to nothing, though it is prepared");
 }
 
-/* Built in, and older than the callback: there is nothing to do. */
+/* The transport is built in, and has no such callback: nothing is done. */
 static void prepare__asks_nothing_of_a_transport_without_it(void **state)
 {
     const VmfTransport *old = vmf_transport_find("old", NULL);
@@ -178,7 +178,7 @@ static void prepare__says_that_there_is_no_such_transport(void **state)
     assert_true(g_error_matches(error, VMF_ERROR, VMF_ERROR_PLUGIN));
 }
 
-/* A folder with one file of that name and content. */
+/* Makes a folder with one file of that name and content. */
 static char *folder_with(const char *name, const char *content, char **file)
 {
     char *folder = g_dir_make_tmp("vmferry-test-XXXXXX", NULL);
@@ -219,7 +219,7 @@ static void find__searches_the_path_in_order_and_nothing_else(void **state)
     set_plugin_path(bad_first);
     assert_not_found("ordered", VMF_ERROR_PLUGIN, "does not load");
     set_plugin_path(good_first);
-    assert_int_equal(chdir(folder), 0); /* an empty entry does not mean here */
+    assert_int_equal(chdir(folder), 0); /* an empty entry is not the current folder */
     assert_non_null(vmf_transport_find("ordered", NULL));
     assert_int_equal(chdir(here), 0);
     assert_int_equal(unlink(file), 0);
@@ -408,7 +408,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(find__knows_what_is_built_in),
-        TEST(find__takes_no_scheme_that_is_no_scheme),
+        TEST(find__refuses_a_bad_scheme),
         TEST(find__loads_a_plugin_once),
         TEST(find__from_many_threads_gives_one_table),
         TEST(find__refuses_a_wrong_plugin_and_says_why),

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* test-resolve.c -- host names that a name server does not answer for */
+/* test-resolve.c -- host names for which no name server answers */
 
 #include <netdb.h>
 #include <setjmp.h>
@@ -13,19 +13,19 @@
 #include "base/resolve.h"
 #include "tcp-side.h"
 
-#include <dlfcn.h> /* behind what defines _GNU_SOURCE */
+#include <dlfcn.h> /* after the header that defines _GNU_SOURCE */
 
 /* --- a name server that does not answer --- */
 
 static GMutex lock;
 static GCond changed;
 static bool answers;
-static unsigned asked; /* lookups that have ended or wait */
+static unsigned asked; /* look-ups that have ended or wait */
 static unsigned waiting;
 
 typedef int (*GetAddrInfo)(const char *, const char *, const struct addrinfo *, struct addrinfo **);
 
-/* In the place of libc's, which it asks for what needs no name server. */
+/* Takes the place of getaddrinfo(3), and calls it for what needs no name server. */
 int getaddrinfo(const char *host, const char *port, const struct addrinfo *hints,
                 struct addrinfo **list)
 {
@@ -55,7 +55,7 @@ static int server_goes(void **state)
     return 0;
 }
 
-/* Nobody may be left in a lookup when the program ends. */
+/* No thread may be left in a look-up when the program ends. */
 static int server_comes_back(void **state)
 {
     (void)state;
@@ -132,12 +132,12 @@ static void listen__a_lookup_ends_at_the_connect_timeout(void **state)
     assert_int_equal(asked, 1);
 }
 
-static void share__what_is_left_is_divided(void **state)
+static void share__divides_the_time_that_is_left(void **state)
 {
     const gint64 now = g_get_monotonic_time();
 
     (void)state;
-    /* At most a third each; the last has it all; nobody's is in the past. */
+    /* Each gets at most a third, the last one all, and none a time in the past. */
     assert_true(resolve_share(now + 3 * G_TIME_SPAN_HOUR, 3) >= now + G_TIME_SPAN_HOUR);
     assert_true(resolve_share(now + 3 * G_TIME_SPAN_HOUR, 3) < now + 2 * G_TIME_SPAN_HOUR);
     assert_true(resolve_share(now + G_TIME_SPAN_HOUR, 1) >= now + G_TIME_SPAN_HOUR - 1);
@@ -152,7 +152,7 @@ int main(void)
         SLOW(resolve__ends_at_the_deadline),
         SLOW(connect__a_cancel_ends_a_lookup),
         SLOW(listen__a_lookup_ends_at_the_connect_timeout),
-        cmocka_unit_test(share__what_is_left_is_divided),
+        cmocka_unit_test(share__divides_the_time_that_is_left),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* test-tcp-listen.c -- connecting and listening among strangers, the silent and the lost */
+/* test-tcp-listen.c -- connecting and listening among strangers, silent sockets and lost peers */
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -66,7 +66,7 @@ static int dial(uint16_t port)
     return fd;
 }
 
-/* Connects and says the first `size' bytes of a preamble. */
+/* Connects, and sends the first `size' bytes of a preamble. */
 static int dial_as(uint16_t port, TcpKind kind, unsigned channel, const uint8_t *uuid, size_t size)
 {
     TcpPreamble preamble = {.kind = kind, .channel = channel};
@@ -150,7 +150,7 @@ static VmfConn *connect_to(const Rig *rig)
     return conn;
 }
 
-/* Whether two control connections are each other's ends. */
+/* Asserts that two control connections are the ends of one. */
 static void expect_joined(VmfConn *a, VmfConn *b)
 {
     say(a, "hello");
@@ -193,7 +193,7 @@ static void accept__strangers_disturb_nothing(void **state)
     close(shouting);
 }
 
-static void accept__the_silent_are_dropped_in_time(void **state)
+static void accept__silent_sockets_are_dropped_in_time(void **state)
 {
     VmfConn *source;
     Accepting accepting;
@@ -215,7 +215,7 @@ static void accept__the_silent_are_dropped_in_time(void **state)
     rig_clear(&rig);
 }
 
-static void accept__a_flood_of_silent_ones(void **state)
+static void accept__a_flood_of_silent_sockets_keeps_no_source_out(void **state)
 {
     enum { FLOOD = 300 };
     int fds[FLOOD];
@@ -232,14 +232,14 @@ static void accept__a_flood_of_silent_ones(void **state)
     source = connect_to(&rig);
     tcp_close(accept_finish(&accepting));
     tcp_close(source);
-    assert_true(peer_was_closed(fds[0])); /* the longest silent made room */
+    assert_true(peer_was_closed(fds[0])); /* the socket that was silent longest made room */
     for (unsigned i = 0; i < FLOOD; i++) {
         close(fds[i]);
     }
     rig_clear(&rig);
 }
 
-/* Descriptors run out while somebody calls: he is let in when some are free again. */
+/* Descriptors run out while a peer connects. It is accepted when some are free again. */
 static void accept__goes_on_after_running_out_of_descriptors(void **state)
 {
     struct rlimit before, tight;
@@ -294,7 +294,7 @@ static void accept__a_source_that_left_is_passed_over(void **state)
     rig_init(&rig, PATIENT);
     first = connect_to(&rig);
     gone = dial_as(rig.port, TCP_KIND_CONTROL, 0, our_uuid, TCP_PREAMBLE_BYTES);
-    peer_send(gone, "a greeting", 10); /* which nobody will answer */
+    peer_send(gone, "a greeting", 10); /* nobody will answer it */
     accept_start(&accepting, &rig);
     tcp_close(accept_finish(&accepting));
     close(gone);
@@ -308,8 +308,8 @@ static void accept__a_source_that_left_is_passed_over(void **state)
     rig_clear(&rig);
 }
 
-/* Connections that name a session and then say nothing do not keep a source out. */
-static void accept__who_does_not_greet_waits_behind_who_does(void **state)
+/* Connections that name a session, and then are silent, do not keep a source out. */
+static void accept__a_source_that_greets_comes_before_a_silent_one(void **state)
 {
     enum { SILENT = 20 };
     int silent[SILENT];
@@ -324,7 +324,7 @@ static void accept__who_does_not_greet_waits_behind_who_does(void **state)
     }
     source = connect_to(&rig);
     accept_start(&accepting, &rig);
-    tcp_close(accept_finish(&accepting)); /* it has the greeting: it is the source */
+    tcp_close(accept_finish(&accepting)); /* it has the greeting, so it is the source */
     tcp_close(source);
     for (unsigned i = 0; i < SILENT; i++) {
         close(silent[i]);
@@ -352,7 +352,7 @@ static bool told_busy(VmfConn *source)
     return true;
 }
 
-/* More sources than may wait: each is accepted in its turn or told so. */
+/* More sources come than may wait. Each is accepted in its turn, or told that it is busy. */
 static void accept__too_many_sources_are_told_that_it_is_busy(void **state)
 {
     enum { SOURCES = 40 };
@@ -397,7 +397,7 @@ static void *open_main(void *opaque)
     return GINT_TO_POINTER(tcp_transport.open_channels(opening->conn, &opening->error));
 }
 
-/* Both sides of a session, the destination's channels being awaited. */
+/* Both sides of a session. The destination's channels are awaited. */
 typedef struct Session {
     Rig rig;
     Side source, destination;
@@ -458,7 +458,7 @@ static void channels__carry_to_their_numbers(void **state)
     session_clear(&s);
 }
 
-static void channels__any_order_and_no_strangers(void **state)
+static void channels__come_in_any_order_without_strangers(void **state)
 {
     static const uint8_t other_uuid[VMF_UUID_BYTES] = "fedcba9876543210";
     int second, first, again, stranger, beyond, silent;
@@ -476,7 +476,7 @@ static void channels__any_order_and_no_strangers(void **state)
     assert_true(peer_was_closed(again));
     first = dial_channel(&s.rig, 0, our_uuid);
     assert_true(session_opened(&s));
-    /* Each number has the socket that named it. */
+    /* Each number has the socket that has named it. */
     peer_send(first, "1", 1);
     peer_send(second, "22", 2);
     for (unsigned i = 0; i < 2; i++) {
@@ -552,7 +552,7 @@ static void refuse_connect(const char *text, GCancellable *cancel, int code, con
 
     assert_null(transport->connect(uri, our_uuid, cancel, &error));
     expect_error(&error, code, says);
-    assert_null(transport->connect(uri, our_uuid, cancel, NULL)); /* without a word */
+    assert_null(transport->connect(uri, our_uuid, cancel, NULL)); /* nothing was said */
 }
 
 static void connect__failures_are_told_apart(void **state)
@@ -569,20 +569,20 @@ static void connect__failures_are_told_apart(void **state)
     assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &size), 0);
     closed = g_strdup_printf("tcp:127.0.0.1:%u", ntohs(address.sin_port));
     refuse_connect(closed, NULL, VMF_ERROR_REFUSED, "127.0.0.1 port");
-    /* A listener that takes nobody in: further calls are not answered. */
+    /* A listener that accepts nobody, so that later connections hang. */
     assert_int_equal(listen(fd, 0), 0);
     in_the_way = dial(ntohs(address.sin_port));
     full = g_strdup_printf("%s,connect-timeout=150ms", closed);
     refuse_connect(full, NULL, VMF_ERROR_TIMEOUT, "127.0.0.1 port");
     refuse_connect(closed, cancelled, VMF_ERROR_CANCELLED, "cancelled");
-    /* A name that has to be looked up. */
+    /* A name that must be looked up. */
     refuse_connect("tcp:vmferry.invalid:1", cancelled, VMF_ERROR_CANCELLED, "vmferry.invalid");
     refuse_connect("unix:/nowhere/at/all", NULL, VMF_ERROR_CONNECT, "/nowhere/at/all");
     close(in_the_way);
     close(fd);
 }
 
-/* "localhost" may be several addresses, of which only one listens. */
+/* "localhost" may have several addresses, of which only one listens. */
 static void connect__tries_every_address_of_a_name(void **state)
 {
     g_autoptr(VmfUri) uri = NULL;
@@ -624,7 +624,7 @@ static void listen__on_every_address(void **state)
     rig_clear(&rig);
 }
 
-static void listen__failures(void **state)
+static void listen__failures_are_errors(void **state)
 {
     g_autoptr(VmfUri) taken = NULL;
     g_autoptr(VmfUri) nowhere = side_uri("unix:/nowhere/at/all");
@@ -641,7 +641,7 @@ static void listen__failures(void **state)
     rig_clear(&rig);
 }
 
-static void listen__unix_socket_files(void **state)
+static void listen__replaces_stale_unix_sockets_alone(void **state)
 {
     g_autofree char *directory = g_dir_make_tmp("vmferry-test-XXXXXX", NULL);
     g_autofree char *path = g_build_filename(directory, "s", NULL);
@@ -651,7 +651,7 @@ static void listen__unix_socket_files(void **state)
     struct stat status;
 
     (void)state;
-    /* A file that is no socket is left alone. */
+    /* A file that is not a socket is left alone. */
     assert_true(g_file_set_contents(path, "precious", -1, NULL));
     assert_null(tcp_listen(uri, &error));
     expect_error(&error, VMF_ERROR_CONNECT, path);
@@ -660,7 +660,10 @@ static void listen__unix_socket_files(void **state)
     assert_non_null(listener);
     assert_null(tcp_listen(uri, &error)); /* in use */
     expect_error(&error, VMF_ERROR_CONNECT, path);
-    /* Left over from a process that died: link it away, and back when nobody listens. */
+    /*
+     * Left over from a process that died: the file is renamed, and has its name again when nobody
+     * listens.
+     */
     {
         g_autofree char *other = g_strconcat(path, ".old", NULL);
 
@@ -676,8 +679,8 @@ static void listen__unix_socket_files(void **state)
     g_rmdir(directory);
 }
 
-/* Who listens on that path may be busy with a migration, and take nobody in. */
-static void listen__a_full_backlog_is_somebody_who_listens(void **state)
+/* The process that listens on that path may be busy with a migration, and accept nobody. */
+static void listen__socket_with_a_full_backlog_is_not_stale(void **state)
 {
     g_autofree char *directory = g_dir_make_tmp("vmferry-test-XXXXXX", NULL);
     g_autofree char *path = g_build_filename(directory, "s", NULL);
@@ -696,7 +699,7 @@ static void listen__a_full_backlog_is_somebody_who_listens(void **state)
         callers[called] = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     } while (connect(callers[called++], (struct sockaddr *)&address, sizeof(address)) == 0);
     assert_int_equal(errno, EAGAIN);
-    alarm(30); /* else it waits for ever */
+    alarm(30); /* otherwise it would wait for ever */
     assert_null(tcp_listen(uri, &error));
     alarm(0);
     expect_error(&error, VMF_ERROR_CONNECT, path);
@@ -712,24 +715,24 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(accept__strangers_disturb_nothing),
-        cmocka_unit_test(accept__the_silent_are_dropped_in_time),
-        cmocka_unit_test(accept__a_flood_of_silent_ones),
+        cmocka_unit_test(accept__silent_sockets_are_dropped_in_time),
+        cmocka_unit_test(accept__a_flood_of_silent_sockets_keeps_no_source_out),
         cmocka_unit_test(accept__goes_on_after_running_out_of_descriptors),
         cmocka_unit_test(accept__cancel_ends_it),
         cmocka_unit_test(accept__a_source_that_left_is_passed_over),
-        cmocka_unit_test(accept__who_does_not_greet_waits_behind_who_does),
+        cmocka_unit_test(accept__a_source_that_greets_comes_before_a_silent_one),
         cmocka_unit_test(accept__too_many_sources_are_told_that_it_is_busy),
         cmocka_unit_test(channels__carry_to_their_numbers),
-        cmocka_unit_test(channels__any_order_and_no_strangers),
+        cmocka_unit_test(channels__come_in_any_order_without_strangers),
         cmocka_unit_test(channels__another_source_waits_its_turn),
         cmocka_unit_test(channels__missing_ones_time_out),
         cmocka_unit_test(channels__cancel_ends_the_wait),
         cmocka_unit_test(connect__failures_are_told_apart),
         cmocka_unit_test(connect__tries_every_address_of_a_name),
         cmocka_unit_test(listen__on_every_address),
-        cmocka_unit_test(listen__failures),
-        cmocka_unit_test(listen__unix_socket_files),
-        cmocka_unit_test(listen__a_full_backlog_is_somebody_who_listens),
+        cmocka_unit_test(listen__failures_are_errors),
+        cmocka_unit_test(listen__replaces_stale_unix_sockets_alone),
+        cmocka_unit_test(listen__socket_with_a_full_backlog_is_not_stale),
     };
 
     return cmocka_run_group_tests_name("tcp-listen", tests, NULL, NULL);

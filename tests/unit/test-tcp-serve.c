@@ -93,7 +93,7 @@ static GByteArray *one_of_each(guint ends[4])
     return bytes;
 }
 
-/* What the side must look like after the first `done' of them. */
+/* Asserts the state of the side after the first `done' records. */
 static void expect_done(const Side *side, unsigned done)
 {
     assert_int_equal(side->ram[999], 0xee);
@@ -143,7 +143,7 @@ static void serve__takes_records_split_anywhere(void **state)
     }
 }
 
-static void serve__cut_at_every_byte(void **state)
+static void serve__cut_within_a_record_is_an_error(void **state)
 {
     guint ends[4];
     g_autoptr(GByteArray) bytes = one_of_each(ends);
@@ -194,7 +194,7 @@ static void serve__acknowledges_what_is_done(void **state)
         number = vmf_read_be64(&r);
         assert_true(number > before);
     }
-    /* The last count comes behind the host's having seen the sync. */
+    /* The last count comes after the host has seen the sync. */
     assert_int_equal(number, bytes->len);
     assert_int_equal(__atomic_load_n(&rig.side.sync_seen[0], __ATOMIC_ACQUIRE), 1);
     assert_int_equal(rig.side.ram[SIDE_RAM - 1], 0x33);
@@ -203,7 +203,7 @@ static void serve__acknowledges_what_is_done(void **state)
     rig_clear(&rig);
 }
 
-/* A source that reads no acknowledgements for long: the channel goes on, and they come. */
+/* A source reads no acknowledgements for long. The channel goes on, and they come. */
 static void serve__unread_acknowledgements_do_no_harm(void **state)
 {
     enum { RECORDS = 3000 };
@@ -250,7 +250,7 @@ static void refuse(const GByteArray *bytes, const char *says)
     assert_false(side_served(&rig.side, 0, &error));
     assert_non_null(strstr(error->message, "channel 0"));
     expect_error(&error, VMF_ERROR_PROTOCOL, says);
-    /* As it was: all bytes alike. */
+    /* RAM is as it was: all bytes are alike. */
     assert_int_equal(rig.side.ram[0], 0xee);
     assert_memory_equal(rig.side.ram, rig.side.ram + 1, SIDE_RAM - 1);
     rig_clear(&rig);
@@ -302,7 +302,7 @@ static void serve__silence_within_a_record_times_out(void **state)
     rig.side.conn->timeout_ms = 60;
     put_ram(bytes, 0, 0x44, 100);
     side_serve(&rig.side, 0);
-    g_usleep(150000); /* silence between records is none of its business */
+    g_usleep(150000); /* a channel may be silent between records */
     peer_send(rig.channel, bytes->data, bytes->len - 1);
     assert_false(side_served(&rig.side, 0, &error));
     expect_error(&error, VMF_ERROR_TIMEOUT, "channel 0");
@@ -327,7 +327,7 @@ static void serve__cancel_ends_it(void **state)
     }
 }
 
-/* Whatever is under way and however much is on the way: after revoke() RAM stays as it is. */
+/* Whatever is under way: after revoke() RAM does not change. */
 static void revoke__nothing_is_written_after_it(void **state)
 {
     g_autoptr(GByteArray) bytes = g_byte_array_new();
@@ -362,7 +362,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(serve__takes_records_split_anywhere),
-        cmocka_unit_test(serve__cut_at_every_byte),
+        cmocka_unit_test(serve__cut_within_a_record_is_an_error),
         cmocka_unit_test(serve__acknowledges_what_is_done),
         cmocka_unit_test(serve__unread_acknowledgements_do_no_harm),
         cmocka_unit_test(serve__refuses_what_is_wrong),

@@ -127,7 +127,7 @@ static void *send_main(void *opaque)
 }
 
 /* More pieces than one system call takes, and a socket that takes only part of them. */
-static void source__many_small_ranges(void **state)
+static void source__many_small_ranges_arrive(void **state)
 {
     enum { RANGES = 1000, SIZE = 40 };
     const int small = 1;
@@ -170,7 +170,7 @@ static void source__no_more_in_flight_than_allowed(void **state)
     while (told < total) {
         struct pollfd more = {.fd = rig.channel, .events = POLLIN};
 
-        /* It is told only when nothing more comes, so as much is in flight as can be. */
+        /* It acknowledges only when nothing more comes, so as much is in flight as possible. */
         if (poll(&more, 1, 20) == 0) {
             told = got;
             acknowledge(&rig, told);
@@ -182,7 +182,7 @@ static void source__no_more_in_flight_than_allowed(void **state)
             most = MAX(most, got - told);
         }
     }
-    assert_true(most <= WINDOW + 2 * TCP_RECORD_BYTES); /* headers of the last ones */
+    assert_true(most <= WINDOW + 2 * TCP_RECORD_BYTES); /* headers of the last records */
     assert_true(most > WINDOW / 2);
     assert_true(GPOINTER_TO_INT(g_thread_join(thread)));
     assert_int_equal(rig.side.conn->counters[0].inflight_bytes, 0);
@@ -202,7 +202,7 @@ static void source__peer_that_acknowledges_nothing_times_out(void **state)
     rig.side.conn->timeout_ms = 50;
     assert_false(GPOINTER_TO_INT(send_main(&sender))); /* the drain waits */
     expect_error(&sender.error, VMF_ERROR_TIMEOUT, "channel 0");
-    for (unsigned i = 0; !error; i++) { /* and so does the window */
+    for (unsigned i = 0; !error; i++) { /* the window waits, too */
         assert_true(i < 100);
         tcp_send_ram(rig.side.conn, 0, 0, (uint64_t)i * 16 * KIB, 16 * KIB, &error);
     }
@@ -249,7 +249,7 @@ static void source__lying_acknowledgements_are_refused(void **state)
         rig_init(&rig);
         assert_true(tcp_send_sync(rig.side.conn, 0, 1, false, NULL));
         if (turn == 0) {
-            acknowledge(&rig, TCP_RECORD_BYTES + 1); /* of what was not sent yet */
+            acknowledge(&rig, TCP_RECORD_BYTES + 1); /* of bytes that were not sent yet */
         } else {
             acknowledge(&rig, TCP_RECORD_BYTES);
             acknowledge(&rig, 3); /* backwards */
@@ -276,7 +276,7 @@ static void source__idle_channel_wakes_and_notices(void **state)
     shutdown(rig.channel, SHUT_RDWR); /* the peer goes away while there is nothing to do */
     assert_false(tcp_channel_wait(rig.side.conn, 0, wake_fd, &error));
     expect_error(&error, VMF_ERROR_PEER_LOST, "channel 0");
-    /* When all is sent it may. */
+    /* After all is sent, the peer may close. */
     g_atomic_int_set(&rig.side.conn->channels_done, 1);
     g_cancellable_cancel(rig.side.cancel);
     assert_true(tcp_channel_wait(rig.side.conn, 0, wake_fd, NULL));
@@ -337,7 +337,7 @@ static void control__messages_split_and_joined(void **state)
     rig_clear(&rig);
 }
 
-static void control__longest_and_too_long(void **state)
+static void control__longer_messages_than_the_longest_are_refused(void **state)
 {
     g_autofree uint8_t *bytes = g_malloc0(4 + TCP_CONTROL_MAX);
     const uint8_t *message;
@@ -366,7 +366,9 @@ static void control__longest_and_too_long(void **state)
     rig_clear(&rig);
 }
 
-/* A peer that does not read: AGAIN, and in the end every message is there once and whole. */
+/*
+ * A peer does not read: the result is AGAIN, and in the end every message is there once and whole.
+ */
 static void control__full_socket_loses_nothing(void **state)
 {
     g_autofree uint8_t *body = g_malloc0(KIB), *got = g_malloc(4 + KIB);
@@ -389,7 +391,7 @@ static void control__full_socket_loses_nothing(void **state)
     assert_true(sent >= 2);
     for (unsigned i = 0; i < sent; i++) {
         peer_receive(rig.control, got, 4);
-        /* What the kernel took only in part goes on when there is room. */
+        /* A message that the kernel took only in part goes on when there is room. */
         assert_true(tcp_control_wait(rig.side.conn, -1, false, 0, NULL));
         peer_receive(rig.control, got + 4, KIB);
         assert_int_equal(got[4] | got[5] << 8, i & 0xffff);
@@ -421,7 +423,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(source__gathers_in_order_until_kicked),
-        cmocka_unit_test(source__many_small_ranges),
+        cmocka_unit_test(source__many_small_ranges_arrive),
         cmocka_unit_test(source__no_more_in_flight_than_allowed),
         cmocka_unit_test(source__peer_that_acknowledges_nothing_times_out),
         cmocka_unit_test(source__cancel_ends_a_wait),
@@ -429,7 +431,7 @@ int main(void)
         cmocka_unit_test(source__lying_acknowledgements_are_refused),
         cmocka_unit_test(source__idle_channel_wakes_and_notices),
         cmocka_unit_test(control__messages_split_and_joined),
-        cmocka_unit_test(control__longest_and_too_long),
+        cmocka_unit_test(control__longer_messages_than_the_longest_are_refused),
         cmocka_unit_test(control__full_socket_loses_nothing),
         cmocka_unit_test(control__wait_ends_for_each_reason),
     };

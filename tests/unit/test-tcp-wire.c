@@ -26,7 +26,7 @@ static void refuse_preamble(size_t at, uint8_t value)
     g_clear_error(&error);
 }
 
-static void preamble__vectors(void **state)
+static void preamble__matches_its_vectors(void **state)
 {
     TcpPreamble preamble = {.kind = TCP_KIND_CHANNEL, .channel = 63};
     uint8_t bytes[TCP_PREAMBLE_BYTES];
@@ -59,7 +59,7 @@ static void preamble__strangers_are_refused(void **state)
     refuse_preamble(11, 1); /* reserved */
 }
 
-static void record__vectors(void **state)
+static void record__matches_its_vectors(void **state)
 {
     static const uint8_t bytes[TCP_RECORD_BYTES] =
         "\0\0\0\1\0\0\0\2\1\2\3\4\5\6\7\10\0\0\0\0\0\20\0\0";
@@ -92,7 +92,7 @@ static bool decodes(uint32_t type, uint32_t block, uint64_t length)
     return ok;
 }
 
-static void record__bounds(void **state)
+static void record__bounds_are_checked(void **state)
 {
     (void)state;
     assert_false(decodes(0, 0, 1));
@@ -109,7 +109,7 @@ static void record__bounds(void **state)
     assert_false(decodes(TCP_DEVICE, TCP_DEVICE_HEADER_MIN, 0));
 }
 
-static void device__vectors(void **state)
+static void device__matches_its_vectors(void **state)
 {
     static const uint8_t bytes[] = "\0\0\0\1\0\0\0\2\0\0\0\1"
                                    "\0\0\0\0\0\0\0\3\0\0\0\0\0\0\0\4\0\0\0\0\0\0\0\5nic";
@@ -136,7 +136,7 @@ static void device__vectors(void **state)
     assert_int_equal(header.place, 5);
 }
 
-static void device__bounds(void **state)
+static void device__bounds_are_checked(void **state)
 {
     uint8_t bytes[TCP_DEVICE_FIXED_BYTES + 256];
     VmfDeviceHeader header;
@@ -156,9 +156,12 @@ static void device__bounds(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(preamble__vectors), cmocka_unit_test(preamble__strangers_are_refused),
-        cmocka_unit_test(record__vectors),   cmocka_unit_test(record__bounds),
-        cmocka_unit_test(device__vectors),   cmocka_unit_test(device__bounds),
+        cmocka_unit_test(preamble__matches_its_vectors),
+        cmocka_unit_test(preamble__strangers_are_refused),
+        cmocka_unit_test(record__matches_its_vectors),
+        cmocka_unit_test(record__bounds_are_checked),
+        cmocka_unit_test(device__matches_its_vectors),
+        cmocka_unit_test(device__bounds_are_checked),
     };
 
     return cmocka_run_group_tests_name("tcp-wire", tests, NULL, NULL);

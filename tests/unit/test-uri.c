@@ -91,7 +91,7 @@ static void parse__of_unix_takes_a_path_with_doubled_commas(void **state)
     assert_int_equal(vmf_uri_get_uint(uri, "channels"), 3);
 }
 
-/* Parsing fails with that code; the message has all of the words (separated by |) in it. */
+/* Parsing must fail with that code. The message must have all of the words, which | separates. */
 static void assert_bad(const char *text, int code, const char *words)
 {
     g_autoptr(GError) error = NULL;
@@ -265,7 +265,7 @@ static void bad_value__says_what_is_allowed(void **state)
     }
 }
 
-/* Readers hold numbers in 32 bits and times in an int: nothing larger may come out of a URI. */
+/* Readers hold numbers in 32 bits and times in an int, so a URI must not give larger ones. */
 static void value__that_its_readers_cannot_hold_is_refused(void **state)
 {
     static const struct {
@@ -279,7 +279,7 @@ static void value__that_its_readers_cannot_hold_is_refused(void **state)
         {"tcp:h:1,max-inflight=18446744073709551615", "max-inflight="},
         {"tcp:h:1,device-queue=16777216T", "device-queue="},
         {"tcp:h:1,devices-queue=16777215T", "devices-queue="},
-        /* What a table does not bound. */
+        /* Numbers without a bound in the table. */
         {"test:h:1,number=4294967296", "number=4294967296|to 4294967295"},
         {"test:h:1,pause=2147483648ms", "pause=2147483648ms|to 2147483647 ms"},
     };
@@ -324,7 +324,7 @@ static void set__that_fails_leaves_the_value(void **state)
     assert_string_equal(vmf_uri_text(uri), "test:h:1,count=5,mode=fast"); /* as given */
 }
 
-static void ref__keeps_it_alive(void **state)
+static void ref__keeps_a_uri_alive(void **state)
 {
     VmfUri *uri = vmf_uri_parse("test:h:1", NULL);
 
@@ -361,7 +361,7 @@ int main(void)
         cmocka_unit_test(value__that_its_readers_cannot_hold_is_refused),
         cmocka_unit_test(unknown_option__lists_the_good_ones),
         cmocka_unit_test(set__that_fails_leaves_the_value),
-        cmocka_unit_test(ref__keeps_it_alive),
+        cmocka_unit_test(ref__keeps_a_uri_alive),
         cmocka_unit_test(general_options__allow_their_own_defaults),
     };
 

@@ -35,7 +35,7 @@ static void header__matches_its_vector_and_the_table(void **state)
     assert_false(message_header_decode(bad, sizeof(bad), VMF_ROLE_SOURCE, &back, NULL));
     bad[5] = 200;
     assert_false(message_header_decode(bad, sizeof(bad), VMF_ROLE_SOURCE, &back, NULL));
-    bad[4] = 1; /* private: the transport's to judge */
+    bad[4] = 1; /* private: only the transport can check it */
     assert_true(message_header_decode(bad, sizeof(bad), VMF_ROLE_SOURCE, &back, NULL));
 }
 
@@ -62,9 +62,9 @@ static void hello__round_trips_and_refuses(void **state)
     for (size_t cut = 0; cut < size; cut++) {
         assert_false(message_hello_decode(out, cut, &back, NULL));
     }
-    out[5] = out[7] = 9; /* a peer that speaks only what comes later */
+    out[5] = out[7] = 9; /* a peer that speaks only later protocols */
     assert_false(message_hello_decode(out, size, &back, NULL));
-    out[5] = out[7] = 1; /* or what has been: its ERROR does not say who owns the VM */
+    out[5] = out[7] = 1; /* or only earlier ones, whose ERROR does not say who owns the VM */
     assert_false(message_hello_decode(out, size, &back, NULL));
     hello.channels = VMF_CHANNELS_MAX + 1;
     assert_false(message_hello_decode(out, message_hello_encode(&hello, out), &back, NULL));
@@ -131,7 +131,7 @@ static void tcp__preamble_and_records_match_their_vectors(void **state)
     assert_memory_equal(out, preamble_vector, sizeof(out));
     assert_true(tcp_preamble_decode(out, &preamble_back, NULL));
     assert_int_equal(preamble_back.channel, 3);
-    for (unsigned at = 0; at < 12; at++) { /* each byte but those of the uuid matters */
+    for (unsigned at = 0; at < 12; at++) { /* each byte except those of the UUID matters */
         memcpy(out, preamble_vector, sizeof(out));
         out[at] ^= 0x40;
         assert_false(tcp_preamble_decode(out, &preamble_back, NULL));
@@ -144,7 +144,7 @@ static void tcp__preamble_and_records_match_their_vectors(void **state)
     assert_false(tcp_record_decode(out, &back, NULL));
 }
 
-static void stream__keeps_bytes_behind_their_sync(void **state)
+static void stream__holds_bytes_until_their_sync(void **state)
 {
     StreamRing ring = {0};
     uint8_t bytes[8], big[STREAM_RING - 3];
@@ -181,7 +181,7 @@ static void stream__keeps_bytes_behind_their_sync(void **state)
     stream_clear(&ring);
 }
 
-/* Its memory is touched as far as bytes wait in it, however many go through. */
+/* Only as much of its memory is touched as bytes wait in it, however many pass through. */
 static void stream__begins_at_the_start_again_when_it_is_empty(void **state)
 {
     StreamRing ring = {0};
@@ -210,7 +210,7 @@ int main(void)
         cmocka_unit_test(devices__round_trip_and_refuse),
         cmocka_unit_test(error_text__is_made_printable),
         cmocka_unit_test(tcp__preamble_and_records_match_their_vectors),
-        cmocka_unit_test(stream__keeps_bytes_behind_their_sync),
+        cmocka_unit_test(stream__holds_bytes_until_their_sync),
         cmocka_unit_test(stream__begins_at_the_start_again_when_it_is_empty),
     };
 

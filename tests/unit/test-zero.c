@@ -11,10 +11,10 @@
 
 #include <vmferry/ram.h>
 
-#define SIZES 1200 /* beyond four blocks of the vectorised loop */
+#define SIZES 1200 /* more than four blocks of the vector loop */
 #define ALIGNMENTS 64
 
-/* Neighbours that are not zero show a read too far in either direction. */
+/* Neighbours that are not zero show an access too far in either direction. */
 static void is_zero__any_size_and_alignment_between_ones(void **state)
 {
     static uint8_t memory[SIZES + 2 * ALIGNMENTS];
