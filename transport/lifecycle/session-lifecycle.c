@@ -206,7 +206,7 @@ VmfSession *vmf_session_connect(const VmfUri *uri, VmfRamBlocks *blocks, GCancel
 #define LINGER_US (2 * G_USEC_PER_SEC)
 
 /*
- * How long the destination waits for a source that does not know the outcome yet. The source
+ * Until when the destination waits for a source that does not know the outcome yet. The source
  * notices a lost connection within a time-out, and then asks over another one.
  */
 static gint64 linger_end_locked(const VmfSession *s, gint64 began)

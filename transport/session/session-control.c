@@ -345,7 +345,8 @@ static bool drop_received(VmfSession *s, gint64 deadline)
 }
 
 /*
- * Sends the reason, unless this side owns or has given the VM: the reason says that it never will.
+ * Sends the reason, if the hand-over has failed here for good: this side never gives or gets the VM
+ * after it.
  */
 static bool say_last_words(VmfSession *s)
 {
