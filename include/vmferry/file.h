@@ -41,8 +41,7 @@ typedef enum {
  * thread calls everything but shut_down and get_fd.
  */
 typedef struct VmfFileOps {
-    uint32_t
-        size; /* sizeof(VmfFileOps) when the maker was compiled; what lies past it counts as NULL */
+    uint32_t size; /* the maker's sizeof(VmfFileOps); what lies past it counts as NULL */
     uint32_t flags;
 
     /*

@@ -21,8 +21,7 @@ typedef enum {
     VMF_OPTION_BOOL,     /* on/off, yes/no, true/false, 1/0 */
     VMF_OPTION_UINT,     /* decimal, min..max; at most UINT32_MAX */
     VMF_OPTION_SIZE,     /* bytes: 4096, 64K, 1M, 2G (powers of 1024), min..max */
-    VMF_OPTION_DURATION, /* 250ms, 10s, 2min, 1h; a bare number is seconds; held in milliseconds, at
-                            most INT32_MAX */
+    VMF_OPTION_DURATION, /* 250ms, 10s, 2min, 1h; a bare number: seconds; at most INT32_MAX ms */
     VMF_OPTION_CHOICE,   /* one of the words in `choices' */
     VMF_OPTION_STRING
 } VmfOptionType;
@@ -31,18 +30,18 @@ typedef enum {
 typedef struct VmfOptionSpec {
     const char *name;
     VmfOptionType type;
-    const char
-        *default_value;   /* as a user writes it; "auto" for a number is 0: chosen at run time */
-    const char *help;     /* one line */
-    uint64_t min, max;    /* for numbers; max 0: the most of the type, see above */
-    const char *choices;  /* for VMF_OPTION_CHOICE: words with | between */
+    const char *default_value; /* as a user writes it; "auto" for a number is 0 */
+    const char *help;          /* one line */
+    uint64_t min, max;         /* for numbers; max 0: the most of the type, see above */
+    const char *choices;       /* for VMF_OPTION_CHOICE: words with | between */
     uint64_t reserved[2]; /* 0; plugins have such tables: plugin/transport.h says how they grow */
 } VmfOptionSpec;
 
 /*
- * A parsed URI: scheme, address, and every option of its scheme, given or default. References may
- * be taken and dropped in any thread. vmf_uri_unref() allows NULL. Several threads may read it;
- * vmf_uri_set() needs it alone. It owns the strings that its functions return.
+ * A parsed URI: scheme, address, and every option of its scheme, given or default. A host has no
+ * brackets, and keeps its %scope. References may be taken and dropped in any thread.
+ * vmf_uri_unref() allows NULL. Several threads may read it; vmf_uri_set() needs it alone. It owns
+ * the strings that its functions return.
  */
 typedef struct VmfUri VmfUri;
 
@@ -56,12 +55,10 @@ VMF_API VmfUri *vmf_uri_ref(VmfUri *uri);
 VMF_API void vmf_uri_unref(VmfUri *uri);
 
 VMF_API const char *vmf_uri_scheme(const VmfUri *uri);
-VMF_API const char *
-vmf_uri_host(const VmfUri *uri); /* no brackets, with %scope; "": any address, and unix: */
+VMF_API const char *vmf_uri_host(const VmfUri *uri); /* "": any address, or unix: */
 VMF_API const char *vmf_uri_port(const VmfUri *uri); /* a number as text; NULL for unix: */
 VMF_API const char *vmf_uri_path(const VmfUri *uri); /* NULL, except for unix: */
-VMF_API const char *
-vmf_uri_text(const VmfUri *uri); /* as it was given; vmf_uri_set() does not change it */
+VMF_API const char *vmf_uri_text(const VmfUri *uri); /* as given, without vmf_uri_set() */
 
 /*
  * The value of an option. Sizes are bytes, durations milliseconds, and "auto" is 0. A name that the

@@ -48,8 +48,7 @@ typedef enum HandoverEvent {
     HANDOVER_FAULT,     /* this side cannot go on */
     HANDOVER_LOST,      /* the connection is lost */
     HANDOVER_TOLD_GO,   /* destination, over another connection: GO was sent */
-    HANDOVER_TOLD_KEPT, /* destination, over another connection: GO was not sent, and never will be
-                         */
+    HANDOVER_TOLD_KEPT, /* destination, over another connection: GO was never sent, nor will be */
     HANDOVER_TOLD_MINE, /* source, over another connection: the destination owns the VM */
     HANDOVER_TOLD_DENIED, /* source, over another connection: the destination does not own it, and
                              never will */

@@ -97,9 +97,8 @@ typedef struct SessionReach {
     VmfUri *uri;                     /* source */
     const VmfTransport *connect_ops; /* source: what connects; `ops' may be another table */
     struct Listening *listening;     /* destination */
-    struct Answer
-        *answer;   /* the lock of `listening'; destination: what is answered for this session */
-    GBytes *first; /* destination: a first message that was read ahead */
+    struct Answer *answer; /* the lock of `listening'; destination: this session's answer */
+    GBytes *first;         /* destination: a first message that was read ahead */
 } SessionReach;
 
 /* Lock: what the peer has said, and who owns the VM. */
