@@ -5,20 +5,20 @@
 #define VMF_RDMA_CONN_H
 
 #include <vmferry/plugin/transport.h>
-#include "channel-dialect.h"
-#include "chunks.h"
+#include "source/channel-dialect.h"
+#include "verbs/chunks.h"
 #include "discards.h"
-#include "endpoint.h"
-#include "endpoint-messages.h"
-#include "nic.h"
-#include "piece-destination.h"
-#include "piece-source.h"
-#include "pinned.h"
-#include "rdma-options.h"
-#include "registrar.h"
+#include "verbs/endpoint.h"
+#include "verbs/endpoint-messages.h"
+#include "verbs/nic.h"
+#include "destination/piece-destination.h"
+#include "source/piece-source.h"
+#include "verbs/pinned.h"
+#include "connection/rdma-options.h"
+#include "source/registrar.h"
 #include "wire.h"
-#include "write-queue.h"
-#include "zero-log.h"
+#include "source/write-queue.h"
+#include "source/zero-log.h"
 
 /*
  * State that several files share is here, without a function that works on it. Each part that is

@@ -4,7 +4,7 @@
 #include "pieces.h"
 
 #include "conn.h"
-#include "memory-lock.h"
+#include "verbs/memory-lock.h"
 
 bool pieces_may_be_written(const RdmaConn *conn)
 {

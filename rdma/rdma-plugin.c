@@ -3,17 +3,17 @@
 
 #include <gmodule.h>
 
-#include "connect.h"
-#include "connection.h"
-#include "control.h"
-#include "listener.h"
-#include "piece-destination.h"
-#include "piece-source.h"
-#include "ram-source.h"
-#include "raw.h"
-#include "rdma-options.h"
-#include "serve.h"
-#include "setup.h"
+#include "connection/connect.h"
+#include "connection/connection.h"
+#include "connection/control.h"
+#include "connection/listener.h"
+#include "destination/piece-destination.h"
+#include "source/piece-source.h"
+#include "source/ram-source.h"
+#include "source/raw.h"
+#include "connection/rdma-options.h"
+#include "destination/serve.h"
+#include "connection/setup.h"
 
 /* librdmacm's first event channel has it and libibverbs look for devices and load every driver. */
 static void prepare(void)

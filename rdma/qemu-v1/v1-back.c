@@ -7,12 +7,12 @@
 #include <errno.h>
 #include <string.h>
 
-#include "cm.h"
-#include "conn-endpoint.h"
-#include "dial.h"
+#include "verbs/cm.h"
+#include "connection/conn-endpoint.h"
+#include "connection/dial.h"
 #include "v1-link.h"
 #include "v1-state.h"
-#include "verbs-error.h"
+#include "verbs/verbs-error.h"
 
 /* Stock QEMU sends its first message without READY, and one ahead for ever. */
 #define SOURCE_RECEIVES 8

@@ -6,8 +6,8 @@
 #include <vmferry/plugin/bytes.h>
 #include <vmferry/qemu-stream.h>
 
-#include "serving.h"
-#include "setup.h"
+#include "destination/serving.h"
+#include "connection/setup.h"
 #include "v1-back.h"
 #include "v1-link.h"
 #include "v1-state.h"

@@ -6,7 +6,7 @@
 #include <errno.h>
 
 #include "v1-state.h"
-#include "verbs-error.h"
+#include "verbs/verbs-error.h"
 
 /* --- messages --- */
 

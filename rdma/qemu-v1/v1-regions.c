@@ -4,7 +4,7 @@
 
 #include "v1-regions.h"
 
-#include "memory-lock.h"
+#include "verbs/memory-lock.h"
 #include "v1-wire.h"
 
 #define LEVELS 11 /* regions of 1 MiB to 1 GiB */

@@ -17,7 +17,7 @@
 #define VMF_RDMA_V1_REGIONS_H
 
 #include <vmferry/plugin/transport.h>
-#include "chunks.h"
+#include "verbs/chunks.h"
 
 typedef struct V1Regions V1Regions;
 

@@ -6,9 +6,9 @@
 #include <errno.h>
 #include <string.h>
 
-#include "memory-lock.h"
-#include "ram-source.h"
-#include "setup.h"
+#include "verbs/memory-lock.h"
+#include "source/ram-source.h"
+#include "connection/setup.h"
 #include "v1-back.h"
 #include "v1-link.h"
 #include "v1-state.h"

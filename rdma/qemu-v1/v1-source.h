@@ -4,7 +4,7 @@
 #ifndef VMF_RDMA_V1_SOURCE_H
 #define VMF_RDMA_V1_SOURCE_H
 
-#include "channel-dialect.h"
+#include "source/channel-dialect.h"
 #include "conn.h"
 
 /* What the source says on its channel. */

@@ -3,11 +3,11 @@
 
 #include "v1-table.h"
 
-#include "conn-endpoint.h"
-#include "connection.h"
-#include "data-channel.h"
-#include "ram-source.h"
-#include "serve.h"
+#include "connection/conn-endpoint.h"
+#include "connection/connection.h"
+#include "connection/data-channel.h"
+#include "source/ram-source.h"
+#include "destination/serve.h"
 #include "v1-back.h"
 #include "v1-destination.h"
 #include "v1-link.h"

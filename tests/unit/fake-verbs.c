@@ -7,8 +7,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "data-channel.h"
-#include "renewal.h"
+#include "connection/data-channel.h"
+#include "source/renewal.h"
 
 FakeVerbs fake_verbs;
 

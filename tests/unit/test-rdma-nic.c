@@ -11,7 +11,7 @@
 #include <cmocka.h>
 
 #include "fake-verbs.h"
-#include "nic.h"
+#include "verbs/nic.h"
 
 /* --- a device whose events a test gives --- */
 

@@ -11,7 +11,7 @@
 #include <vmferry/plugin/bytes.h>
 
 #include "fake-verbs.h"
-#include "serve.h"
+#include "destination/serve.h"
 
 #define CHUNK (64u * 1024)
 #define CHUNKS 32

@@ -11,7 +11,7 @@
 #include <vmferry/plugin/bytes.h>
 
 #include "fake-verbs.h"
-#include "setup.h"
+#include "connection/setup.h"
 
 #define CHUNK (64u * 1024)
 

@@ -9,7 +9,7 @@
 #include <cmocka.h>
 
 #include "fake-verbs.h"
-#include "ram-source.h"
+#include "source/ram-source.h"
 
 #define CHUNK (64u * 1024)
 #define CHUNKS 400

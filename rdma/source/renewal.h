@@ -7,7 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <glib.h>
-#include "chunks.h"
+#include "verbs/chunks.h"
 #include "conn.h"
 
 /*

@@ -7,10 +7,10 @@
 #include <string.h>
 
 #include "arrivals.h"
-#include "cm.h"
+#include "verbs/cm.h"
 #include "data-channel.h"
 #include "listen-address.h"
-#include "verbs-error.h"
+#include "verbs/verbs-error.h"
 
 typedef struct RdmaListener {
     RdmaOptions options;

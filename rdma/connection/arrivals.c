@@ -6,11 +6,11 @@
 #include <errno.h>
 #include <string.h>
 
-#include "cm.h"
+#include "verbs/cm.h"
 #include "conn-endpoint.h"
 #include "connection.h"
 #include "data-channel.h"
-#include "verbs-error.h"
+#include "verbs/verbs-error.h"
 #include "qemu-v1/v1-back.h"
 #include "qemu-v1/v1-table.h"
 

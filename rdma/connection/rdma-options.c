@@ -3,7 +3,7 @@
 
 #include "rdma-options.h"
 
-#include "chunks.h"
+#include "verbs/chunks.h"
 #include "qemu-v1/v1-wire.h"
 
 const VmfOptionSpec options_specs[] = {

@@ -6,7 +6,7 @@
 #define VMF_RDMA_PIECE_DESTINATION_H
 
 #include <vmferry/plugin/transport.h>
-#include "endpoint-messages.h"
+#include "verbs/endpoint-messages.h"
 
 struct RdmaChannel;
 

@@ -6,10 +6,10 @@
 #include <errno.h>
 #include <string.h>
 
-#include "cm.h"
+#include "verbs/cm.h"
 #include "conn-endpoint.h"
-#include "nic-list.h"
-#include "verbs-error.h"
+#include "verbs/nic-list.h"
+#include "verbs/verbs-error.h"
 
 static bool expect_event(const Dial *dial, enum rdma_cm_event_type wanted,
                          uint8_t reply[WIRE_HELLO_BYTES], GError **error)

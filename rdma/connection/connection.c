@@ -7,10 +7,10 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "cm.h"
+#include "verbs/cm.h"
 #include "data-channel.h"
-#include "renewal.h"
-#include "verbs-error.h"
+#include "source/renewal.h"
+#include "verbs/verbs-error.h"
 #include "qemu-v1/v1-state.h"
 
 RdmaConn *conn_new(const RdmaOptions *options, VmfRole role, GError **error)

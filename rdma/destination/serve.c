@@ -9,10 +9,10 @@
 #include <vmferry/plugin/bytes.h>
 
 #include "conn.h"
-#include "endpoint-messages.h"
+#include "verbs/endpoint-messages.h"
 #include "piece-destination.h"
 #include "serving.h"
-#include "verbs-error.h"
+#include "verbs/verbs-error.h"
 #include "zero-ranges.h"
 
 /* Always false. */

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "conn.h"
-#include "endpoint-messages.h"
+#include "verbs/endpoint-messages.h"
 #include "pieces.h"
 #include "write-queue.h"
 

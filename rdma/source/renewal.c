@@ -4,7 +4,7 @@
 #include "renewal.h"
 
 #include "discards.h"
-#include "memory-lock.h"
+#include "verbs/memory-lock.h"
 
 /*
  * With all RAM pinned a chunk is several channels', and writes of theirs are under way to it. It

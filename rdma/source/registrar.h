@@ -6,7 +6,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include "endpoint.h"
+#include "verbs/endpoint.h"
 #include "wire.h"
 
 struct RdmaChannel;

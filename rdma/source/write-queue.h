@@ -6,7 +6,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include "chunks.h"
+#include "verbs/chunks.h"
 
 struct RdmaChannel;
 

@@ -5,7 +5,7 @@
 #define VMF_RDMA_LISTEN_ADDRESS_H
 
 #include <vmferry/plugin/transport.h>
-#include "verbs.h"
+#include "verbs/verbs.h"
 
 /*
  * An id that is bound to one of the host's addresses and listens; NULL with *error. With an empty

@@ -5,7 +5,7 @@
 
 #include "channel-dialect.h"
 #include "conn.h"
-#include "endpoint-messages.h"
+#include "verbs/endpoint-messages.h"
 #include "registrar.h"
 #include "renewal.h"
 

@@ -7,8 +7,8 @@
 #include <string.h>
 
 #include "conn.h"
-#include "endpoint-messages.h"
-#include "verbs-error.h"
+#include "verbs/endpoint-messages.h"
+#include "verbs/verbs-error.h"
 
 /* How long the reason for a closed channel may be on its way. */
 #define REASON_MS 300

@@ -8,7 +8,7 @@
 
 #include "channel-dialect.h"
 #include "conn.h"
-#include "memory-lock.h"
+#include "verbs/memory-lock.h"
 
 void registrar_init(Registrar *registrar)
 {

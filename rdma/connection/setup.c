@@ -8,8 +8,8 @@
 
 #include "conn.h"
 #include "data-channel.h"
-#include "memory-lock.h"
-#include "piece-source.h"
+#include "verbs/memory-lock.h"
+#include "source/piece-source.h"
 
 /*
  * A stripe with pin-all. Short enough that a dirty region spreads over the

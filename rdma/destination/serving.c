@@ -5,7 +5,7 @@
 
 #include "conn.h"
 #include "discards.h"
-#include "endpoint-messages.h"
+#include "verbs/endpoint-messages.h"
 
 bool serve_is_over(RdmaConn *conn, GError **error)
 {

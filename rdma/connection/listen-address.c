@@ -6,8 +6,8 @@
 #include <netdb.h>
 
 #include "base/resolve.h"
-#include "nic-list.h"
-#include "verbs-error.h"
+#include "verbs/nic-list.h"
+#include "verbs/verbs-error.h"
 
 static bool is_any(const struct sockaddr *address)
 {

@@ -5,8 +5,8 @@
 
 #include <errno.h>
 
-#include "nic-list.h"
-#include "verbs-error.h"
+#include "verbs/nic-list.h"
+#include "verbs/verbs-error.h"
 
 /* One of the protection domains, made if there is none yet; NULL with *error. */
 static struct ibv_pd *need_pd(const RdmaConn *conn, struct ibv_pd **pd, struct rdma_cm_id *id,

@@ -4,8 +4,8 @@
 #include "data-channel.h"
 
 #include "conn-endpoint.h"
-#include "native-dialect.h"
-#include "zero-ranges.h"
+#include "source/native-dialect.h"
+#include "destination/zero-ranges.h"
 
 /* Device state goes in messages of that size: smaller with many, so that memory stays small. */
 size_t channel_slot_bytes(unsigned channels)

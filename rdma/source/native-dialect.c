@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "conn.h"
-#include "endpoint-messages.h"
+#include "verbs/endpoint-messages.h"
 #include "registrar.h"
 #include "write-queue.h"
 #include "zero-log.h"

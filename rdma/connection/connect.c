@@ -8,12 +8,12 @@
 #include <string.h>
 
 #include "base/resolve.h"
-#include "cm.h"
+#include "verbs/cm.h"
 #include "conn-endpoint.h"
 #include "connection.h"
 #include "data-channel.h"
 #include "dial.h"
-#include "verbs-error.h"
+#include "verbs/verbs-error.h"
 #include "qemu-v1/v1-state.h"
 #include "qemu-v1/v1-table.h"
 

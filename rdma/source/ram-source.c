@@ -8,7 +8,7 @@
 #include <vmferry/plugin/bytes.h>
 
 #include "conn.h"
-#include "endpoint-messages.h"
+#include "verbs/endpoint-messages.h"
 #include "write-queue.h"
 #include "zero-log.h"
 

@@ -6,7 +6,7 @@
 #define VMF_RDMA_PIECE_SOURCE_H
 
 #include <vmferry/plugin/transport.h>
-#include "verbs.h"
+#include "verbs/verbs.h"
 
 struct RdmaChannel;
 struct RdmaConn;
