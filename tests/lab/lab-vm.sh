@@ -55,7 +55,8 @@ thread)
     ;;
 esac
 check "RAM tests, $named" suite test-session 'ram__*'
-check "device state, $named" suite test-devices 'devices__[aw]*'
+check "device state that arrives, $named" suite test-devices 'devices__a*'
+check "device state with every bound at 1, $named" suite test-devices 'devices__w*'
 check "failures, $named" suite test-session-failures 'peer__*'
 check "cancelling, $named" suite test-session-failures 'cancel__*'
 check "stock QEMU's protocol, $named" stock_protocol

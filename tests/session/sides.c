@@ -19,7 +19,6 @@ void sides_prepare(void)
     alarm(300); /* a wait that does not end is a fault */
     g_setenv("VMFERRY_TEST_URI", "step:127.0.0.1:0", true);
     assert_true(stepper_wrap("tcp", NULL));
-    cmocka_set_test_filter(g_getenv("VMFERRY_TEST_FILTER")); /* NULL: all */
 }
 
 static void *complete_main(void *opaque)

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "device-rig.h"
+#include "support/test-filter.h"
 
 #define MIB (1024u * 1024)
 
@@ -451,6 +452,6 @@ int main(void)
         cmocka_unit_test(devices__of_random_kinds_arrive_or_fail),
     };
 
-    cmocka_set_test_filter(g_getenv("VMFERRY_TEST_FILTER")); /* NULL: all */
+    FILTER_TESTS(tests);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

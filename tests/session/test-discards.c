@@ -17,6 +17,7 @@
 #include <cmocka.h>
 
 #include "support/pair.h"
+#include "support/test-filter.h"
 
 #define MIB (1024ul * 1024)
 #define RAM (16 * MIB)
@@ -325,6 +326,6 @@ int main(void)
         cmocka_unit_test(forks_in_the_middle_change_nothing),
     };
 
-    cmocka_set_test_filter(g_getenv("VMFERRY_TEST_FILTER")); /* NULL: all */
+    FILTER_TESTS(tests);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

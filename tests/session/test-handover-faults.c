@@ -11,6 +11,7 @@
 #include "base/message.h"
 #include "session/session-state.h"
 #include "sides.h"
+#include "support/test-filter.h"
 
 /* --- two owners --- */
 
@@ -370,5 +371,6 @@ int main(void)
     };
 
     sides_prepare();
+    FILTER_TESTS(tests);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

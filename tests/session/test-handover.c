@@ -13,6 +13,7 @@
 #include "base/message.h"
 #include "support/pair.h"
 #include "stepper.h"
+#include "support/test-filter.h"
 
 #define RAM_BYTES (256u * 1024)
 
@@ -488,7 +489,6 @@ int main(void)
     alarm(600); /* a wait that does not end is a fault */
     g_setenv("VMFERRY_TEST_URI", "step:127.0.0.1:0", true);
     assert_true(stepper_wrap("tcp", NULL));
-    cmocka_set_test_filter(g_getenv("VMFERRY_TEST_FILTER")); /* NULL: all */
-    cmocka_set_skip_filter(g_getenv("VMFERRY_TEST_SKIP"));   /* NULL: none */
+    FILTER_TESTS(tests);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "support/pair.h"
+#include "support/test-filter.h"
 
 #define MIB (1024u * 1024)
 
@@ -265,6 +266,6 @@ int main(void)
         cmocka_unit_test(errors__the_first_wins),
     };
 
-    cmocka_set_test_filter(g_getenv("VMFERRY_TEST_FILTER")); /* NULL: all */
+    FILTER_TESTS(tests);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -12,6 +12,7 @@
 #include "session/session-state.h"
 #include "sides.h"
 #include "session/session-post.h"
+#include "support/test-filter.h"
 
 #define RAM_BYTES (256u * 1024)
 
@@ -343,5 +344,6 @@ int main(void)
     };
 
     sides_prepare();
+    FILTER_TESTS(tests);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

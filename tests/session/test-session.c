@@ -12,6 +12,7 @@
 
 #include "support/pair.h"
 #include "support/resident.h"
+#include "support/test-filter.h"
 
 #define MIB (1024u * 1024)
 
@@ -467,6 +468,6 @@ int main(void)
         cmocka_unit_test(stream__return_path_and_polling_work),
     };
 
-    cmocka_set_test_filter(g_getenv("VMFERRY_TEST_FILTER")); /* NULL: all */
+    FILTER_TESTS(tests);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
