@@ -36,13 +36,14 @@ bool zero_log_is_full(const ZeroLog *log)
 
 bool zero_log_extend(ZeroLog *log, const WireRange *range)
 {
-    uint8_t *at = log->body + log->bytes - WIRE_RANGE_BYTES;
+    uint8_t *at;
     WireRange last;
 
     log->work += range->length;
     if (!log->bytes) {
         return false;
     }
+    at = log->body + log->bytes - WIRE_RANGE_BYTES;
     wire_range_decode(at, 0, &last);
     if (last.block != range->block || last.offset + last.length != range->offset ||
         range->length > UINT32_MAX - last.length) {

@@ -24,8 +24,13 @@ static bool post_message(Endpoint *ep, unsigned kind, unsigned flags, size_t bod
                          GError **error)
 {
     WireHeader header = {.kind = kind, .flags = flags, .processed = ep->processed};
+    uint8_t *slot = endpoint_slot(ep);
 
-    wire_header_encode(&header, endpoint_slot(ep));
+    if (!slot) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_FAILED, "%s: no place for a message", ep->name);
+        return false;
+    }
+    wire_header_encode(&header, slot);
     if (!endpoint_send_slot(ep, WIRE_HEADER_BYTES + body_size, error)) {
         return false;
     }

@@ -431,8 +431,8 @@ bool devices_handle_window(VmfSession *s, const MessageHeader *header, const uin
     bool ok;
 
     g_mutex_lock(&s->core.lock);
-    ok = !r.bad && !devices->window_buffers && buffers && buffers <= DEVICE_WINDOW_BUFFERS_MAX &&
-         header->argument <= DEVICE_WINDOW_BYTES_MAX;
+    ok = s->role == VMF_ROLE_SOURCE && !r.bad && !devices->window_buffers && buffers &&
+         buffers <= DEVICE_WINDOW_BUFFERS_MAX && header->argument <= DEVICE_WINDOW_BYTES_MAX;
     if (ok) {
         devices->window_bytes = header->argument;
         devices->window_buffers = buffers;

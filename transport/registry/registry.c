@@ -203,7 +203,8 @@ static char **plugin_directories(void)
 {
     const char *path = g_getenv("VMFERRY_PLUGIN_PATH");
 
-    return g_strsplit(path && *path ? path : VMF_PLUGIN_DIR, ":", -1);
+    /* The built-in directory is one, whatever characters its name has. */
+    return path && *path ? g_strsplit(path, ":", -1) : g_strsplit(VMF_PLUGIN_DIR, ":", 1);
 }
 
 static const VmfTransport *load(const char *file, const char *scheme, GError **error)

@@ -112,10 +112,9 @@ static bool save_ram(void *opaque, const VmfRamBlock *block, uint64_t offset, ui
 {
     VmfSession *s = opaque;
 
-    if (session_failed(s)) {
-        return session_report(s, error);
-    }
-    return (s->qemu.hooks.state == QEMU_HOOKS_OPEN || begin_ram(s, error)) &&
+    /* Before a hook goes: the destination may pin memory when the hook comes. */
+    return session_may_save(s, block, error) &&
+           (s->qemu.hooks.state == QEMU_HOOKS_OPEN || begin_ram(s, error)) &&
            session_save_ram(s, block, offset, length, flags, accounted, error);
 }
 

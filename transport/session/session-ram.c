@@ -185,6 +185,21 @@ static bool is_known(const VmfSession *s, const VmfRamBlock *block)
     return block->index < s->conn->block_count && s->conn->blocks[block->index] == block;
 }
 
+bool session_may_save(VmfSession *s, const VmfRamBlock *block, GError **error)
+{
+    if (G_UNLIKELY(session_failed(s))) {
+        return session_report(s, error);
+    }
+    if (G_UNLIKELY(!is_known(s, block))) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID,
+                    "RAM block \"%s\" is none of those that the session was made with: it is of "
+                    "another set, or was added too late",
+                    block->name);
+        return false;
+    }
+    return true;
+}
+
 /*
  * Zero pages cost next to nothing, but the channels find them later. So all pages are accounted in
  * full, and zero pages are set against pages saved after them.
@@ -217,14 +232,7 @@ bool session_save_ram(void *opaque, const VmfRamBlock *block, uint64_t offset, u
     VmfSession *s = opaque;
 
     (void)flags;
-    if (G_UNLIKELY(session_failed(s))) {
-        return session_report(s, error);
-    }
-    if (G_UNLIKELY(!is_known(s, block))) {
-        g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID,
-                    "RAM block \"%s\" is none of those that the session was made with: it is of "
-                    "another set, or was added too late",
-                    block->name);
+    if (!session_may_save(s, block, error)) {
         return false;
     }
     s->ram.since_sync = true;

@@ -13,6 +13,8 @@
 void session_bound_queue(VmfSession *s);
 /* The transport has got so much RAM of a payload. A channel's thread. */
 void session_ram_done(VmfSession *s, uint64_t bytes);
+/* The session's own thread: whether it works, and knows the block. session_save_ram() asks too. */
+bool session_may_save(VmfSession *s, const VmfRamBlock *block, GError **error);
 /* save_ram_page and flush_ram_pages. The session's own thread calls all that follows, too. */
 bool session_save_ram(void *opaque, const VmfRamBlock *block, uint64_t offset, uint64_t length,
                       unsigned flags, uint64_t *accounted, GError **error);
