@@ -204,7 +204,7 @@ static bool let_channel_in(Arrivals *arrivals, const Request *request, GError **
     RdmaConn *conn = arrivals->opening;
     RdmaChannel *channel;
 
-    if (!conn || memcmp(hello->uuid, conn->base.uuid, VMF_UUID_BYTES) ||
+    if (!conn || memcmp(hello->uuid, conn->base.uuid, VMF_UUID_BYTES) != 0 ||
         hello->channel >= conn->base.channels || conn->channels[hello->channel]) {
         return false; /* a stranger's, or one too many */
     }

@@ -26,7 +26,7 @@ bool piece_offer_memory(VmfConn *base, void *memory, size_t bytes, GError **erro
                                     ibv_reg_mr(conn_data_pd(conn), memory, bytes,
                                                IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE));
     if (!conn->device_mr) {
-        g_debug("device state will be copied, for its memory cannot be registered: %s",
+        g_debug("device state will be copied, because its memory cannot be registered: %s",
                 g_strerror(errno));
         return true;
     }
@@ -105,7 +105,7 @@ bool piece_receive_written(RdmaChannel *channel, const EndpointMessage *message,
         return false;
     }
     if (taken != message->size) {
-        return serve_refused(channel, error, "bytes behind the header of a piece that is written");
+        return serve_refused(channel, error, "bytes after the header of a piece that is written");
     }
     offset = mr ? (uint64_t)((uintptr_t)at - (uintptr_t)mr->addr) : UINT64_MAX;
     if (!mr || offset > mr->length || header.size > mr->length - offset) {

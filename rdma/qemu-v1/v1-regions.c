@@ -187,7 +187,7 @@ static struct ibv_mr *add(V1Regions *regions, unsigned block, unsigned level, ui
     err = chunks_register(chunks, block, index, counters);
     if (err) {
         g_autofree char *what =
-            g_strdup_printf("0x%" G_GINT64_MODIFIER "x of RAM block \"%s\" and what is behind it",
+            g_strdup_printf("0x%" G_GINT64_MODIFIER "x of RAM block \"%s\" and what comes after it",
                             start, conn->blocks[block]->name);
 
         memlock_error(error, err, chunks_length(chunks, block, index), what, true);

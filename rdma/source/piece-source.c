@@ -65,8 +65,8 @@ static WrittenPiece *register_piece(RdmaChannel *channel, const void *data, uint
         &channel->pieces.pieces[(channel->pieces.first + channel->pieces.count) % PIECES_MAX];
 
     if (!mr) {
-        g_debug("%s: device state is copied, for it cannot be registered: %s", channel->ep->name,
-                g_strerror(errno));
+        g_debug("%s: device state is copied, because it cannot be registered: %s",
+                channel->ep->name, g_strerror(errno));
         return NULL;
     }
     *entry = (WrittenPiece){.mr = mr, .request = UINT64_MAX, .piece = piece};

@@ -24,7 +24,7 @@ typedef struct EndpointLimits {
     unsigned receives;    /* posted at once; 0: ENDPOINT_RECEIVES, which is the most */
 } EndpointLimits;
 
-/* What one signalled completion stands for: the work requests up to it. */
+/* The work requests that one signalled completion reports: all up to it. */
 typedef struct EndpointBatch {
     uint32_t requests; /* send queue entries it frees */
     uint32_t slots;    /* send slots among them */

@@ -126,7 +126,7 @@ static void a_chunk_is_not_evicted_under_its_write(void **state)
     make_ready(1);
     destination.device_is_slow = true;
     send_chunk(1, 1); /* listed; makes chunk 0 the oldest */
-    send_chunk(0, 1); /* listed behind it */
+    send_chunk(0, 1); /* listed after it */
     assert_int_equal(channel->writes.listed, 2);
     for (unsigned i = 0; i < 2; i++) {
         endpoint_body(channel->ep);
@@ -201,7 +201,7 @@ static void a_zero_page_does_not_overtake_its_older_write(void **state)
     send_chunk(0, 1);
     assert_int_equal(channel->writes.listed, 1);
     assert_true(source_send_zero(&channel->conn->base, 0, 0, RANGE, RANGE, NULL));
-    send_chunk(1, 0); /* its registration is asked for behind the zeros */
+    send_chunk(1, 0); /* its registration is asked for after the zeros */
     assert_true(write_queue_register(channel, NULL));
     assert_int_equal(g_array_index(fake_verbs.requests, FakeRequest, 0).opcode, IBV_WR_RDMA_WRITE);
     assert_non_null(fake_verbs_message(1, &header, &size));
@@ -346,7 +346,7 @@ static void start_slow(bool heard, unsigned answer_after_ms)
 static void a_destination_at_work_is_waited_for_while_it_lives(void **state)
 {
     (void)state;
-    start_slow(true, 300); /* behind the time-out */
+    start_slow(true, 300); /* after the time-out */
     assert_true(write_queue_post_all(channel, NULL));
     fake_verbs.peer = be_destination;
     assert_true(write_queue_drain(channel, NULL));
