@@ -62,8 +62,9 @@ struct RdmaConn {
     Nic *nic;              /* its device */
     /*
      * The protection domains. The kernel's connection manager lets the peer write by every queue
-     * pair, so the one that guest RAM and device memory are registered in is joined by the queue
-     * pairs alone that `revoke' takes down. Control connection and return path live on.
+     * pair. So guest RAM and device memory have a domain of their own. Only the queue pairs that
+     * `revoke' takes down are in it. The control connection and the return path live on, in the
+     * other domain.
      */
     struct ibv_pd *pd;      /* of these: nothing is registered in it that can be written */
     struct ibv_pd *data_pd; /* of the others; NULL as long as there is none, and with `pinned' */

@@ -8,7 +8,7 @@
 
 /* An empty connection with its event channel; NULL with *error. */
 RdmaConn *conn_new(const RdmaOptions *options, VmfRole role, GError **error);
-/* The control connection is on this id, and the connection owns it from here on, if true. */
+/* Makes `id' the control connection's. If it returns true, the connection owns the id. */
 bool conn_own_id(RdmaConn *conn, struct rdma_cm_id *id, GError **error);
 /* VmfTransport.close. */
 void conn_close(VmfConn *conn);

@@ -43,9 +43,9 @@ bool v1_regions_zero(V1Regions *regions, unsigned block, uint64_t offset, uint64
                      GError **error);
 
 /*
- * What two requests tell: the largest chunk, of at most `most' MiB, of which
- * none holds both number `mib' and another that is marked in `asked', a bit for
- * each of `count' MiB of a block. `mib' itself may be marked.
+ * The largest chunk size, at most `most' MiB, that two requests allow. No chunk of that size holds
+ * both number `mib' and another one that is marked in `asked'. `asked' has a bit for each of
+ * `count' MiB of a block. `mib' itself may be marked.
  */
 uint64_t v1_regions_bound(const uint8_t *asked, uint64_t count, uint64_t mib, uint64_t most);
 

@@ -301,11 +301,11 @@ bool write_queue_sleep(RdmaChannel *channel, int timeout_ms, int wake_fd, bool *
 }
 
 /*
- * Whether a channel that is silent for so long waits for nothing but the destination's process,
- * which lives. At work on a message it shows a sign of life on the channel once in a heartbeat,
- * between parts of the work, but one part may take longer on a busy host: then the heartbeats of
- * the control connection count, for WRITE_QUEUE_PATIENCE time-outs. A channel that is silent for
- * longer is dead, whatever the control connection says. What the device owes has no such respite.
+ * Whether a silent channel waits for the destination's process alone, and that process lives. At
+ * work on a message the process shows a sign of life on the channel once in a heartbeat. One part
+ * of the work may take longer on a busy host. Then the heartbeats of the control connection count,
+ * for WRITE_QUEUE_PATIENCE time-outs. After that the channel is dead. What the device owes has no
+ * such respite.
  */
 static bool peer_is_at_work(const RdmaChannel *channel, gint64 silent_us)
 {

@@ -136,8 +136,8 @@ static bool make_present(const Chunks *chunks, uint8_t *start, uint64_t length)
 }
 
 /*
- * Before 6.2 the kernel asks for write access to whatever is registered, which a shared mapping
- * of a file that is open for reading alone does not give. A source sends that from a copy.
+ * Before 6.2 the kernel asks for write access to all memory that is registered. A shared mapping of
+ * a file that is open for reading alone has none. A source sends such memory from a copy.
  */
 static struct ibv_mr *register_copy(const Chunks *chunks, uint64_t length)
 {

@@ -84,9 +84,9 @@ typedef struct Endpoint {
 Endpoint *endpoint_new(struct rdma_cm_id *id, struct ibv_pd *pd, const EndpointLimits *limits,
                        const char *name, GError **error);
 /*
- * Destroys queue pair, queues and buffers; `id' stays the caller's. NULL is
- * allowed. The queue pair is taken down first, and the device gets a moment
- * to hand back what was posted, so that nothing is destroyed under its hands.
+ * Destroys queue pair, queues and buffers. `id' stays the caller's. NULL is allowed. The queue pair
+ * is taken down first. Then the device gets a moment to hand back what was posted, so that nothing
+ * is destroyed while the device uses it.
  */
 void endpoint_free(Endpoint *ep);
 /*

@@ -15,15 +15,12 @@
 #include "verbs-error.h"
 
 /*
- * rdma_cm opens each device once in a process. Its context is shared with whoever else uses
- * rdma_cm in the process, and an event that one reads is gone for the others. So events are
- * read from a context that is opened for that alone: it brings no old events, and takes
- * nobody's.
- *
- * rdma_cm closes its context of a removed device as soon as no id and no list has a reference
- * to it, which may be in another thread's call (sync_devices_list() and ucma_put_device() in
- * librdmacm/cma.c). Protection domains and regions on the context are no references. So there
- * is one here.
+ * rdma_cm opens each device once in a process. Its context is shared with everybody in the process
+ * who uses rdma_cm. An event that one of them reads is gone for the others. So events are read from
+ * a context that is opened for that alone. It brings no old events, and takes nobody's.
+ * rdma_cm closes its context of a removed device when no id and no list has a reference to it.
+ * Another thread's call may do that: sync_devices_list() and ucma_put_device() in librdmacm/cma.c.
+ * Protection domains and regions on the context are no references. So there is one here.
  */
 struct Nic {
     struct ibv_context *verbs; /* rdma_cm's */
@@ -146,10 +143,10 @@ static Nic *nic_new(struct ibv_context *verbs, GError **error)
 }
 
 /*
- * Without the last reference rdma_cm keeps its context open until it looks at the list of
- * devices again, which may be never, and the removal of the device waits for that. Nobody can
- * close the context under rdma_cm. But the kernel's end of it can be closed, by putting /dev/null
- * in the place of its descriptors; rdma_cm does not use the device again, because it is not in any
+ * Without the last reference rdma_cm keeps its context open until it looks at the list of devices
+ * again. That may be never, and the removal of the device waits for it. Nobody can close the
+ * context under rdma_cm. But the kernel's end of the context can be closed, by putting /dev/null in
+ * the place of its descriptors. rdma_cm does not use the device again, because the device is in no
  * list.
  */
 static void let_go(const struct ibv_context *verbs)

@@ -7,11 +7,10 @@
 #include "chunks.h"
 
 /*
- * To pin gigabytes takes long. A destination that is told registration=pin-all
- * begins when it listens, in a thread, and the session that comes finds it done,
- * or waits for the rest. It is a protection domain of its own: only that
- * session's data queue pairs are in it, so that nobody who merely connects
- * could write.
+ * Pinning gigabytes takes long. So a destination that is told registration=pin-all begins in a
+ * thread when it listens. The session that comes finds the RAM pinned, or waits for the rest. The
+ * RAM is in a protection domain of its own. Only that session's data queue pairs are in the domain,
+ * so a stranger who connects cannot write.
  */
 typedef struct Pinned Pinned;
 

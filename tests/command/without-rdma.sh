@@ -67,7 +67,7 @@ example_is_in_readme() {
     # shellcheck disable=SC2016
     readme=$(sed -n '/^```c$/,/^```$/p' "$HERE/../../README.md" | grep -v '^```')
     # The file's head says what it is. README.md has the rest word for word.
-    diff <(sed '1,/^ \*\/$/d' "$HERE/../../examples/example.c" | sed '/./,$!d') <(echo "$readme")
+    diff <(sed '1,/^$/d' "$HERE/../../examples/example.c" | sed '/./,$!d') <(echo "$readme")
 }
 
 check "builds and installs without rdma-core" build_without

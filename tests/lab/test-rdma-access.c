@@ -112,7 +112,7 @@ static void the_control_connection_cannot_write_guest_ram(void **state)
     control_cannot_write(",channels=2,registration=pin-all", false);
 }
 
-static void nor_when_the_guest_may_run(void **state)
+static void nobody_can_write_guest_ram_when_the_guest_may_run(void **state)
 {
     (void)state;
     control_cannot_write(",channels=2", true);
@@ -123,7 +123,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_control_connection_cannot_write_guest_ram),
-        cmocka_unit_test(nor_when_the_guest_may_run),
+        cmocka_unit_test(nobody_can_write_guest_ram_when_the_guest_may_run),
         cmocka_unit_test(the_control_connection_cannot_write_device_state),
     };
 

@@ -14,7 +14,7 @@
  * Checked: no deadlock (every process reaches its end), no buffer without a place,
  * order, no load job before what it needs is loaded, no configuration before the reader
  * has come to the end of the stream, LOADED only with all configurations loaded, GO only
- * behind LOADED, never two owners.
+ * after LOADED, never two owners.
  */
 #ifndef DEVICES
 #define DEVICES 2

@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
+/* device-rig.c -- sessions with devices of every kind, for the tests of device state */
+
 #include "device-rig.h"
 
 #include <setjmp.h>

@@ -259,7 +259,7 @@ static void a_discarded_chunk_is_registered_anew(void **state)
 }
 
 /* The write that is under way ends first, and what comes meanwhile waits in its order. */
-static void a_chunk_discarded_under_a_write_is_registered_anew_behind_it(void **state)
+static void a_chunk_discarded_under_a_write_is_registered_anew_after_it(void **state)
 {
     uint32_t key;
 
@@ -425,7 +425,7 @@ static void zero_messages_do_not_name_gigabytes(void **state)
 }
 
 /* Or the end of a queue pair waits for receives that were handed back long ago. */
-static void completions_behind_a_failed_one_count(void **state)
+static void completions_after_a_failed_one_count(void **state)
 {
     g_autoptr(GError) error = NULL;
     const unsigned posted = channel->ep->receives_posted;
@@ -453,8 +453,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_zero_page_does_not_overtake_its_older_write, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(a_discarded_chunk_is_registered_anew, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(
-            a_chunk_discarded_under_a_write_is_registered_anew_behind_it, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_chunk_discarded_under_a_write_is_registered_anew_after_it,
+                                        set_up, tear_down),
         cmocka_unit_test_setup_teardown(
             a_discarded_stripe_of_a_pinned_chunk_gets_a_registration_of_its_own, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_destination_at_work_is_waited_for_while_it_lives, set_up,
@@ -466,7 +466,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_device_that_completes_nothing_is_given_up, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(zero_messages_do_not_name_gigabytes, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(completions_behind_a_failed_one_count, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(completions_after_a_failed_one_count, set_up, tear_down),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -27,7 +27,7 @@ static uint64_t bound_after(uint64_t chunk, const uint64_t *mib, unsigned count,
     return bound;
 }
 
-static void nothing_is_known_before_the_second(void **state)
+static void one_request_bounds_no_chunk_size(void **state)
 {
     const uint64_t one[] = {77};
 
@@ -36,7 +36,7 @@ static void nothing_is_known_before_the_second(void **state)
     assert_int_equal(bound_after(1, one, 1, 16), 16);
 }
 
-static void neighbours_tell_the_size(void **state)
+static void requests_for_neighbours_bound_the_chunk_size_to_their_distance(void **state)
 {
     const uint64_t up[] = {0, 1}, down[] = {2999, 2998}, odd[] = {7, 8}, pair[] = {6, 7};
 
@@ -47,7 +47,7 @@ static void neighbours_tell_the_size(void **state)
     assert_int_equal(bound_after(8, odd, 2, 1024), 8); /* two of 8 MiB, or of less */
 }
 
-static void far_ones_bound_it(void **state)
+static void requests_far_apart_bound_the_chunk_size_to_their_distance(void **state)
 {
     const uint64_t mib[] = {0, 512, 1024, 2047}, middle[] = {0, 512, 256};
 
@@ -82,9 +82,9 @@ static void the_bound_is_never_below_the_truth(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(nothing_is_known_before_the_second),
-        cmocka_unit_test(neighbours_tell_the_size),
-        cmocka_unit_test(far_ones_bound_it),
+        cmocka_unit_test(one_request_bounds_no_chunk_size),
+        cmocka_unit_test(requests_for_neighbours_bound_the_chunk_size_to_their_distance),
+        cmocka_unit_test(requests_far_apart_bound_the_chunk_size_to_their_distance),
         cmocka_unit_test(the_bound_is_never_below_the_truth),
     };
 

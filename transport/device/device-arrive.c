@@ -12,7 +12,7 @@ VmfDevices *devices_expecting_locked(VmfSession *s)
     return s->devices->started ? s->devices : NULL;
 }
 
-DeviceArrival *device_find_arrival(Device *device, uint32_t index)
+DeviceArrival *device_find_arrival_locked(Device *device, uint32_t index)
 {
     for (unsigned i = 0; i < device->set->window_buffers; i++) {
         if (device->arrivals[i].used && device->arrivals[i].index == index) {
@@ -161,7 +161,7 @@ static DeviceArrival *find_or_begin(Device *device, const VmfDeviceHeader *heade
 {
     const bool config = header->flags & DEVICE_FLAG_CONFIG;
     DeviceArrival *a = config ? (device->config.used ? &device->config : NULL)
-                              : device_find_arrival(device, header->index);
+                              : device_find_arrival_locked(device, header->index);
 
     if (a &&
         (a->total != header->total || a->place != header->place || a->index != header->index)) {

@@ -12,7 +12,7 @@
  */
 VmfDevices *devices_expecting_locked(VmfSession *s);
 /* The buffer of that index, if a piece of it has come, or NULL. The caller holds the lock. */
-DeviceArrival *device_find_arrival(Device *device, uint32_t index);
+DeviceArrival *device_find_arrival_locked(Device *device, uint32_t index);
 /* device_begin and device_done of VmfConnHost. The channel's thread. */
 void *device_begin(VmfConn *conn, unsigned number, const VmfDeviceHeader *header, GError **error);
 bool device_done(VmfConn *conn, unsigned number, GError **error);

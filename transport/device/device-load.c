@@ -31,7 +31,7 @@ static bool give_back_locked(Device *device)
 
 static DeviceArrival *next_locked(Device *device)
 {
-    DeviceArrival *a = device_find_arrival(device, device->next);
+    DeviceArrival *a = device_find_arrival_locked(device, device->next);
 
     return a && a->received == a->total ? a : NULL;
 }
@@ -362,7 +362,7 @@ static bool lacks_locked(Device *device, GError **error)
         return true;
     }
     for (uint32_t index = device->next; index < device->config.index; index++) {
-        DeviceArrival *a = device_find_arrival(device, index);
+        DeviceArrival *a = device_find_arrival_locked(device, index);
 
         if (!a || a->received != a->total) {
             device_error(device, error, VMF_ERROR_PROTOCOL,

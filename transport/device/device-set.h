@@ -63,71 +63,73 @@ struct VmfDeviceJob {
     struct Device *device;
 };
 
+/* "Lock" is SessionCore.lock, and "fixed" means read-only from that time on. */
 typedef struct Device {
+    /* Fixed when it is added. */
     VmfDevices *set;
     char *idstr;
     uint32_t instance_id;
     VmfDeviceOps ops; /* a copy; members past the program's table are NULL */
     void *opaque;
     VmfDeviceJob job;
-    DeviceStage stage; /* under the session's lock */
-    uint64_t window;   /* where its window begins in the destination's memory; bytes */
+    DeviceStage stage; /* lock */
+    uint64_t window;   /* fixed by devices_lay_out(): where its window begins; bytes */
 
     /* Source: the job's own thread. */
     GQueue outgoing; /* DeviceOutgoing */
     uint32_t put;    /* number of buffers so far */
-    /* Source, under the session's lock. */
+    /* Source: lock. */
     DeviceRing ring;
     uint32_t given_back;
     uint64_t alone; /* bytes of its buffer outside the window that is under way; 0: none */
 
-    /* Destination, under the session's lock. */
+    /* Destination: lock, unless a member says otherwise. */
     unsigned number;         /* its place in the source's list */
     DeviceArrival *arrivals; /* window_buffers of them */
-    DeviceArrival config;
+    DeviceArrival config;    /* lock until config_here, then the session's own thread */
     bool config_here;
     uint32_t next; /* index of the next buffer for the job */
     DeviceArrival *lent;
-    bool ended; /* the job was told that there are no more buffers */
-    GThread *thread;
+    bool ended;      /* the job's thread: it was told that there are no more buffers */
+    GThread *thread; /* the thread that starts the jobs; vmf_session_free() joins it */
 } Device;
 
 struct VmfDevices {
-    VmfSession *session;
-    GPtrArray *list; /* Device; the source's order is that on the wire */
-    GHashTable *by_name;
-    bool started; /* under the session's lock; nothing can be added any more */
+    VmfSession *session; /* fixed */
+    GPtrArray *list;     /* Device; the session's own thread until `started', then fixed */
+    GHashTable *by_name; /* like `list' */
+    bool started;        /* lock; nothing can be added any more */
 
-    /* Bytes of buffers outside their windows, of all devices; under the session's lock. */
+    /* Lock: bytes of buffers outside their windows, of all devices. */
     uint64_t alone, alone_max;
     uint64_t alone_given_back; /* source: number of them so far */
 
     /*
      * The size of each device's window in the destination's memory. The destination's options say
-     * it, and DEVICE_WINDOW tells the source. The source has 0 buffers until then. Under the
-     * session's lock until the devices are started, and fixed after that.
+     * it, and DEVICE_WINDOW tells the source. The source has 0 buffers until then. Lock until
+     * the devices are started, and fixed after that.
      */
     uint64_t window_bytes;
     uint32_t window_buffers;
     uint64_t bytes; /* bytes of device state so far; atomic */
 
-    /* Source. */
+    /* Source: the session's own thread. */
     GThread **workers; /* each takes the next device that no worker has taken */
     unsigned worker_count;
     unsigned turn; /* atomic: the next device */
 
     /* Destination. */
-    bool expected; /* vmf_devices_expect() was called, whatever its result */
+    bool expected; /* the session's own thread: vmf_devices_expect() was called */
     DeviceArriving arriving[VMF_CHANNELS_MAX]; /* each belongs to its channel's thread */
-    uint8_t *memory;
+    uint8_t *memory;                           /* fixed before `started', like the next one */
     size_t memory_bytes;
-    unsigned announced; /* devices that the source has named; only the control thread counts */
-    bool switchover;    /* the source has named all devices */
-    uint64_t put;       /* stream bytes that the source had put before it */
-    bool begun;         /* vmf_devices_begin(): the reader has come to that place */
-    uint64_t read;      /* stream bytes that the reader had taken then */
-    bool jobs_started;
-    GQueue ready;
+    unsigned announced; /* the control thread: devices that the source has named */
+    bool switchover;    /* lock, the control thread writes: the source has named all devices */
+    uint64_t put;       /* fixed by `switchover': stream bytes that the source had put before */
+    bool begun;         /* lock, the own thread writes: the reader has come to that place */
+    uint64_t read;      /* fixed by `begun': stream bytes that the reader had taken then */
+    bool jobs_started;  /* lock */
+    GQueue ready;       /* lock: Device */
 };
 
 /* By name and instance, for a GHashTable. */

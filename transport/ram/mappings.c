@@ -12,12 +12,12 @@
 /* --- one line --- */
 
 /* Reads a number and the character after it, and moves *at past both. */
-static bool number(const char **at, guint base, char behind, uint64_t *value)
+static bool number(const char **at, guint base, char next, uint64_t *value)
 {
     char *end;
 
     *value = g_ascii_strtoull(*at, &end, base);
-    if (end == *at || *end != behind) {
+    if (end == *at || *end != next) {
         return false;
     }
     *at = end + 1;

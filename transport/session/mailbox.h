@@ -26,8 +26,8 @@ typedef struct PayloadRange {
 
 /* For a client that waits: how many payloads that point here are not done yet. */
 typedef struct PayloadDone {
-    unsigned left; /* under the session's lock */
-    double seconds;
+    unsigned left;  /* under the session's lock */
+    double seconds; /* the channel's thread, before it lowers `left' */
 } PayloadDone;
 
 typedef struct Payload {

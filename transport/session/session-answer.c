@@ -478,8 +478,8 @@ void listening_add(VmfSession *s)
 
     memcpy(answer->uuid, s->conn->uuid, VMF_UUID_BYTES);
     answer->session = s;
-    s->reach.answer = answer;
     g_mutex_lock(&l->lock);
+    s->reach.answer = answer;
     g_ptr_array_add(l->answers, answer);
     update_and_unlock(l);
 }

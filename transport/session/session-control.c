@@ -19,6 +19,7 @@
 #define STOP_US (2 * G_TIME_SPAN_SECOND)
 /* So many messages are read before this side looks at its own work again. */
 #define TURN_MESSAGES 256
+
 /* --- sending: the control thread --- */
 
 static VmfControlResult send_message(VmfSession *s, const MessageHeader *header,

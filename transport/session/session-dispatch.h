@@ -8,4 +8,5 @@
 
 /* Handles one message. Returns false with *error if the connection must end. The control thread. */
 bool session_dispatch(VmfSession *s, const uint8_t *message, size_t size, GError **error);
+
 #endif

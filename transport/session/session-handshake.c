@@ -29,7 +29,7 @@ static bool peer_error(VmfSession *s, const MessageHeader *header, const uint8_t
 {
     g_autofree char *text = message_error_text(payload, header->length);
 
-    s->core.error_from_peer = true;
+    s->control.from_peer = true;
     g_set_error(error, VMF_ERROR,
                 header->argument == VMF_ERROR_PROTOCOL ? VMF_ERROR_PROTOCOL : VMF_ERROR_REFUSED,
                 "%s refused: %s", s->conn->peer, text);
@@ -127,7 +127,7 @@ static bool greet_as_destination(VmfSession *s, const Direct *d, bool limited, u
     }
     if (header.type == MESSAGE_ASK && s->reach.listening) {
         listening_asked(s->reach.listening, d, &header, payload);
-        s->core.error_from_peer = true; /* so that refuse() tells it nothing more */
+        s->control.from_peer = true; /* so that refuse() tells it nothing more */
         g_set_error(error, VMF_ERROR, VMF_ERROR_REFUSED, "%s only asked for an earlier session",
                     s->conn->peer);
         return false;
@@ -152,7 +152,7 @@ static void refuse(VmfSession *s, const GError *reason)
 {
     const Direct d = session_direct(s, g_get_monotonic_time() + REFUSE_US);
 
-    if (!s->core.error_from_peer && !g_error_matches(reason, VMF_ERROR, VMF_ERROR_PEER_LOST) &&
+    if (!s->control.from_peer && !g_error_matches(reason, VMF_ERROR, VMF_ERROR_PEER_LOST) &&
         !g_cancellable_is_cancelled(s->core.cancel)) {
         direct_send(&d, MESSAGE_ERROR, session_error_code(reason), reason->message,
                     MIN(strlen(reason->message), 1024), NULL);

@@ -97,8 +97,9 @@ typedef struct SessionReach {
     VmfUri *uri;                     /* source */
     const VmfTransport *connect_ops; /* source: what connects; `ops' may be another table */
     struct Listening *listening;     /* destination */
-    struct Answer *answer; /* the lock of `listening'; destination: this session's answer */
-    GBytes *first;         /* destination: a first message that was read ahead */
+    /* Destination: its answer. The own thread writes it, under the lock of `listening'. */
+    struct Answer *answer;
+    GBytes *first; /* destination: a message that was read ahead; or NULL */
 } SessionReach;
 
 /* Lock: what the peer has said, and who owns the VM. */
@@ -108,7 +109,11 @@ typedef struct SessionPeer {
     gint64 answer_since; /* when the hand-over changed last: an answer is due from then on */
     gint64 lost_at;      /* when the connection was lost; 0: it is there, or ended in good order */
     bool blocks_complete, blocks_agreed, ready;
-    GArray *blocks; /* destination: MessageBlock, as they come; then read-only */
+    /*
+     * Destination: MessageBlock. The control thread's until blocks_complete; with stock QEMU the
+     * thread's of channel 0. Fixed after that.
+     */
+    GArray *blocks;
 } SessionPeer;
 
 /* A small control message that waits to be sent. */
