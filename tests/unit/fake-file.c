@@ -149,3 +149,18 @@ void assert_failed(VmfFile *file, int code, const char *text)
         fail_msg("\"%s\" is not in \"%s\"", text, error->message);
     }
 }
+
+VmfFile *fake_reader_new(Fake *fake, uint8_t *bytes, size_t size)
+{
+    VmfFile *file;
+
+    fake_init(fake);
+    for (size_t i = 0; i < size; i++) {
+        bytes[i] = (uint8_t)(i + i / 251);
+    }
+    fake->in = bytes;
+    fake->in_size = size;
+    file = vmf_file_new(&fake_reader_ops, fake, VMF_FILE_READ, NULL);
+    assert_non_null(file);
+    return file;
+}

@@ -35,6 +35,8 @@ extern const VmfFileOps fake_reader_ops;
 
 void fake_init(Fake *fake);
 void fake_clear(Fake *fake);
+/* A reader of `size' bytes, which are made different from their neighbours; never NULL. */
+VmfFile *fake_reader_new(Fake *fake, uint8_t *bytes, size_t size);
 /* Asserts that the file has failed with this code and that the message has `text' in it. */
 void assert_failed(VmfFile *file, int code, const char *text);
 

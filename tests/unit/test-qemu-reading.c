@@ -27,14 +27,7 @@ static int set_up(void **state)
 {
     Fixture *f = g_new0(Fixture, 1);
 
-    fake_init(&f->fake);
-    for (unsigned i = 0; i < IN_SIZE; i++) {
-        f->in[i] = (uint8_t)(i + i / 251);
-    }
-    f->fake.in = f->in;
-    f->fake.in_size = IN_SIZE;
-    f->file = vmf_file_new(&fake_reader_ops, &f->fake, VMF_FILE_READ, NULL);
-    assert_non_null(f->file);
+    f->file = fake_reader_new(&f->fake, f->in, IN_SIZE);
     *state = f;
     return 0;
 }

@@ -3,6 +3,7 @@
 
 #include "session-settle.h"
 
+#include "session-peer.h"
 #include "session-post.h"
 #include "session-waking.h"
 
@@ -21,4 +22,16 @@ void session_answer_settle(VmfSession *s)
     if (settled) {
         session_post(s, MESSAGE_SETTLED, 0, all, NULL, 0);
     }
+}
+
+bool vmf_session_settle(VmfSession *s, GError **error)
+{
+    if (s->role != VMF_ROLE_SOURCE) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID, "only the source settles its stream");
+        return false;
+    }
+    if (!vmf_file_flush(s->file, error)) {
+        return false;
+    }
+    return s->peer_ops->settle(s, error);
 }

@@ -10,18 +10,6 @@
 
 /* --- writing --- */
 
-bool vmf_session_settle(VmfSession *s, GError **error)
-{
-    if (s->role != VMF_ROLE_SOURCE) {
-        g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID, "only the source settles its stream");
-        return false;
-    }
-    if (!vmf_file_flush(s->file, error)) {
-        return false;
-    }
-    return s->peer_ops->settle(s, error);
-}
-
 void session_end_stream(VmfSession *s)
 {
     g_mutex_lock(&s->core.lock);
