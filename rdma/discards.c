@@ -14,7 +14,7 @@ static void discarded(void *opaque, const VmfRamBlock *ram, uint64_t offset, uin
     }
     stripe = d->first[block] + (offset >> d->shift);
     last = d->first[block] + ((offset + length - 1) >> d->shift);
-    /* The source may have less of the block. */
+    /* The source may have a shorter block, so the notice may go beyond the stripes. */
     for (last = MIN(last, d->first[block + 1] - 1); stripe <= last; stripe++) {
         __atomic_fetch_or(&d->bits[stripe / 64], 1ull << (stripe % 64), __ATOMIC_RELEASE);
     }

@@ -8,6 +8,6 @@
 
 bool pieces_may_be_written(const RdmaConn *conn)
 {
-    /* A memory-lock limit is kept for guest RAM. */
+    /* Under a memory-lock limit, all that may be pinned is kept for guest RAM. */
     return conn->options.device_write && memlock_limit().unlimited;
 }

@@ -8,7 +8,9 @@
 
 struct RdmaConn;
 
-/* Whether this side agrees that pieces are written where they belong, without copies. */
+/*
+ * Whether this side allows pieces to be written to their final place, without copies. Any thread.
+ */
 bool pieces_may_be_written(const struct RdmaConn *conn);
 
 #endif

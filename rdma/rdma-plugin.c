@@ -15,7 +15,7 @@
 #include "destination/serve.h"
 #include "connection/setup.h"
 
-/* librdmacm's first event channel has it and libibverbs look for devices and load every driver. */
+/* The first event channel makes librdmacm and libibverbs look for devices and load every driver. */
 static void prepare(void)
 {
     struct rdma_event_channel *events = rdma_create_event_channel();

@@ -21,7 +21,7 @@ void wire_hello_encode(const WireHello *hello, uint8_t out[WIRE_HELLO_BYTES])
     g_assert(!w.bad && w.at == w.end);
 }
 
-/* Takes version, flags and magic; whether they are vmferry's. */
+/* Takes version, flags and magic. Returns whether they are vmferry's. */
 static bool read_start(VmfReader *r, uint32_t *flags)
 {
     uint32_t version = vmf_read_be32(r), magic;
@@ -93,7 +93,7 @@ char *wire_reject_decode(const void *data, size_t size)
     if (r.bad || magic != WIRE_MAGIC || !left || !*text) {
         return NULL;
     }
-    /* It goes into an error message: whatever came, make it text. */
+    /* The text goes into an error message, so it must be valid, whatever came. */
     return g_utf8_make_valid(text, (gssize)strnlen(text, left));
 }
 

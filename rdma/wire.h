@@ -11,20 +11,22 @@
 #include <vmferry/plugin/transport.h>
 
 /*
- * Private data of a connection request, all integers big-endian:
+ * Private data of a connection request. All integers are big-endian:
  *
  *   0  u32  version, 1: where stock QEMU has it
- *   4  u32  flags, WIRE_FLAG_VMFERRY: an unknown flag to stock QEMU, which clears it in its reply;
- *           and V1_FLAG_PIN_ALL, for a stock QEMU to know
- *   8  u32  magic "VMFY": flag and magic together say that this is vmferry
+ *   4  u32  flags: WIRE_FLAG_VMFERRY, and V1_FLAG_PIN_ALL for a stock QEMU
+ *   8  u32  magic "VMFY"
  *  12  u16  kind: WIRE_KIND_*
  *  14  u16  channel number (0 for the control connection)
  *  16  16   session UUID
  *  32  u32  wire revision of this transport, WIRE_REVISION
  *
- * RoCE and InfiniBand deliver it padded with zeros, iWARP to the byte, so the
- * magic is what counts and a longer length means nothing. The limit is 56 bytes.
- * The destination replies with the same, which shows that it is no stock QEMU.
+ * Stock QEMU does not know WIRE_FLAG_VMFERRY, and clears it in its reply. The flag and the magic
+ * together say that the sender is vmferry.
+ *
+ * RoCE and InfiniBand pad the data with zeros, and iWARP does not. So the magic counts, and a
+ * longer length means nothing. The limit is 56 bytes. The destination replies with the same data.
+ * This shows that it is no stock QEMU.
  */
 #define WIRE_HELLO_BYTES 36
 #define WIRE_QEMU_VERSION 1
@@ -38,22 +40,22 @@ typedef struct WireHello {
     WireKind kind;
     unsigned channel;
     uint8_t uuid[VMF_UUID_BYTES];
-    bool pin_all; /* for a stock QEMU to know: registration=pin-all */
+    bool pin_all; /* registration=pin-all, as a stock QEMU reads it */
 } WireHello;
 
 void wire_hello_encode(const WireHello *hello, uint8_t out[WIRE_HELLO_BYTES]);
-/* Whether it begins as vmferry's does, of whatever revision. */
+/* Whether the data begins as vmferry's does, whatever the revision. */
 bool wire_hello_is(const void *data, size_t size);
-/* false with VMF_ERROR_PROTOCOL for anything that is no vmferry request of this revision. */
+/* False with VMF_ERROR_PROTOCOL if the data is no valid vmferry request of this revision. */
 bool wire_hello_decode(const void *data, size_t size, WireHello *hello, GError **error);
 
 /*
- * Private data of a rejection: magic "VMFY" and a text of at most 100 bytes that
- * says why, padded with zeros on RoCE and InfiniBand.
+ * Private data of a rejection: the magic "VMFY", and the reason as a text of at most 100 bytes.
+ * RoCE and InfiniBand pad it with zeros.
  */
 #define WIRE_REJECT_BYTES 104
 size_t wire_reject_encode(const char *text, uint8_t out[WIRE_REJECT_BYTES]);
-/* The text (free it), or NULL when the rejection is not vmferry's. */
+/* The text, which the caller frees; NULL if the rejection is not vmferry's. */
 char *wire_reject_decode(const void *data, size_t size);
 
 /*
@@ -61,26 +63,25 @@ char *wire_reject_decode(const void *data, size_t size);
  *
  *   0  u16  kind: WIRE_*
  *   2  u16  flags: WIRE_ACK_NOW
- *   4  u32  processed: how many counted messages the sender of this one has dealt with, modulo 2^32
+ *   4  u32  processed: how many counted messages the sender has dealt with, modulo 2^32
  *
- * That running count is flow control (a sender has at most the window of
- * unprocessed messages out) and acknowledgement in one. Only WIRE_ACK is not
- * counted; the receiver keeps spare buffers for it.
+ * That running count is flow control and acknowledgement in one. A sender has at most one window of
+ * unprocessed messages out. WIRE_ACK alone is not counted. The receiver keeps spare buffers for it.
  */
 #define WIRE_HEADER_BYTES 8
 #define WIRE_ACK_NOW 1 /* answer with a WIRE_ACK at once */
 
 typedef enum {
-    WIRE_ACK = 1,             /* nothing but its header */
+    WIRE_ACK = 1,             /* only its header */
     WIRE_ENGINE = 2,          /* control: one message of the session engine */
     WIRE_SYNC = 3,            /* u64 number */
     WIRE_ZERO = 4,            /* n x range */
     WIRE_REGISTER = 5,        /* u16 evicted n, u16 wanted m, n + m x chunk */
-    WIRE_REGISTER_RESULT = 6, /* m x (u32 errno or 0, u32 rkey) in the order asked */
+    WIRE_REGISTER_RESULT = 6, /* m x (u32 errno or 0, u32 rkey), in the order of the request */
     WIRE_DEVICE_FIRST = 7,    /* device header, then bytes */
     WIRE_DEVICE_MORE = 8,     /* bytes */
-    WIRE_NOP = 9,             /* nothing; its acknowledgement or its completion is wanted */
-    WIRE_DEVICE_WRITTEN = 10  /* device header: the bytes were written before this */
+    WIRE_NOP = 9,             /* no body; the sender wants its acknowledgement or its completion */
+    WIRE_DEVICE_WRITTEN = 10  /* device header: the bytes were written before this message */
 } WireMessageKind;
 
 typedef struct WireHeader {
@@ -89,29 +90,35 @@ typedef struct WireHeader {
 } WireHeader;
 
 void wire_header_encode(const WireHeader *header, uint8_t out[WIRE_HEADER_BYTES]);
-/* Takes the header off a message. */
+/*
+ * Takes the header off a message. False with *error if the message is too short or of no known
+ * kind.
+ */
 bool wire_header_decode(const uint8_t *data, size_t size, WireHeader *header, GError **error);
 
-/* A range of a block: 16 bytes, u32 block, u32 length, u64 offset. */
+/* A range of a block, in 16 bytes: u32 block, u32 length, u64 offset. */
 #define WIRE_RANGE_BYTES 16
 typedef struct WireRange {
     uint32_t block, length;
     uint64_t offset;
 } WireRange;
 void wire_range_encode(const WireRange *range, uint8_t out[WIRE_RANGE_BYTES]);
-/* The ranges in a WIRE_ZERO body: their number, or -1 when its size is no multiple of one. */
+/*
+ * The number of ranges in a WIRE_ZERO body. It is -1 with *error if the size is 0 or no multiple of
+ * WIRE_RANGE_BYTES.
+ */
 ssize_t wire_range_count(size_t body_size, GError **error);
 void wire_range_decode(const uint8_t *body, size_t index, WireRange *range);
 
-/* A chunk: u32 block, u32 index of the chunk in it. */
+/* A chunk: u32 block, u32 index of the chunk in its block. */
 #define WIRE_CHUNK_BYTES 8
-#define WIRE_REGISTER_MAX 64 /* evicted and wanted together */
+#define WIRE_REGISTER_MAX 64 /* the most in one message, evicted and wanted together */
 typedef struct WireChunk {
     uint32_t block, index;
 } WireChunk;
 typedef struct WireRegister {
     unsigned evicted, wanted;
-    WireChunk chunks[WIRE_REGISTER_MAX]; /* the evicted first */
+    WireChunk chunks[WIRE_REGISTER_MAX]; /* the evicted ones first */
 } WireRegister;
 size_t wire_register_encode(const WireRegister *message, uint8_t *out, size_t room);
 bool wire_register_decode(const uint8_t *body, size_t size, WireRegister *message, GError **error);
@@ -121,26 +128,26 @@ typedef struct WireResult {
     uint32_t rkey;
 } WireResult;
 size_t wire_results_encode(const WireResult *results, unsigned count, uint8_t *out, size_t room);
-/* `count' is how many were asked for. */
+/* `count' is how many chunks the request asked for. */
 bool wire_results_decode(const uint8_t *body, size_t size, unsigned count, WireResult *results,
                          GError **error);
 
 /*
- * Device header: u8 length and bytes of idstr, u32 instance, u32 index, u32 flags, u64 total,
- * u64 offset, u64 place, u64 size.
+ * Device header: u8 length and bytes of idstr, u32 instance, u32 index, u32 flags, u64 total, u64
+ * offset, u64 place, u64 size.
  */
 #define WIRE_DEVICE_HEADER_MAX (1 + 255 + 3 * 4 + 4 * 8)
 size_t wire_device_encode(const VmfDeviceHeader *header, uint8_t *out, size_t room);
-/* Returns the bytes taken, 0 on failure. */
+/* Returns how many bytes the header has; 0 with *error on failure. */
 size_t wire_device_decode(const uint8_t *body, size_t size, VmfDeviceHeader *header,
                           GError **error);
 
 /* Transport parameters in HELLO and HELLO_REPLY, in this order. */
 typedef struct WireParameters {
     uint32_t revision;
-    uint32_t registration; /* RdmaRegistration as the source asked */
+    uint32_t registration; /* RdmaRegistration; the source's counts */
     uint64_t chunk_size;   /* 0: no wish */
-    uint64_t pin_budget;   /* bytes this side may pin for RAM; 0: no limit */
+    uint64_t pin_budget;   /* bytes the sender may pin for RAM and channels' buffers; 0: no limit */
     uint32_t device_flags; /* WIRE_DEVICE_* */
 } WireParameters;
 #define WIRE_DEVICE_ODP 1
@@ -149,13 +156,13 @@ void wire_parameters_encode(const WireParameters *p, uint8_t out[WIRE_PARAMETERS
 bool wire_parameters_decode(const uint8_t *data, size_t size, WireParameters *p, GError **error);
 
 /*
- * Private control messages of ram_setup, destination to source: the base address of every
- * block, and unless chunks are registered on demand the rkey of each. Chunks are counted through
- * all blocks.
+ * Private control messages of ram_setup, from the destination to the source. They tell the base
+ * address of every block. They also tell the rkey of every chunk, unless chunks are registered on
+ * demand. Chunks are counted through all blocks.
  */
 #define WIRE_PRIVATE_ADDRESSES (VMF_MESSAGE_PRIVATE + 1) /* u32 first block, n x u64 */
 #define WIRE_PRIVATE_RKEYS (VMF_MESSAGE_PRIVATE + 2)     /* u32 first chunk, n x u32 */
-/* The memory that device state may be written into: u64 address, u64 bytes, u32 rkey. */
+/* The memory that the source may write device state into: u64 address, u64 bytes, u32 rkey. */
 #define WIRE_PRIVATE_DEVICE_MEMORY (VMF_MESSAGE_PRIVATE + 3)
 #define WIRE_MEMORY_BYTES 20
 typedef struct WireMemory {

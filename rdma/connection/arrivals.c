@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* arrivals.c -- destination: who asks a listener to be let in, and what becomes of each */
+/* arrivals.c -- destination: connections that ask a listener to be let in */
 
 #include "arrivals.h"
 
@@ -14,7 +14,7 @@
 #include "qemu-v1/v1-back.h"
 #include "qemu-v1/v1-table.h"
 
-/* Control connections under way or waiting to be accepted; more are rejected. */
+/* The most control connections that are under way or wait to be accepted. Others are rejected. */
 #define WAITING_MAX 16
 
 /* A control connection that asked to be let in. */
@@ -22,10 +22,10 @@ typedef struct Waiting {
     RdmaConn *conn;
     gint64 deadline;
     bool established;
-    bool greeted; /* its first message is there */
+    bool greeted; /* its first message has come */
 } Waiting;
 
-/* How soon after it was established a connection's first message is looked for again. */
+/* How often an established connection is looked at for its first message. */
 #define GREETING_US (10 * G_TIME_SPAN_MILLISECOND)
 
 static void waiting_free(void *opaque)
@@ -62,23 +62,26 @@ static Waiting *waiting_of(Arrivals *arrivals, const struct rdma_cm_id *id)
 
 /* --- requests --- */
 
-/* What asks to be let in, by the private data of its request. */
+/* The kind of connection that asks to be let in, by the private data of its request. */
 typedef enum {
-    REQUEST_CONTROL, /* a vmferry's control connection */
-    REQUEST_CHANNEL, /* a channel of a vmferry's */
-    REQUEST_STOCK,   /* a stock QEMU's first connection */
-    REQUEST_BACK,    /* its second one, the return path */
+    REQUEST_CONTROL, /* the control connection of a vmferry */
+    REQUEST_CHANNEL, /* a channel of a vmferry */
+    REQUEST_STOCK,   /* the first connection of a stock QEMU */
+    REQUEST_BACK,    /* the second connection of a stock QEMU: the return path */
     REQUEST_STRANGER
 } RequestKind;
 
 typedef struct Request {
     RequestKind kind;
     struct rdma_cm_id *id;
-    WireHello hello;             /* of a vmferry's */
-    V1Capabilities capabilities; /* of a stock QEMU's */
+    WireHello hello;             /* if the request is from a vmferry */
+    V1Capabilities capabilities; /* if the request is from a stock QEMU */
 } Request;
 
-/* A stock QEMU's second connection, from where the first came, before its stream begins. */
+/*
+ * Whether this is the second connection of a stock QEMU. It comes from the address of the first
+ * one, before the stream begins.
+ */
 static bool is_return_path(const Arrivals *arrivals, struct rdma_cm_id *id)
 {
     const RdmaConn *opening = arrivals->opening;
@@ -128,7 +131,10 @@ static bool accept_id(struct rdma_cm_id *id, unsigned timeout_ms, const void *re
 
 /* --- control connections, which wait until they are accepted --- */
 
-/* The connection of a request, its reply sent; NULL with *error: the id stays the caller's. */
+/*
+ * Makes the connection of a request, and sends the reply. NULL with *error: the caller still owns
+ * the id.
+ */
 static RdmaConn *answer(const Arrivals *arrivals, const Request *request, const void *reply,
                         size_t reply_size, GError **error)
 {
@@ -149,7 +155,10 @@ static RdmaConn *answer(const Arrivals *arrivals, const Request *request, const 
     return NULL;
 }
 
-/* Returns whether the id was taken over; if not, *why (to be freed) is for the source to know. */
+/*
+ * Returns whether the id was taken over. If not, *why tells the source the reason. The caller frees
+ * it.
+ */
 static bool let_wait(Arrivals *arrivals, const Request *request, const void *reply,
                      size_t reply_size, char **why)
 {
@@ -197,7 +206,7 @@ static bool let_stock_in(Arrivals *arrivals, const Request *request, char **why)
 
 /* --- what belongs to a connection that is being opened --- */
 
-/* Returns whether the id was taken over. A failure of ours ends the opening by *error. */
+/* Returns whether the id was taken over. A failure of this side ends the opening by *error. */
 static bool let_channel_in(Arrivals *arrivals, const Request *request, GError **error)
 {
     const WireHello *hello = &request->hello;
@@ -206,7 +215,7 @@ static bool let_channel_in(Arrivals *arrivals, const Request *request, GError **
 
     if (!conn || memcmp(hello->uuid, conn->base.uuid, VMF_UUID_BYTES) != 0 ||
         hello->channel >= conn->base.channels || conn->channels[hello->channel]) {
-        return false; /* a stranger's, or one too many */
+        return false; /* a stranger's channel, or one too many */
     }
     channel = channel_new(conn, hello->channel, request->id, error);
     if (!channel) {
@@ -276,7 +285,7 @@ static bool request_came(Arrivals *arrivals, struct rdma_cm_event *event, GError
     return true;
 }
 
-/* Of the connection that is being opened; NULL if the id is none. */
+/* The channel that has this id, of the connection that is being opened. NULL if there is none. */
 static RdmaChannel *opening_channel(const Arrivals *arrivals, const struct rdma_cm_id *id)
 {
     for (unsigned i = 0; arrivals->opening && i < arrivals->opening->base.channels; i++) {
@@ -300,7 +309,7 @@ static void established(Arrivals *arrivals, const struct rdma_cm_id *id)
     }
 }
 
-/* It left, or never finished. */
+/* Handles a connection that has left, or was never established. */
 static bool ended(Arrivals *arrivals, const struct rdma_cm_id *id, bool in_time_wait,
                   GError **error)
 {
@@ -336,7 +345,7 @@ bool arrivals_take(Arrivals *arrivals, struct rdma_cm_event *event, GError **err
     return ended(arrivals, id, type == RDMA_CM_EVENT_TIMEWAIT_EXIT, error);
 }
 
-/* --- who waits --- */
+/* --- connections that wait --- */
 
 void arrivals_drop_all(Arrivals *arrivals)
 {
@@ -355,8 +364,8 @@ void arrivals_drop_lost(Arrivals *arrivals)
 }
 
 /*
- * A source greets at once, and who does not is not let in before those who do. (Stock QEMU
- * waits until it is spoken to.)
+ * Whether a connection has greeted. A vmferry source greets at once. A silent source waits, so it
+ * delays no other source. Stock QEMU waits until it is spoken to, so it counts as greeted.
  */
 static bool has_greeted(Waiting *waiting)
 {
@@ -386,7 +395,10 @@ gint64 arrivals_drop_overdue(Arrivals *arrivals)
     return next;
 }
 
-/* Of those that have greeted; its events are moved to itself. NULL if there is none. */
+/*
+ * Takes the first connection that has greeted, of a stock QEMU or of a vmferry. Moves its events to
+ * its own event channel. NULL if there is none, or with *error.
+ */
 static RdmaConn *take_first(Arrivals *arrivals, bool stock, GError **error)
 {
     for (unsigned i = 0; i < arrivals->waiting->len; i++) {

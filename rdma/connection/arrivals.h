@@ -1,36 +1,41 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* arrivals.h -- destination: who asks a listener to be let in, and what becomes of each */
+/* arrivals.h -- destination: connections that ask a listener to be let in */
 
 #ifndef VMF_RDMA_ARRIVALS_H
 #define VMF_RDMA_ARRIVALS_H
 
 #include "conn.h"
 
-/* Who has asked; all of it belongs to the thread that has the listener. */
+/* The connections that have asked. All of it belongs to the thread that has the listener. */
 typedef struct Arrivals {
     const RdmaOptions *options; /* the listener's */
-    GPtrArray *waiting;         /* control connections that were not accepted yet */
-    RdmaConn *opening;          /* the connection whose channels are awaited, while they are */
-    unsigned opened;            /* those that are there */
+    GPtrArray *waiting;         /* control connections that listener_accept has not returned yet */
+    RdmaConn *opening;          /* the connection that waits for its channels; or NULL */
+    unsigned opened;            /* how many of its channels are established */
 } Arrivals;
 
 void arrivals_init(Arrivals *arrivals, const RdmaOptions *options);
 void arrivals_clear(Arrivals *arrivals);
 
 /*
- * A request or other news of an id that is not the listener's own; acknowledges the event. False
- * with *error only when the opening of channels must end.
+ * Handles an event of an id that is not the listener's own, and acknowledges the event. False with
+ * *error only when the opening of channels must end.
  */
 bool arrivals_take(Arrivals *arrivals, struct rdma_cm_event *event, GError **error);
 
-/* Drops every control connection that waits; those on a device that is gone. */
+/* Drops every control connection that waits. */
 void arrivals_drop_all(Arrivals *arrivals);
+/* Drops the waiting control connections whose device is gone. */
 void arrivals_drop_lost(Arrivals *arrivals);
-/* Drops who asked and then fell silent; returns when to look again. */
+/*
+ * Drops the connections that did not greet within their time. Returns when to look again
+ * (g_get_monotonic_time), or G_MAXINT64.
+ */
 gint64 arrivals_drop_overdue(Arrivals *arrivals);
 /*
- * The first that has greeted, its events moved to itself; NULL if there is none. A stock QEMU has
- * not said anything yet, so it comes after those that have.
+ * The first connection that has greeted, with its events moved to its own event channel. The caller
+ * owns it. NULL if there is none, or with *error. A stock QEMU waits until it is spoken to, so it
+ * comes after the connections that have greeted.
  */
 RdmaConn *arrivals_take_greeted(Arrivals *arrivals, GError **error);
 

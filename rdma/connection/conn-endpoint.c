@@ -8,7 +8,7 @@
 #include "verbs/nic-list.h"
 #include "verbs/verbs-error.h"
 
-/* One of the protection domains, made if there is none yet; NULL with *error. */
+/* One of the protection domains. It is allocated if it does not exist yet. NULL with *error. */
 static struct ibv_pd *need_pd(const RdmaConn *conn, struct ibv_pd **pd, struct rdma_cm_id *id,
                               GError **error)
 {
@@ -32,7 +32,7 @@ static struct ibv_pd *need_pd(const RdmaConn *conn, struct ibv_pd **pd, struct r
     return *pd;
 }
 
-/* The one that guest RAM is registered in, for a queue pair on `id'. */
+/* The domain that guest RAM is registered in, for a queue pair on `id'. */
 static struct ibv_pd *need_data_pd(RdmaConn *conn, struct rdma_cm_id *id, GError **error)
 {
     struct ibv_pd *ahead = conn->pinned ? pinned_pd(conn->pinned) : NULL;
@@ -61,7 +61,7 @@ Endpoint *conn_control_endpoint(RdmaConn *conn, struct rdma_cm_id *id, GError **
     const EndpointLimits limits = {
         .send_bytes = CONTROL_MESSAGE_MAX + WIRE_HEADER_BYTES,
         .receive_bytes = CONTROL_MESSAGE_MAX + WIRE_HEADER_BYTES,
-        /* Stock QEMU, if that is what answers, gets everything over this one. */
+        /* If stock QEMU answers, this queue pair carries everything. */
         .writes = conn->base.role == VMF_ROLE_SOURCE ? WRITE_QUEUE_REQUESTS : 0,
     };
 

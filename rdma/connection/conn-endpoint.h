@@ -6,10 +6,13 @@
 
 #include "conn.h"
 
-/* Makes a queue pair on an id of the connection's; `data': by it, RAM may be written. */
+/*
+ * Makes a queue pair on an id of the connection. With `data' it is in the protection domain of
+ * guest RAM. The caller owns the endpoint, and still owns the id. NULL with *error.
+ */
 Endpoint *conn_endpoint(RdmaConn *conn, struct rdma_cm_id *id, bool data,
                         const EndpointLimits *limits, const char *name, GError **error);
-/* The one of the control connection. */
+/* The same for the control connection. */
 Endpoint *conn_control_endpoint(RdmaConn *conn, struct rdma_cm_id *id, GError **error);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* connect.c -- source: connecting to who listens, a vmferry or stock QEMU */
+/* connect.c -- source: connecting to a destination, which is a vmferry or stock QEMU */
 
 #include "connect.h"
 
@@ -26,14 +26,17 @@ static bool establish(const Dial *dial, struct rdma_cm_id *id, const WireHello *
     return dial_establish(dial, id, data, sizeof(data), timeout_ms, reply, error);
 }
 
-/* Who answered: vmferry sends the greeting back, stock QEMU its version and flags. */
+/*
+ * Recognises the peer that answered. A vmferry sends the greeting back. Stock QEMU sends its
+ * version and flags.
+ */
 static bool recognise_peer(RdmaConn *conn, const WireHello *hello, const uint8_t *reply,
                            const char *what, GError **error)
 {
     V1Capabilities capabilities;
     WireHello back;
 
-    if (wire_hello_is(reply, WIRE_HELLO_BYTES)) { /* so it is no stock QEMU */
+    if (wire_hello_is(reply, WIRE_HELLO_BYTES)) { /* the peer is no stock QEMU */
         if (!wire_hello_decode(reply, WIRE_HELLO_BYTES, &back, error)) {
             g_prefix_error(error, "%s: ", what);
             return false;
@@ -73,8 +76,10 @@ static bool connect_control(RdmaConn *conn, struct sockaddr *address, const uint
         recognise_peer(conn, &hello, reply, dial->what, error) && conn_own_id(conn, id, error)) {
         return true;
     }
-    /* The next address may be another device's, and another peer's. The id goes last: it holds the
-     * device's context. */
+    /*
+     * The next address may belong to another device and another peer. The id goes last, because it
+     * holds the context of the device.
+     */
     endpoint_free(g_steal_pointer(&conn->control));
     if (conn->pd) {
         ibv_dealloc_pd(g_steal_pointer(&conn->pd));
@@ -85,7 +90,7 @@ static bool connect_control(RdmaConn *conn, struct sockaddr *address, const uint
     return false;
 }
 
-/* Tries every address; each has its share of the time that is left. */
+/* Tries every address. Each one gets its share of the time that is left. */
 static bool connect_any(RdmaConn *conn, const VmfUri *uri, const struct addrinfo *list,
                         const uint8_t *uuid, gint64 deadline, int cancel_fd, GError **error)
 {
@@ -156,8 +161,8 @@ VmfConn *conn_connect(const VmfUri *uri, const uint8_t uuid[VMF_UUID_BYTES], GCa
 }
 
 /*
- * Channels have an event channel of their own while they connect, so that the
- * control thread, which watches the connection's, cannot take their events.
+ * Connects a channel. While it connects, it has another event channel than the connection. The
+ * control thread watches the event channel of the connection, and would take the events.
  */
 static bool connect_channel(RdmaConn *conn, unsigned number, Dial *dial, GError **error)
 {
@@ -186,7 +191,10 @@ static bool connect_channel(RdmaConn *conn, unsigned number, Dial *dial, GError 
     return true;
 }
 
-/* After a failure, ids must leave the event channel that is about to be destroyed. */
+/*
+ * Frees unfinished channels after a failure, because no id may stay with an event channel that is
+ * destroyed.
+ */
 static void drop_unfinished(RdmaConn *conn)
 {
     for (unsigned i = 0; i < conn->base.channels; i++) {

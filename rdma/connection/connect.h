@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* connect.h -- source: connecting to who listens, a vmferry or stock QEMU */
+/* connect.h -- source: connecting to a destination, which is a vmferry or stock QEMU */
 
 #ifndef VMF_RDMA_CONNECT_H
 #define VMF_RDMA_CONNECT_H

@@ -60,7 +60,7 @@ bool conn_own_id(RdmaConn *conn, struct rdma_cm_id *id, GError **error)
     return true;
 }
 
-/* The ids' events are acknowledged one by one, so destroying an id never waits. */
+/* Every event of an id is acknowledged at once, so destroying an id never waits. */
 void conn_close(VmfConn *base)
 {
     RdmaConn *conn = conn_of(base);

@@ -6,11 +6,16 @@
 
 #include "conn.h"
 
-/* An empty connection with its event channel; NULL with *error. */
+/*
+ * An empty connection with its event channel. The caller ends it by conn_close. NULL with *error.
+ */
 RdmaConn *conn_new(const RdmaOptions *options, VmfRole role, GError **error);
-/* Makes `id' the control connection's. If it returns true, the connection owns the id. */
+/*
+ * Makes `id' the id of the control connection, whose endpoint is set already. If it returns true,
+ * the connection owns the id. False with *error: the caller still owns it.
+ */
 bool conn_own_id(RdmaConn *conn, struct rdma_cm_id *id, GError **error);
-/* VmfTransport.close. */
+/* VmfTransport.close. Frees the connection and all that it owns. */
 void conn_close(VmfConn *conn);
 
 #endif

@@ -10,10 +10,10 @@
 #include "verbs/endpoint-messages.h"
 #include "verbs/verbs-error.h"
 
-/* How long the reason for a closed channel may be on its way. */
+/* How long the reason for a closed channel may take to arrive. */
 #define REASON_MS 300
 
-/* A dead control queue pair means that the peer is gone, however it went. */
+/* A dead control queue pair means that the peer is gone, in whatever way. Sets the error. */
 static VmfControlResult lost(RdmaConn *conn, GError **error)
 {
     g_set_error(error, VMF_ERROR, VMF_ERROR_PEER_LOST, "the RDMA connection to %s was lost",
@@ -98,8 +98,8 @@ static bool connection_event(RdmaConn *conn, const struct rdma_cm_event *event, 
         }
         if (event->id == conn->id) {
             /*
-             * Takes this side's queue pair down as well: what the peer sent
-             * before it left is still read, then the flushed receives tell the end.
+             * Takes this side's queue pair down as well. Messages that the peer sent before it left
+             * are still read. After them, the flushed receives tell the end.
              */
             rdma_disconnect(conn->id);
             return true;
@@ -114,7 +114,7 @@ static bool connection_event(RdmaConn *conn, const struct rdma_cm_event *event, 
                     ibv_get_device_name(conn->id->verbs->device), conn->base.peer);
         return false;
     default:
-        return true; /* TIMEWAIT_EXIT, ADDR_CHANGE and late ones change nothing here */
+        return true; /* TIMEWAIT_EXIT, ADDR_CHANGE and late events change nothing here */
     }
 }
 
@@ -137,7 +137,10 @@ static bool take_connection_events(RdmaConn *conn, GError **error)
     return true;
 }
 
-/* Why the peer closed a channel comes by the control connection, and may come after the event. */
+/*
+ * False with *error once a channel was closed and no reason has come. The reason comes by the
+ * control connection, and may come after the event.
+ */
 static bool check_closed_channel(RdmaConn *conn, GError **error)
 {
     const gint64 now = g_get_monotonic_time();
@@ -159,9 +162,8 @@ bool control_wait(VmfConn *base, int wake_fd, bool want_send, int timeout_ms, GE
     unsigned woke;
 
     /*
-     * Room to send comes by a completion or an acknowledgement, both of which
-     * end the sleep, so `want_send' adds nothing. A message taken but not yet
-     * given back has nothing to do with it either.
+     * Room to send comes by a completion or an acknowledgement. Both end the sleep, so `want_send'
+     * adds nothing. A message that was taken and not given back yet does not matter either.
      */
     (void)want_send;
     if (conn->control->flushed || conn->control->ready_count) {

@@ -6,7 +6,7 @@
 
 #include <vmferry/plugin/transport.h>
 
-/* The members of VmfTransport. */
+/* The members of VmfTransport. The control thread calls them. */
 VmfControlResult control_send(VmfConn *conn, const struct iovec *iov, unsigned iovcnt,
                               GError **error);
 VmfControlResult control_receive(VmfConn *conn, const uint8_t **message, size_t *size,

@@ -7,7 +7,10 @@
 #include "source/native-dialect.h"
 #include "destination/zero-ranges.h"
 
-/* Device state goes in messages of that size: smaller with many, so that memory stays small. */
+/*
+ * Device state goes in messages of that size. With many channels they are smaller, so that all of
+ * them need little memory.
+ */
 size_t channel_slot_bytes(unsigned channels)
 {
     return channels <= 8 ? 32 * 1024 : channels <= 16 ? 16 * 1024 : 8 * 1024;
@@ -41,7 +44,7 @@ RdmaChannel *channel_new(RdmaConn *conn, unsigned number, struct rdma_cm_id *id,
         channel_free(channel);
         return NULL;
     }
-    channel->id = id; /* owned from here on */
+    channel->id = id; /* the channel owns it from here on */
     if (source) {
         channel_init_source(channel, &native_dialect);
         channel->writes.reap = piece_reap;

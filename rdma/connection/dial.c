@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* dial.c -- source: one connection of rdma_cm's, step by step, with a deadline and a way out */
+/*
+ * dial.c -- source: one connection of rdma_cm, step by step, with a deadline and a cancel
+ * descriptor
+ */
 
 #include "dial.h"
 
@@ -39,7 +42,10 @@ static int left_ms(const Dial *dial)
     return (int)CLAMP(left, 1, 60000);
 }
 
-/* Neither for a wrong address nor for a device that is closed to us rdma_cm has its own error. */
+/*
+ * Sets the error for an address that no RDMA device reaches. rdma_cm has no error of its own for a
+ * wrong address, or for a device that this process may not open.
+ */
 static void no_device(const Dial *dial, int err, GError **error)
 {
     g_autofree char *devices = nic_list();

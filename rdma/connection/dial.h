@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* dial.h -- source: one connection of rdma_cm's, step by step, with a deadline and a way out */
+/*
+ * dial.h -- source: one connection of rdma_cm, step by step, with a deadline and a cancel
+ * descriptor
+ */
 
 #ifndef VMF_RDMA_DIAL_H
 #define VMF_RDMA_DIAL_H
@@ -13,17 +16,18 @@ typedef struct Dial {
     const char *what; /* "cannot connect to ADDRESS" */
 } Dial;
 
-/* An id with a route to the address; NULL with *error. */
+/* An id with a route to the address. The caller owns it. NULL with *error. */
 struct rdma_cm_id *dial_resolve(const Dial *dial, struct sockaddr *address, GError **error);
 /*
- * Connects the id, which has its queue pair. `reply' (or NULL) is given the private data of the
- * answer, as much as there is of it.
+ * Connects the id, which has its queue pair already. `reply' (or NULL) receives the private data of
+ * the answer, cut to WIRE_HELLO_BYTES. Bytes that did not come stay as they were.
  */
 bool dial_establish(const Dial *dial, struct rdma_cm_id *id, const void *data, size_t size,
                     unsigned timeout_ms, uint8_t reply[WIRE_HELLO_BYTES], GError **error);
 /*
- * One more connection to where the first one went, with private data, and an event channel of its
- * own. Returns the id, and its endpoint in *ep; NULL with *error.
+ * One more connection to the address of the first one, with private data. `events' is the event
+ * channel of the new id. Returns the id, and its endpoint in *ep. The caller owns both. NULL with
+ * *error.
  */
 struct rdma_cm_id *conn_connect_again(RdmaConn *conn, struct rdma_event_channel *events,
                                       const EndpointLimits *limits, const char *name,

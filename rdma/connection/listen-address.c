@@ -16,7 +16,10 @@ static bool is_any(const struct sockaddr *address)
                : ((const struct sockaddr_in *)address)->sin_addr.s_addr == htonl(INADDR_ANY);
 }
 
-/* An address that is no device's can be bound to, but nothing ever comes there. */
+/*
+ * Binds the id. An address of no device can be bound to, but no connection ever arrives there. So
+ * it is an error.
+ */
 static bool bind_address(struct rdma_cm_id *id, struct sockaddr *address)
 {
     int reuse = 1;
@@ -52,7 +55,7 @@ static void cannot_listen(const ResolveQuery *query, int failure, GError **error
                     devices ? devices : "");
 }
 
-/* On the first of the addresses that takes it. */
+/* Binds a new id to the first of the addresses that takes it. */
 static struct rdma_cm_id *bind_any(struct rdma_event_channel *events, const ResolveQuery *query,
                                    const struct addrinfo *list, GError **error)
 {
@@ -81,7 +84,7 @@ static struct rdma_cm_id *bind_to(struct rdma_event_channel *events, const VmfUr
     const ResolveQuery query = {
         .host = host,
         .port = vmf_uri_port(uri),
-        .family = *host ? AF_UNSPEC : AF_INET6, /* which takes IPv4 as well */
+        .family = *host ? AF_UNSPEC : AF_INET6, /* AF_INET6 takes IPv4 as well */
         .deadline = g_get_monotonic_time() + (gint64)timeout_ms * 1000,
         .cancel_fd = -1,
     };

@@ -8,8 +8,9 @@
 #include "verbs/verbs.h"
 
 /*
- * An id that is bound to one of the host's addresses and listens; NULL with *error. With an empty
- * host it is bound to any address, and so to no device. `timeout_ms' is for looking the host up.
+ * An id that is bound to one of the host's addresses, and listens. The caller owns it. NULL with
+ * *error. With an empty host, the id is bound to any address, and so to no device. `timeout_ms'
+ * bounds the lookup of the host.
  */
 struct rdma_cm_id *listen_on(struct rdma_event_channel *events, const VmfUri *uri,
                              unsigned timeout_ms, GError **error);

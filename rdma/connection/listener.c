@@ -19,10 +19,10 @@ typedef struct RdmaListener {
     char *host;
     unsigned port;
     Arrivals arrivals;
-    Pinned *pinned; /* the RAM of the session that comes next */
-    /* The device that `id' is bound to, or that `pinned' is on; NULL if neither. */
+    Pinned *pinned; /* RAM that is pinned for the next session; or NULL */
+    /* The device that `id' is bound to, or that `pinned' is on. NULL if there is neither. */
     Nic *nic;
-    char *lost; /* why nothing can arrive any more */
+    char *lost; /* why nothing can arrive any more; or NULL */
 } RdmaListener;
 
 static RdmaListener *listener_of(VmfTransportListener *listener)
@@ -119,7 +119,7 @@ void listener_ram(VmfTransportListener *base, VmfRamBlocks *blocks)
     if (!blocks || listener->options.registration != RDMA_REGISTRATION_PIN_ALL) {
         return;
     }
-    /* On any address: the device that a source will come by, if there is just one. */
+    /* If the listener is on any address, RAM is pinned on the only device, if there is just one. */
     if (!listener->nic) {
         listener->nic = nic_watch_only_device();
     }
@@ -131,7 +131,7 @@ void listener_ram(VmfTransportListener *base, VmfRamBlocks *blocks)
 
 /* --- the device --- */
 
-/* It is let go at once, because its removal may wait for that. Always false. */
+/* Lets the device go at once, because its removal may wait for that. Always false. */
 static bool device_lost(RdmaListener *listener, const char *why, GError **error)
 {
     listener->lost =
@@ -144,7 +144,7 @@ static bool device_lost(RdmaListener *listener, const char *why, GError **error)
     return false;
 }
 
-/* Whether one can still listen. Connections on a device that is gone are dropped. */
+/* Whether the listener can still listen. Drops waiting connections whose device is gone. */
 static bool check_devices(RdmaListener *listener, GError **error)
 {
     g_autoptr(GError) failure = NULL;
@@ -168,7 +168,7 @@ static bool check_devices(RdmaListener *listener, GError **error)
 
 /* --- accepting --- */
 
-/* An error only when the opening of channels, or all listening, must end. */
+/* False with *error only when the opening of channels, or all listening, must end. */
 static bool handle_event(RdmaListener *listener, struct rdma_cm_event *event, GError **error)
 {
     if (event->event == RDMA_CM_EVENT_DEVICE_REMOVAL && event->id == listener->id) {
@@ -178,7 +178,9 @@ static bool handle_event(RdmaListener *listener, struct rdma_cm_event *event, GE
     return arrivals_take(&listener->arrivals, event, error);
 }
 
-/* One event, or a time-out that is no error, at NIC_CHECK_MS if not before. */
+/*
+ * Handles one event, or sleeps until `deadline', for NIC_CHECK_MS at most. A time-out is no error.
+ */
 static bool next_event(RdmaListener *listener, gint64 deadline, int cancel_fd, bool *timed_out,
                        GError **error)
 {
@@ -294,7 +296,7 @@ bool listener_await_channels(VmfConn *base, GError **error)
     listener->arrivals.opened = 0;
     ok = await_all(listener, conn, error);
     if (!ok) {
-        /* None may stay with the listener's events, which outlive the connection. */
+        /* No channel may stay with the events of the listener, which outlive the connection. */
         for (unsigned i = 0; i < base->channels; i++) {
             channel_free(g_steal_pointer(&conn->channels[i]));
         }

@@ -13,7 +13,10 @@ VmfConn *listener_accept(VmfTransportListener *listener, GCancellable *cancel, G
 void listener_ram(VmfTransportListener *listener, VmfRamBlocks *blocks);
 void listener_free(VmfTransportListener *listener);
 
-/* The destination's half of VmfTransport.open_channels: waits until every channel has connected. */
+/*
+ * The destination's half of VmfTransport.open_channels. Waits until every channel is established.
+ * False with *error: no channel is left.
+ */
 bool listener_await_channels(VmfConn *conn, GError **error);
 
 #endif

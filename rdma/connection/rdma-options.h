@@ -18,8 +18,8 @@ typedef enum {
 typedef struct RdmaOptions {
     RdmaRegistration registration;
     uint64_t chunk_size;        /* 0: chosen */
-    uint64_t accept_chunk_size; /* of a stock QEMU source; 0: chosen */
-    uint64_t pin_budget;        /* 0: from the memory-lock limit */
+    uint64_t accept_chunk_size; /* the largest chunk of a stock QEMU source; 0: chosen */
+    uint64_t pin_budget;        /* 0: what the memory-lock limit leaves */
     uint64_t gap;
     bool device_write;
     unsigned poll_us;
@@ -27,9 +27,9 @@ typedef struct RdmaOptions {
     unsigned timeout_ms;
 } RdmaOptions;
 
-/* The options there are, for the transport's table; ends with a NULL name. */
+/* The table of the transport's options. It ends with a NULL name. */
 extern const VmfOptionSpec options_specs[];
-/* False with *error when a size is no power of two. */
+/* False with *error if a size is no power of two. */
 bool options_from_uri(const VmfUri *uri, RdmaOptions *options, GError **error);
 
 #endif

@@ -12,17 +12,17 @@
 #include "source/piece-source.h"
 
 /*
- * A stripe with pin-all. Short enough that a dirty region spreads over the
- * channels, long enough for full-sized writes; one channel has nothing to spread.
+ * The stripe with pin-all. It is so short that a dirty region spreads over the channels. It is so
+ * long that writes have their full size. One channel has nothing to spread.
  */
 #define PIN_ALL_STRIPE (1024u * 1024)
 #define PIN_ALL_STRIPE_SINGLE (8192u * 1024)
 #define CHANNELS_DEFAULT_MAX 8
-#define RKEYS_MAX (1u << 20) /* chunks of 64 MiB: more RAM than any guest has */
+#define RKEYS_MAX (1u << 20) /* with chunks of 64 MiB, more RAM than any guest has */
 
 /* --- parameters --- */
 
-/* What the message buffers of that many channels pin at most, on either side. */
+/* The most bytes that the message buffers of that many channels pin, on either side. */
 static uint64_t channel_buffers(unsigned channels)
 {
     return channels * (ENDPOINT_RECEIVES * (uint64_t)channel_slot_bytes(channels) +
@@ -87,7 +87,7 @@ bool setup_peer_parameters(VmfConn *base, const uint8_t *buffer, size_t size, GE
         return false;
     }
     if (base->role == VMF_ROLE_DESTINATION) {
-        /* How RAM is registered is the source's choice. */
+        /* The source chooses how RAM is registered. */
         conn->options.registration = (RdmaRegistration)peer->registration;
     }
     return true;
@@ -112,7 +112,7 @@ unsigned setup_default_channels(VmfConn *base)
     if (ibv_query_device(conn->id->verbs, &attr) == 0 && attr.max_qp > 1) {
         channels = MIN(channels, (unsigned)attr.max_qp - 1);
     }
-    /* Buffers may take a quarter of what little may be pinned. */
+    /* Buffers may take at most a quarter of what may be pinned. */
     while (budget && channels > 1 && channel_buffers(channels) > budget / 4) {
         channels /= 2;
     }
@@ -122,9 +122,9 @@ unsigned setup_default_channels(VmfConn *base)
 /* --- agreeing on the chunk size --- */
 
 /*
- * Both sides compute these from the same numbers. Measured on soft-RoCE: with
- * one channel larger chunks pay (fewer registrations), with several a chunk is
- * also the stripe, and a smaller one keeps every channel busy.
+ * Both sides compute the chunk size and the budget from the same numbers. Measured on soft-RoCE:
+ * with one channel, larger chunks are faster, because there are fewer registrations. With several
+ * channels, a chunk is also the stripe, and a smaller one keeps every channel busy.
  */
 static bool agree_on_chunks(RdmaConn *conn, uint64_t *chunk_size, uint64_t *budget, GError **error)
 {
@@ -207,8 +207,8 @@ static void post_rkeys(RdmaConn *conn)
 }
 
 /*
- * Collects what the destination tells. It may come before this side's
- * ram_setup has begun, so only ram_setup can say whether it is the right amount.
+ * Collects the numbers that the destination tells. They may come before ram_setup of this side has
+ * begun. So only ram_setup can check how many there must be.
  */
 static bool collect(GArray *into, VmfReader *r, unsigned bytes, size_t most, GError **error)
 {
@@ -254,7 +254,7 @@ bool setup_control_message(VmfConn *base, unsigned type, const uint8_t *data, si
     return ok;
 }
 
-/* Takes over what the destination has told; the caller holds the lock. */
+/* Takes over the numbers that the destination has told. The caller holds the lock. */
 static bool use_told_locked(RdmaConn *conn, uint32_t rkeys, GError **error)
 {
     Chunks *chunks = &conn->chunks;
@@ -275,7 +275,10 @@ static bool use_told_locked(RdmaConn *conn, uint32_t rkeys, GError **error)
     return true;
 }
 
-/* The peer's heartbeats bound this wait, because pinning may take long. */
+/*
+ * Waits for the addresses and the keys. The wait has no time-out, because pinning may take long.
+ * The heartbeats of the peer bound it.
+ */
 static bool await_addresses(RdmaConn *conn, GError **error)
 {
     const Chunks *chunks = &conn->chunks;
@@ -293,7 +296,7 @@ static bool await_addresses(RdmaConn *conn, GError **error)
         g_set_error(error, VMF_ERROR, VMF_ERROR_CANCELLED, "cancelled while RAM was registered");
         ok = false;
     }
-    /* The control thread may append more, from a peer that errs. */
+    /* The control thread may append more numbers, if the peer is faulty. */
     ok = ok && use_told_locked(conn, rkeys, error);
     g_mutex_unlock(&conn->setup_lock);
     return ok;

@@ -8,7 +8,7 @@
 
 struct RdmaConn;
 
-/* What may be pinned besides the control connection's buffers; 0: as much as one likes. */
+/* Bytes that this side may pin besides the control connection's buffers; 0: no limit. */
 uint64_t setup_own_budget(const struct RdmaConn *conn);
 
 /* The members of VmfTransport. */

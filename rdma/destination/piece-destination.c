@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* piece-destination.c -- destination: pieces of device state, which arrive written or in messages
- */
+/* piece-destination.c -- destination: pieces of device state, written in place or received */
 
 #include "piece-destination.h"
 
@@ -11,7 +10,7 @@
 #include "pieces.h"
 #include "serving.h"
 
-/* Without it everything comes in messages. */
+/* Without the offer, all device state comes in messages. */
 bool piece_offer_memory(VmfConn *base, void *memory, size_t bytes, GError **error)
 {
     RdmaConn *conn = conn_of(base);

@@ -15,7 +15,7 @@
 #include "verbs/verbs-error.h"
 #include "zero-ranges.h"
 
-/* Always false. */
+/* Sets the error of a queue pair that the peer took down. Always false. */
 static bool peer_took_it_down(const RdmaChannel *channel, GError **error)
 {
     g_set_error(error, VMF_ERROR, VMF_ERROR_PEER_LOST, "%s: the peer took the queue pair down",
@@ -24,7 +24,7 @@ static bool peer_took_it_down(const RdmaChannel *channel, GError **error)
     return false;
 }
 
-/* Until an answer can be sent: what was sent before must have left its buffers. */
+/* Waits until an answer can be sent. For that, earlier messages must have left their slots. */
 static bool await_slot(RdmaChannel *channel, GError **error)
 {
     RdmaConn *conn = channel->conn;
@@ -94,7 +94,10 @@ static bool handle_zero(RdmaChannel *channel, const EndpointMessage *message, GE
 
 /* --- registration --- */
 
-/* A chunk from the wire must exist and be this channel's: its state has no lock. */
+/*
+ * A chunk from the wire must exist, and must belong to this channel, because a chunk's state has no
+ * lock.
+ */
 static bool check_chunk(RdmaChannel *channel, const WireChunk *name, GError **error)
 {
     RdmaConn *conn = channel->conn;
@@ -157,7 +160,9 @@ static bool handle_register(RdmaChannel *channel, const EndpointMessage *message
     if (!await_slot(channel, error)) {
         return false;
     }
-    /* The source has at most half a window of requests unanswered, so it takes one more. */
+    /*
+     * The source has at most half a window of requests unanswered, so it can take one more answer.
+     */
     if (!endpoint_can_send(channel->ep)) {
         return serve_refused(channel, error, "more registration requests than may be unanswered");
     }
@@ -194,9 +199,9 @@ static bool handle(RdmaChannel *channel, const EndpointMessage *message, GError 
 }
 
 /*
- * Discards are looked at when a message has come, so that a sync is not reported if what came
- * before it is lost. And each message is a place to end: a source that means harm has always one
- * more.
+ * Discards are looked at when a message has come. So a sync is not reported if some data before it
+ * is lost. Each message is also a place to end, because a hostile source always has one more
+ * message.
  */
 static bool handle_one(RdmaChannel *channel, const EndpointMessage *message, GError **error)
 {
@@ -212,7 +217,7 @@ static bool handle_all(RdmaChannel *channel, GError **error)
     bool taken;
 
     for (;;) {
-        /* Also frees send slots for the answers. */
+        /* The poll also frees send slots for the answers. */
         if (!endpoint_poll(ep, error) || !endpoint_take(ep, &message, &taken, error)) {
             return false;
         }
@@ -271,7 +276,10 @@ bool serve_revoke(VmfConn *base, GError **error)
                                   ibv_modify_qp(conn->channels[i]->ep->qp, &attr, IBV_QP_STATE))
                       : 0;
 
-        /* All are tried: each one that is down is one way less into the guest's memory. */
+        /*
+         * All channels are tried, because each one that is down is one way less into the guest's
+         * memory.
+         */
         if (err && ok) {
             verbs_set_error(error, VMF_ERROR_DEVICE, err,
                             "%s: cannot take the queue pair down to revoke access to guest RAM",

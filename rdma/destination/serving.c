@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* serving.c -- destination: what goes on between messages, and in the middle of long work */
+/* serving.c -- destination: checks between messages, and in the middle of long work */
 
 #include "serving.h"
 

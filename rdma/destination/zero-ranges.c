@@ -1,21 +1,24 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* zero-ranges.c -- ranges that the source calls zero, and memory that can be given back for it */
+/* zero-ranges.c -- ranges that the source calls zero, and the memory that they save */
 
 #include "zero-ranges.h"
 
 #include "conn.h"
 #include "serving.h"
 
-/* More are not kept waiting: a registration looks at all of them. */
+/* At most so many ranges wait, because a registration looks at all of them. */
 #define WAITING_MAX 256
 
-/* Inside one chunk. */
+/* A range that waits. It lies in one chunk. */
 typedef struct ZeroRange {
     uint32_t block, index; /* of the chunk */
     uint64_t offset, end;  /* in the block */
 } ZeroRange;
 
-/* The chunk's state is the channel's own if the chunk is. */
+/*
+ * Whether a range in this chunk may wait. Only the channel that owns the chunk may look at its
+ * state.
+ */
 static bool may_wait(const RdmaChannel *channel, unsigned block, uint32_t index)
 {
     const Chunks *chunks = &channel->conn->chunks;
@@ -24,7 +27,7 @@ static bool may_wait(const RdmaChannel *channel, unsigned block, uint32_t index)
            !chunks->chunks[chunks->first[block] + index].mr;
 }
 
-/* In parts: a source may name gigabytes at once. */
+/* Works in parts, because a source may name gigabytes at once. */
 static bool in_parts(RdmaChannel *channel, unsigned block, uint64_t offset, uint64_t length,
                      bool (*zero)(VmfConn *, unsigned, uint64_t, uint64_t, GError **),
                      GError **error)

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* v1-back.c -- the return path with stock QEMU: a second connection, on which the roles are changed
- */
+/* v1-back.c -- the return path with stock QEMU, a second connection in the other direction */
 
 #include "v1-back.h"
 
@@ -14,12 +13,15 @@
 #include "v1-state.h"
 #include "verbs/verbs-error.h"
 
-/* Stock QEMU sends its first message without READY, and one ahead for ever. */
+/*
+ * Stock QEMU sends its first message without waiting for READY. So it is one message ahead all the
+ * time.
+ */
 #define SOURCE_RECEIVES 8
 #define SOURCE_RECEIVE_BYTES (64u * 1024)
 #define DESTINATION_RECEIVES 3
 #define DESTINATION_RECEIVE_BYTES 4096u
-/* What one message carries, as stock QEMU's do. */
+/* Bytes that one message carries, as with stock QEMU. */
 #define STREAM_BYTES (32u * 1024)
 
 static RdmaChannel *make_channel(RdmaConn *conn, struct rdma_cm_id *id, Endpoint *ep)
@@ -35,7 +37,7 @@ static RdmaChannel *make_channel(RdmaConn *conn, struct rdma_cm_id *id, Endpoint
     return channel;
 }
 
-/* The one that a failed attempt has left serves the next. */
+/* A failed attempt leaves its event channel, which serves the next attempt. */
 static bool make_events(V1 *v1, GError **error)
 {
     if (v1->back_events) {
@@ -55,7 +57,10 @@ static bool make_events(V1 *v1, GError **error)
 
 /* --- opening: source --- */
 
-/* Before, the destination might take the second connection for a fault of the first. */
+/*
+ * Waits for the first READY. Before that, the destination might take the second connection for a
+ * fault of the first.
+ */
 static bool await_greeting(RdmaConn *conn, gint64 deadline, GError **error)
 {
     while (!g_atomic_int_get(&conn->v1->greeted)) {
@@ -156,7 +161,7 @@ bool v1_open_back(VmfConn *base, GError **error)
 
 /* --- both ways --- */
 
-/* *hung_up is set when the peer has closed it. */
+/* Sets *hung_up when the peer has closed the return path, or the device is removed. */
 static bool take_events(RdmaChannel *back, bool *hung_up, GError **error)
 {
     struct rdma_cm_event *event;
@@ -173,7 +178,7 @@ static bool take_events(RdmaChannel *back, bool *hung_up, GError **error)
     return true;
 }
 
-/* Until something has come, or `wake_fd' is readable (see *woke), or for timeout_ms. */
+/* Sleeps until something has come, until wake_fd is readable (see *woke), or for timeout_ms. */
 static bool sleep_on(RdmaChannel *back, int wake_fd, int timeout_ms, unsigned *woke, bool *hung_up,
                      GError **error)
 {

@@ -14,7 +14,7 @@
 
 /* --- the first message --- */
 
-/* Whether a migration begins with it. */
+/* Whether the first message begins a migration. */
 static bool check_first(RdmaChannel *channel, const V1Header *header, const uint8_t *body,
                         size_t size, GError **error)
 {
@@ -92,7 +92,7 @@ bool v1_await_stream(RdmaConn *conn, GError **error)
 
 /* --- RAM blocks --- */
 
-/* All of a block at a time, because one key must do for it. */
+/* Registers each block as one region, because the source has one key for a block. */
 static bool pin_all(RdmaChannel *channel, GError **error)
 {
     RdmaConn *conn = channel->conn;
@@ -187,7 +187,7 @@ static bool handle_blocks_request(RdmaChannel *channel, GError **error)
 
 /* --- registration --- */
 
-/* An address that the source gives, as an offset in its block. */
+/* Turns an address that the source gives into an offset in its block. */
 static bool find_offset(RdmaChannel *channel, V1Type type, uint32_t block, uint64_t address,
                         uint64_t *offset, GError **error)
 {
@@ -258,7 +258,7 @@ static bool handle_register(RdmaChannel *channel, const V1Header *header, const 
                    header->repeat * (size_t)V1_REGISTERED_BYTES, error);
 }
 
-/* Stock QEMU never asks for it. What is registered may stay so. */
+/* Stock QEMU never asks for it. The registration is kept, which is allowed. */
 static bool handle_unregister(RdmaChannel *channel, const V1Header *header, const uint8_t *body,
                               GError **error)
 {
@@ -380,7 +380,7 @@ static bool handle_message(RdmaChannel *channel, const V1Header *header, const u
     }
 }
 
-/* READY says that there is a buffer for the next one, so that comes first. */
+/* READY says that a buffer is posted for the next message. So the buffer is given back first. */
 static bool finish_message(RdmaChannel *channel, unsigned slot, GError **error)
 {
     return endpoint_give_back(channel->ep, slot, error) &&
@@ -420,7 +420,7 @@ static bool handle_all(RdmaChannel *channel, GError **error)
     }
 }
 
-/* The queue pair is down, which is right if the source hung up. */
+/* The queue pair is down. That is right if the source hung up. */
 static bool ended(RdmaChannel *channel, GError **error)
 {
     RdmaConn *conn = channel->conn;

@@ -6,9 +6,12 @@
 
 #include "conn.h"
 
-/* Waits for the first message, which tells whether the peer means to migrate. */
+/*
+ * Says READY, and waits for the first message. That message shows whether the peer means to
+ * migrate. The message is kept for v1_serve. False with *error.
+ */
 bool v1_await_stream(RdmaConn *conn, GError **error);
-/* VmfTransport.serve; the return path's source comes by it, too. */
+/* VmfTransport.serve. A source calls it, too, for the return path. */
 bool v1_serve(VmfConn *conn, unsigned channel, GError **error);
 
 #endif

@@ -74,7 +74,7 @@ bool v1_take(RdmaChannel *channel, V1Header *header, const uint8_t **body, size_
 
 /* --- whether the peer is there --- */
 
-/* Needs no key at the peer, because nothing is written. */
+/* The write needs no key of the peer, because it writes nothing. */
 bool v1_post_empty_write(RdmaChannel *channel, GError **error)
 {
     struct ibv_send_wr wr = {.opcode = IBV_WR_RDMA_WRITE};
@@ -82,7 +82,10 @@ bool v1_post_empty_write(RdmaChannel *channel, GError **error)
     return endpoint_post_writes(channel->ep, &wr, &wr, 1, 0, true, error);
 }
 
-/* A source that was told READY has the word, and QEMU may not say anything unless it was asked. */
+/*
+ * Whether the peer must speak next. A source that was told READY speaks next. QEMU may only speak
+ * when it was asked.
+ */
 static bool is_peers_turn(const RdmaChannel *channel)
 {
     const V1 *v1 = channel->conn->v1;
@@ -107,7 +110,7 @@ bool v1_probe(RdmaChannel *channel, GError **error)
     if (ep->completed >= v1->probe && ep->queue_used < ep->queue_size) {
         /*
          * A thread also wakes for a completion that it has already seen. A probe for each such
-         * waking would complete, and wake it again.
+         * waking would complete, and wake the thread again.
          */
         if (now - v1->probed_at < (gint64)base->heartbeat_ms * G_TIME_SPAN_MILLISECOND) {
             return true;
@@ -144,7 +147,10 @@ bool v1_take_events(RdmaChannel *channel, GError **error)
         if (type == RDMA_CM_EVENT_DISCONNECTED && !conn->v1->hung_up) {
             conn->v1->hung_up = true;
             if (conn->base.role == VMF_ROLE_DESTINATION) {
-                /* What came before can still be taken; what is flushed after it is the end. */
+                /*
+                 * Messages that came before can still be taken. The flushed requests after them
+                 * tell the end.
+                 */
                 rdma_disconnect(conn->id);
             }
         }

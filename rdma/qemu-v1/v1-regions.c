@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* v1-regions.c -- what a destination registers for stock QEMU, which does not say how much it will
- * write */
+/*
+ * v1-regions.c -- what a destination registers for stock QEMU, which does not tell its chunk size
+ */
 
 #include "v1-regions.h"
 
@@ -16,10 +17,10 @@ struct V1Regions {
     VmfConn *conn;
     struct ibv_pd *pd;
     Chunks levels[LEVELS]; /* made when the first region of that size is registered */
-    uint64_t most_mib;     /* that a chunk of the source's may be */
-    uint64_t bound_mib;    /* that it can be, by what it has asked for */
-    uint8_t **asked;       /* of each block a bit for each MiB: the source has asked for it */
-    uint8_t **zero;        /* of each block a bit for each page: untouched when it was registered */
+    uint64_t most_mib;     /* the largest chunk that a source may have */
+    uint64_t bound_mib;    /* the largest chunk that its requests still allow */
+    uint8_t **asked;       /* of each block, a bit for each MiB: the source has asked for it */
+    uint8_t **zero; /* of each block, a bit for each page: untouched when it was registered */
 };
 
 static bool bit(const uint8_t *bits, uint64_t number)
@@ -94,7 +95,9 @@ void v1_regions_free(V1Regions *regions)
 
 uint64_t v1_regions_bound(const uint8_t *asked, uint64_t count, uint64_t mib, uint64_t most)
 {
-    /* The nearest on each side differ in the lowest of bits; farther than `most' they tell nothing.
+    /*
+     * The nearest requests on each side bound the size. It is at most the highest power of two in
+     * which the two numbers differ. Requests farther away than `most' tell nothing.
      */
     for (uint64_t below = 1; below <= most && below <= mib; below++) {
         if (bit(asked, mib - below)) {
@@ -126,7 +129,7 @@ static void note_asked(V1Regions *regions, unsigned block, uint64_t first, uint6
 
 /* --- registering --- */
 
-/* Pinning touches it. */
+/* Notes which pages are untouched, because pinning touches them. */
 static void note_untouched(V1Regions *regions, unsigned block, uint64_t start, uint64_t end)
 {
     VmfConn *conn = regions->conn;
@@ -225,7 +228,7 @@ struct ibv_mr *v1_regions_ask(V1Regions *regions, unsigned block, uint64_t offse
 
 /* --- zero ranges --- */
 
-/* Whether the source may have written somewhere in the chunk that a MiB lies in. */
+/* Whether the source may have written somewhere in the chunk that holds this MiB. */
 static bool maybe_written(const V1Regions *regions, unsigned block, uint64_t mib)
 {
     const uint64_t first = mib / regions->bound_mib * regions->bound_mib;
@@ -239,13 +242,16 @@ static bool maybe_written(const V1Regions *regions, unsigned block, uint64_t mib
     return false;
 }
 
-/* The page at `at' is zero, if the source has not written it since. */
+/*
+ * Whether the page at `at' was untouched when it was registered. It is zero if the source has not
+ * written it since.
+ */
 static bool began_as_zero(const V1Regions *regions, unsigned block, uint64_t at)
 {
     return bit(regions->zero[block], at >> PAGE_SHIFT);
 }
 
-/* Until where, at most `end', pages began like the one at `at'. */
+/* The end of the run of pages that began like the page at `at'. It is at most `end'. */
 static uint64_t same_until(const V1Regions *regions, unsigned block, uint64_t at, uint64_t end)
 {
     const bool zero = began_as_zero(regions, block, at);
@@ -256,7 +262,7 @@ static uint64_t same_until(const V1Regions *regions, unsigned block, uint64_t at
     return MIN(at, end);
 }
 
-/* A range in one MiB that is registered. */
+/* Makes a range zero that lies in one registered MiB. */
 static bool zero_registered(const V1Regions *regions, unsigned block, uint64_t offset, uint64_t end,
                             GError **error)
 {

@@ -14,17 +14,18 @@
 #include "v1-state.h"
 
 /*
- * Chunks that one request registers. Long, because each request costs a round trip while
- * nothing else may be said. Not too long, because the destination never gives them
- * up again, and counts them in chunks of its own size, which it does not tell.
- * Measured on soft-RoCE, 256 MiB: 32 MiB take a sixth less time than 16, a quarter less than 64.
+ * Bytes of the chunks that one request registers. They are many, because each request costs a round
+ * trip in which nothing else may be said. They are not more, because the destination never gives
+ * them up again. It also counts them in chunks of its own size, which it does not tell. Measured on
+ * soft-RoCE with 256 MiB: 32 MiB take a sixth less time than 16 MiB, and a quarter less than 64
+ * MiB.
  */
 #define GROUP_BYTES (32u * 1024 * 1024)
 #define STRIPE_PIN_ALL (8u * 1024 * 1024)
 #define STREAM_MAX (V1_MESSAGE_MAX - V1_HEADER_BYTES)
 /*
- * How long the stream waits for more of itself. QEMU writes it in pieces, and a
- * destination that loads devices is slow to say READY for the next message.
+ * How long the stream waits for more of itself. QEMU writes it in pieces. A destination that loads
+ * devices is slow to say READY for the next message.
  */
 #define STREAM_LINGER_US (5 * G_TIME_SPAN_MILLISECOND)
 
@@ -76,9 +77,8 @@ bool v1_source_setup(RdmaConn *conn, GError **error)
     base->chunk_size = size;
     base->merge_gap = conn->options.gap;
     /*
-     * Telling that pages are zero costs a round trip, and the destination looks at
-     * each. It spares it memory only where nothing else of a group is written, for
-     * all of a group is pinned together.
+     * Telling zero pages costs a round trip, and the destination looks at each of them. The message
+     * saves memory there only if all of a group is zero, because a group is pinned as a whole.
      */
     base->zero_min = v1->pin_all ? UINT64_MAX : size;
     base->registration = v1->pin_all ? "pin-all" : "chunk";
@@ -106,7 +106,7 @@ static bool await_ready(RdmaChannel *channel, GError **error)
     return true;
 }
 
-/* Uses READY up. The peer's silence counts from here on. */
+/* Uses READY up. From here on the peer's silence counts. */
 static void give_turn(V1 *v1)
 {
     v1->ready = false;
@@ -141,7 +141,7 @@ static bool flush_stream(RdmaChannel *channel, GError **error)
 {
     V1 *v1 = channel->conn->v1;
 
-    /* The arrival of READY may send it, and after the last message none comes. */
+    /* The arrival of READY may send the stream. After the last message no READY comes. */
     while (v1->staged) {
         if (!(v1->ready ? push_stream(channel, error)
                         : write_queue_await_progress(channel, error))) {
@@ -151,7 +151,7 @@ static bool flush_stream(RdmaChannel *channel, GError **error)
     return true;
 }
 
-/* How long the stream still waits for more. */
+/* How long the stream still waits for more of itself. */
 static gint64 linger_us(const V1 *v1)
 {
     const gint64 left = v1->staged_at + STREAM_LINGER_US - g_get_monotonic_time();
@@ -294,7 +294,7 @@ static bool settle_zero(RdmaChannel *channel, GError **error)
     return flush_zero(channel, error) && (!channel->zeros.sent || await_ready(channel, error));
 }
 
-/* Registering goes first, because data waits for that. */
+/* Sends nothing, because data waits for the registration, which so goes first. */
 static bool post_zero(RdmaChannel *channel, GError **error)
 {
     (void)channel; /* the table's */
@@ -314,7 +314,7 @@ static bool can_request(const RdmaChannel *channel)
 static bool send_request(RdmaChannel *channel, const WireRegister *request, GError **error)
 {
     const Chunks *chunks = &channel->conn->chunks;
-    const WireChunk *name = &request->chunks[request->evicted]; /* that is this side's affair */
+    const WireChunk *name = &request->chunks[request->evicted]; /* evictions are not told */
     const uint64_t length = chunks_length(chunks, name->block, name->index);
     const V1Register message = {
         .key = channel->conn->v1->offsets[name->block] + ((uint64_t)name->index << chunks->shift),
@@ -381,7 +381,7 @@ static bool take_message(RdmaChannel *channel, const V1Header *header, const uin
     }
 }
 
-/* What waited for READY and for nothing else. */
+/* Sends what waited only for READY. */
 static bool pump(RdmaChannel *channel, GError **error)
 {
     V1 *v1 = channel->conn->v1;
@@ -420,7 +420,7 @@ static bool take_messages(RdmaChannel *channel, GError **error)
     if (!nic_check(conn->nic, error)) {
         return false;
     }
-    /* One that has everything may hang up before this side has looked. */
+    /* A destination that has everything may hang up before this side has looked. */
     if (conn->v1->hung_up &&
         (conn->v1->hooked || conn->v1->staged || ep->completed != ep->posted)) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_PEER_LOST, "the destination (%s) hung up",
@@ -462,8 +462,8 @@ bool v1_send_zero(VmfConn *base, unsigned number, unsigned block, uint64_t offse
 }
 
 /*
- * The end of what a hook began needs no drain: the message comes after the
- * writes on the same queue pair, and so does what it says.
+ * Ends what a hook began. That needs no drain, because the message comes after the writes on the
+ * same queue pair.
  */
 static bool finish_hook(RdmaChannel *channel, GError **error)
 {
@@ -497,7 +497,7 @@ bool v1_send_stream(VmfConn *base, unsigned number, const uint8_t *data, size_t 
         data += part;
         size -= part;
     }
-    if (hook) { /* it must be the end of its message */
+    if (hook) { /* the hook must be the end of its message */
         v1->hooked = flush_stream(channel, error);
         return v1->hooked;
     }

@@ -7,12 +7,14 @@
 #include "source/channel-dialect.h"
 #include "conn.h"
 
-/* What the source says on its channel. */
+/* The dialect of the source to stock QEMU. */
 extern const ChannelDialect v1_dialect;
 
-/* The source's half of VmfTransport.ram_setup. */
+/* The source's half of VmfTransport.ram_setup. False with *error. */
 bool v1_source_setup(RdmaConn *conn, GError **error);
-/* The members of VmfTransport; the return path's destination comes by send_stream and wait, too. */
+/*
+ * The members of VmfTransport. A destination calls send_stream and wait, too, for the return path.
+ */
 bool v1_send_ram(VmfConn *conn, unsigned channel, unsigned block, uint64_t offset, uint64_t length,
                  GError **error);
 bool v1_send_zero(VmfConn *conn, unsigned channel, unsigned block, uint64_t offset, uint64_t length,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* v1-state.c -- what a connection with stock QEMU has besides */
+/* v1-state.c -- what only a connection with stock QEMU has */
 
 #include "v1-state.h"
 

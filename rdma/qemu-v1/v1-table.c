@@ -14,11 +14,17 @@
 #include "v1-source.h"
 #include "v1-state.h"
 
-/* S's messages come one at a time; ERROR may come besides, and one may be in our hands. */
+/*
+ * The source's messages come one at a time. An ERROR may come besides, and this side may still hold
+ * a message.
+ */
 #define DESTINATION_RECEIVES 3
-/* D's longest answer to a request; enough for RAM_BLOCKS_RESULT with 2,000 blocks. */
+/*
+ * The destination's longest answer to a request. It is enough for RAM_BLOCKS_RESULT with 2,000
+ * blocks.
+ */
 #define DESTINATION_SEND_BYTES (V1_HEADER_BYTES + V1_REPEAT_MAX * V1_REGISTERED_BYTES)
-/* How long a failing side tries to say so. */
+/* How long a failing side tries to tell its peer. */
 #define LAST_WORDS_US (500 * G_TIME_SPAN_MILLISECOND)
 
 /* --- the beginning --- */
@@ -87,13 +93,13 @@ static bool open_channel(VmfConn *base, GError **error)
 
 static bool ram_setup(VmfConn *base, GError **error)
 {
-    /* What the destination registers it is told later. */
+    /* The destination learns later what to register. */
     return base->role == VMF_ROLE_DESTINATION || v1_source_setup(conn_of(base), error);
 }
 
 /* --- the end --- */
 
-/* Tells the peer that this side has failed, as far as that goes. */
+/* Tries to tell the peer that this side has failed. */
 static void last_words(RdmaChannel *channel)
 {
     Endpoint *ep = channel->ep;

@@ -8,8 +8,8 @@
 
 static const struct {
     const char *name;
-    size_t element;      /* bytes of one; 0: the body has no elements */
-    bool empty, counted; /* nothing after the header; `repeat' is the number of elements */
+    size_t element;      /* bytes of one element; 0: the body has no elements */
+    bool empty, counted; /* empty: no body; counted: `repeat' is the number of elements */
 } types[] = {
     [V1_NONE] = {"NONE", 0, true, false},
     [V1_ERROR] = {"ERROR", 0, true, false},
@@ -19,7 +19,7 @@ static const struct {
     [V1_RAM_BLOCKS_RESULT] = {"RAM_BLOCKS_RESULT", V1_BLOCK_BYTES, false, false},
     [V1_COMPRESS] = {"COMPRESS", V1_ZERO_BYTES, false, true},
     [V1_REGISTER_REQUEST] = {"REGISTER_REQUEST", V1_REGISTER_BYTES, false, true},
-    /* Stock QEMU sends but the first, and the number that was asked for. */
+    /* Stock QEMU sends only the first element, but tells the number that was asked for. */
     [V1_REGISTER_RESULT] = {"REGISTER_RESULT", V1_REGISTERED_BYTES, false, false},
     [V1_REGISTER_FINISHED] = {"REGISTER_FINISHED", 0, true, false},
     [V1_UNREGISTER_REQUEST] = {"UNREGISTER_REQUEST", V1_REGISTER_BYTES, false, true},

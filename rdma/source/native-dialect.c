@@ -17,10 +17,10 @@ static bool post_zero(RdmaChannel *channel, GError **error)
 {
     ZeroLog *zeros = &channel->zeros;
 
-    if (!zeros->bytes) { /* went ahead of a registration request, in a wait for room to send */
+    if (!zeros->bytes) { /* sent already, in the wait for room, before a registration request */
         return true;
     }
-    /* An older write of such a page may be listed: it must not land after the zeros. */
+    /* An older write of such a page may be listed, and must not land after the zeros. */
     if (!write_queue_post_list(channel, error)) {
         return false;
     }

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* piece-source.c -- source: pieces of device state, written where they belong or sent in messages
- */
+/* piece-source.c -- source: pieces of device state, written in place or sent in messages */
 
 #include "piece-source.h"
 
@@ -13,9 +12,9 @@
 #include "write-queue.h"
 
 /*
- * A shorter piece costs less to copy, into a message and out of it, than to
- * register. Measured on soft-RoCE: 64 KiB take 21 us to register and 7 us to
- * copy, 1 MiB takes 28 us and 110 us.
+ * A shorter piece costs less to copy into a message and out of it than to register. Measured on
+ * soft-RoCE: 64 KiB take 21 us to register and 7 us to copy. 1 MiB takes 28 us to register and 110
+ * us to copy.
  */
 #define WRITE_MIN (128u * 1024)
 
@@ -54,7 +53,7 @@ static bool may_write(const RdmaConn *conn, const VmfDeviceHeader *header)
            header->total <= bytes - header->place;
 }
 
-/* The piece's registration; NULL if there can be none: it is copied then. */
+/* The piece's registration. NULL if there can be none. Then the piece is copied. */
 static WrittenPiece *register_piece(RdmaChannel *channel, const void *data, uint64_t size,
                                     void *piece)
 {
@@ -105,7 +104,9 @@ static bool write_bytes(RdmaChannel *channel, const struct ibv_mr *mr, uint64_t 
     return true;
 }
 
-/* After the bytes, on the same queue pair: it is read when they are there. */
+/*
+ * The message comes after the bytes on the same queue pair. So the bytes are there when it is read.
+ */
 static bool tell_written(RdmaChannel *channel, const VmfDeviceHeader *header, GError **error)
 {
     const size_t room = channel->ep->limits.send_bytes - WIRE_HEADER_BYTES;
@@ -198,7 +199,7 @@ bool piece_take_memory(RdmaConn *conn, const uint8_t *data, size_t size, GError 
         return false;
     }
     if (pieces_may_be_written(conn)) {
-        /* The engine's message that lets this side send any comes after this one. */
+        /* The engine lets this side send device state only after a later control message. */
         conn->device_remote = memory;
     }
     return true;

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* piece-source.h -- source: pieces of device state, written where they belong or sent in messages
- */
+/* piece-source.h -- source: pieces of device state, written in place or sent in messages */
 
 #ifndef VMF_RDMA_PIECE_SOURCE_H
 #define VMF_RDMA_PIECE_SOURCE_H
@@ -11,17 +10,17 @@
 struct RdmaChannel;
 struct RdmaConn;
 
-/* Pieces that are being written at a time. */
+/* How many pieces may be under way as writes at a time. */
 #define PIECES_MAX 8
 
-/* A piece that is being written, and so registered. */
+/* A piece that is under way as writes, and so is registered. */
 typedef struct WrittenPiece {
     struct ibv_mr *mr;
-    uint64_t request; /* done when the endpoint has completed that many */
-    void *piece;      /* the engine's */
+    uint64_t request; /* the piece is written when the endpoint has completed that many requests */
+    void *piece;      /* the engine's handle of the piece */
 } WrittenPiece;
 
-/* A channel's, oldest first. The channel's thread. */
+/* The pieces of a channel, oldest first. They belong to the channel's thread. */
 typedef struct PieceRing {
     WrittenPiece pieces[PIECES_MAX];
     unsigned first, count;
@@ -30,11 +29,13 @@ typedef struct PieceRing {
 /* VmfTransport.send_device. */
 bool piece_send(VmfConn *conn, unsigned channel, const VmfDeviceHeader *header, const void *data,
                 void *piece, GError **error);
-/* Gives back the pieces that are written. */
+/* Gives the engine back every piece whose writes are complete. */
 void piece_reap(struct RdmaChannel *channel);
-/* The queue pair is gone: gives up every registration. */
+/* Gives up every registration, after the queue pair is gone. */
 void piece_clear(struct RdmaChannel *channel);
-/* A WIRE_PRIVATE_DEVICE_MEMORY came: where pieces may be written. The control thread. */
+/*
+ * Takes a WIRE_PRIVATE_DEVICE_MEMORY, which says where pieces may be written. The control thread.
+ */
 bool piece_take_memory(struct RdmaConn *conn, const uint8_t *data, size_t size, GError **error);
 
 #endif

@@ -93,7 +93,10 @@ bool source_wait(VmfConn *base, unsigned number, int wake_fd, GError **error)
         if (g_atomic_int_get(&base->channels_done)) {
             struct pollfd fds[] = {{.fd = base->cancel_fd, .events = POLLIN},
                                    {.fd = wake_fd, .events = POLLIN}};
-            /* The destination may take the queue pair down now: look at it no more. */
+            /*
+             * From now on the destination may take the queue pair down, so this side no longer
+             * looks at it.
+             */
             return poll(fds, G_N_ELEMENTS(fds), -1) >= 0 || errno == EINTR;
         }
         if (!write_queue_sleep(channel, -1, wake_fd, &woken, error)) {

@@ -6,7 +6,10 @@
 
 #include <vmferry/plugin/transport.h>
 
-/* The members of VmfTransport. RAM, zero ranges and kick are any dialect's, the rest vmferry's. */
+/*
+ * The members of VmfTransport. source_send_ram, source_send_zero and source_kick work in any
+ * dialect. The other two are for a vmferry.
+ */
 bool source_send_ram(VmfConn *conn, unsigned channel, unsigned block, uint64_t offset,
                      uint64_t length, GError **error);
 bool source_send_zero(VmfConn *conn, unsigned channel, unsigned block, uint64_t offset,

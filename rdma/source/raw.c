@@ -6,15 +6,18 @@
 #include "conn.h"
 #include "write-queue.h"
 
-/* Messages posted with one doorbell when they are small. */
+/* Small messages that are posted with one doorbell. */
 #define RAW_LIST 64
 
-/* The n-th message's place: round and round over this channel's stripes of block 0. */
+/*
+ * The place of the n-th message. Messages go round and round over the stripes of block 0 that
+ * belong to this channel.
+ */
 static uint64_t message_offset(const RdmaChannel *channel, uint64_t n, uint64_t size)
 {
     const VmfConn *base = &channel->conn->base;
     const uint64_t per_stripe = base->stripe / size;
-    /* Only whole stripes: the last one may be short. */
+    /* Only whole stripes count, because the last one may be short. */
     const uint64_t stripes = base->blocks[0]->length / base->stripe;
     const uint64_t own = (stripes - channel->number - 1) / base->channels + 1;
     const uint64_t stripe = (n / per_stripe) % own * base->channels + channel->number;
@@ -22,7 +25,7 @@ static uint64_t message_offset(const RdmaChannel *channel, uint64_t n, uint64_t 
     return stripe * base->stripe + n % per_stripe * size;
 }
 
-/* With registration on demand, everything that will be written is registered first. */
+/* With registration on demand, registers everything first that will be written. */
 static bool register_all(RdmaChannel *channel, uint64_t size, uint64_t count, GError **error)
 {
     Chunks *chunks = &channel->conn->chunks;

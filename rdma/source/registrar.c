@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* registrar.c -- registration on demand on the source: requests ahead, budget, eviction */
+/* registrar.c -- registration on demand on the source: requests, pin budget, eviction */
 
 #include "registrar.h"
 
@@ -61,8 +61,8 @@ void registrar_used(RdmaChannel *channel, uint32_t id)
 /* --- eviction --- */
 
 /*
- * The least recently used chunk that nothing is in flight to. One that ranges
- * wait for only when `desperate': it is then asked for again in its turn.
+ * The least recently used chunk that no write is in flight to; CHUNK_NIL if there is none. It takes
+ * a chunk that ranges wait for only when `desperate'. Such a chunk is asked for again in its turn.
  */
 static uint32_t evictable(RdmaChannel *channel, bool desperate)
 {
@@ -94,7 +94,7 @@ static bool fits(const Registrar *registrar, uint64_t bytes)
     return !registrar->pin_budget || registrar->pinned + bytes <= registrar->pin_budget;
 }
 
-/* Evicts until `bytes' more fit in the budget, or nothing more can go now. */
+/* Evicts until `bytes' more fit in the budget, or until nothing more can be evicted now. */
 static void make_room(RdmaChannel *channel, uint64_t bytes, WireRegister *message)
 {
     Registrar *registrar = &channel->registrar;
@@ -142,7 +142,7 @@ bool registrar_want(RdmaChannel *channel, unsigned block, uint32_t index, GError
     return true;
 }
 
-/* Registers the chunks of a request on this side while the peer does it on its own. */
+/* Registers the chunks of a request on this side, while the peer registers them on its side. */
 static void register_locally(RdmaChannel *channel, RegisterRequest *request)
 {
     RdmaConn *conn = channel->conn;
@@ -175,7 +175,7 @@ bool registrar_send(RdmaChannel *channel, GError **error)
     unsigned take = 0;
 
     if (!dialect->can_request(channel)) {
-        return true; /* what ends the wait for room sends it */
+        return true; /* a later call sends it, when there is room */
     }
     for (; take < MIN(registrar->wanted_count, dialect->register_batch); take++) {
         uint64_t bytes = chunk_bytes(channel, &registrar->wanted[take]);
@@ -194,7 +194,7 @@ bool registrar_send(RdmaChannel *channel, GError **error)
     if (!dialect->send_request(channel, &message, error)) {
         return false;
     }
-    /* Evictions alone are answered too, by an empty result: every request has one. */
+    /* A request of evictions alone has an answer, too, which is empty. */
     request = &registrar->requests[(registrar->request_first + registrar->request_count++) %
                                    REGISTRAR_REQUESTS_MAX];
     request->count = take;
@@ -211,8 +211,8 @@ bool registrar_send(RdmaChannel *channel, GError **error)
 }
 
 /*
- * One side could not pin a chunk. If this channel has others, it can live with
- * fewer: the budget shrinks to what it has and the chunk waits for an eviction.
+ * One side could not pin a chunk. If this channel has other chunks, it can live with fewer. Then
+ * the budget shrinks to what the channel has, and the chunk waits for an eviction.
  */
 static bool refused(RdmaChannel *channel, const WireChunk *name, int err, bool here, GError **error)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* renewal.c -- source: memory that was discarded is registered once more, as it is now */
+/* renewal.c -- source: registers discarded memory once more, as it is now */
 
 #include "renewal.h"
 
@@ -7,9 +7,9 @@
 #include "verbs/memory-lock.h"
 
 /*
- * With all RAM pinned a chunk is several channels', and writes of theirs are under way to it. It
- * stays as it is, and of what was discarded in it the stripe is registered once more, by the
- * channel that it belongs to.
+ * With all RAM pinned, a chunk belongs to several channels, whose writes are under way to it. So
+ * the registration of the chunk stays as it is. The channel that owns a discarded stripe registers
+ * the stripe alone once more.
  */
 static Chunks *stripes(RdmaConn *conn, GError **error)
 {

@@ -23,7 +23,7 @@ void write_queue_init(RdmaChannel *channel)
 
     queue->window = MAX(base->max_inflight / base->channels, 8192);
     queue->signal_at = queue->window / 4;
-    /* Several writes fit in the window: some are under way while the next is built. */
+    /* Several writes fit in the window, so that some are under way while the next is built. */
     queue->length_max = queue->window / 4;
     queue->pending = g_new(PendingRange, WRITE_QUEUE_PENDING_MAX);
 }
@@ -36,10 +36,9 @@ void write_queue_clear(WriteQueue *queue)
 /* --- the list --- */
 
 /*
- * A completion for every quarter of the window keeps the queue from running
- * dry; each one more wakes this thread once more, which costs. And some
- * completion must always be on its way, or nothing would ever wake a thread
- * that waits for room.
+ * A completion for every quarter of the window keeps the queue from running dry. More completions
+ * would wake this thread more often, which costs time. But some completion must always be on its
+ * way. Otherwise a thread that waits for room would never wake.
  */
 bool write_queue_wants_signal(const RdmaChannel *channel, unsigned requests, uint64_t bytes)
 {
@@ -50,8 +49,9 @@ bool write_queue_wants_signal(const RdmaChannel *channel, unsigned requests, uin
 }
 
 /*
- * A listed write has no place in the send queue yet: a message may be posted before it. Until it
- * is posted, its chunk counts as written to for ever, and is not given up.
+ * A listed write has no place in the send queue yet, because a message may be posted before it.
+ * Until the write is posted, its chunk counts as written to without end. So the chunk is not given
+ * up.
  */
 static void note_listed(WriteQueue *queue, Chunk *chunk)
 {
@@ -106,7 +106,10 @@ bool write_queue_has_room(const RdmaChannel *channel, uint32_t length)
            endpoint_write_room(channel->ep) > queue->listed;
 }
 
-/* Whether a write may be listed: its chunk is registered on both sides, here as its memory is. */
+/*
+ * Whether a write may be listed. Its chunk must be registered on both sides, and on this side with
+ * the memory as it is now.
+ */
 static bool look_ready(RdmaChannel *channel, unsigned block, uint64_t offset, bool *ready,
                        GError **error)
 {
@@ -119,7 +122,7 @@ static bool look_ready(RdmaChannel *channel, unsigned block, uint64_t offset, bo
             (write_queue_post_list(channel, error) && dialect_ask_for_completion(channel, error)));
 }
 
-/* Puts a write of a ready chunk on the list; the caller has checked write_queue_has_room. */
+/* Puts a write of a ready chunk on the list. The caller has checked write_queue_has_room. */
 static bool list_write(RdmaChannel *channel, unsigned block, uint64_t offset, uint32_t length,
                        GError **error)
 {
@@ -156,7 +159,7 @@ static bool list_write(RdmaChannel *channel, unsigned block, uint64_t offset, ui
     return true;
 }
 
-/* Posts pending ranges, in order, as far as their chunks are ready and there is room. */
+/* Lists pending ranges in order, as far as their chunks are ready and there is room. */
 static bool advance_pending(RdmaChannel *channel, GError **error)
 {
     WriteQueue *queue = &channel->writes;
@@ -203,16 +206,17 @@ bool write_queue_register(RdmaChannel *channel, GError **error)
         return true;
     }
     /*
-     * A listed write is not in flight yet, but its chunk must not be evicted either: post it. Then
-     * pages known to be zero: registering would make the destination have them.
+     * A listed write is not in flight yet, but its chunk must not be evicted either. So the list is
+     * posted first. Pages known to be zero come next, because registering makes the destination
+     * allocate them.
      */
     return write_queue_post_list(channel, error) && channel->dialect->post_zero(channel, error) &&
            registrar_send(channel, error);
 }
 
 /*
- * Registration runs ahead of the writes: while enough is under way to keep the
- * wire busy, a request waits to grow, because each costs a round trip's work.
+ * Registration runs ahead of the writes. While enough is under way to keep the wire busy, a request
+ * waits to grow. The reason is that each request costs a round trip.
  */
 static bool send_request_if_due(RdmaChannel *channel, GError **error)
 {
@@ -301,11 +305,11 @@ bool write_queue_sleep(RdmaChannel *channel, int timeout_ms, int wake_fd, bool *
 }
 
 /*
- * Whether a silent channel waits for the destination's process alone, and that process lives. At
- * work on a message the process shows a sign of life on the channel once in a heartbeat. One part
- * of the work may take longer on a busy host. Then the heartbeats of the control connection count,
- * for WRITE_QUEUE_PATIENCE time-outs. After that the channel is dead. What the device owes has no
- * such respite.
+ * Whether a silent channel waits only for the process of the destination, and that process lives.
+ * While the process works on a message, it shows a sign of life on the channel once in a heartbeat.
+ * On a busy host, one part of the work may take longer. Then the heartbeats of the control
+ * connection count, for WRITE_QUEUE_PATIENCE time-outs. After that the channel is dead. A
+ * completion that the device owes gets no such extra time.
  */
 static bool peer_is_at_work(const RdmaChannel *channel, gint64 silent_us)
 {
@@ -374,7 +378,7 @@ bool write_queue_drain(RdmaChannel *channel, GError **error)
 {
     Endpoint *ep = channel->ep;
 
-    if (ep->open.requests) { /* none of those would tell that it is done */
+    if (ep->open.requests) { /* none of these requests gives a completion */
         const ChannelDialect *dialect = channel->dialect;
 
         if ((dialect->nop_is_message && !write_queue_await_send(channel, error)) ||
@@ -409,9 +413,9 @@ static bool make_pending(RdmaChannel *channel, unsigned block, uint64_t offset, 
     const uint64_t size = 1ull << chunks->shift;
 
     /*
-     * What is pending counts as outstanding, together with what is in flight: the
-     * last flush must find a bounded tail. And all the chunks that ranges wait for fit in the pin
-     * budget together, or they would wait for each other.
+     * Pending bytes count as outstanding, together with the bytes in flight. So the tail that the
+     * last flush finds is bounded. All the chunks that ranges wait for must fit in the pin budget
+     * together. Otherwise they would wait for each other.
      */
     while (queue->pending_count == WRITE_QUEUE_PENDING_MAX ||
            (chunk->state == CHUNK_NONE && !registrar_has_room(channel)) ||
@@ -455,7 +459,7 @@ bool write_queue_add(RdmaChannel *channel, unsigned block, uint64_t offset, uint
             return false;
         }
     }
-    /* Waiting may have evicted the chunk to make another one ready. */
+    /* The wait may have evicted the chunk to make room for another one. */
     if (chunk_at(channel, block, offset)->state != CHUNK_READY) {
         return make_pending(channel, block, offset, length, error);
     }

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* zero-log.c -- source: which pages the destination is told are zero, and has dealt with */
+/* zero-log.c -- source: pages that the destination is told are zero */
 
 #include "zero-log.h"
 
 #include <string.h>
 
-/* --- what is told --- */
+/* --- the ranges of the next message --- */
 
 /*
- * What one message may name: to zero it takes a destination that must write it all, or read it
- * from swap, not much longer than a heartbeat.
+ * Bytes that one message may name. A destination must write them all, or read them from swap. That
+ * must not take much longer than a heartbeat.
  */
 #define ZERO_WORK_MAX (256ull << 20)
 
@@ -83,11 +83,11 @@ bool zero_log_acknowledged(ZeroLog *log, uint32_t processed)
     return !log->sent;
 }
 
-/* --- what was told --- */
+/* --- marks --- */
 
 /*
- * 4 KiB pages to a bit. A byte of marks is always one channel's, because a stripe is at least
- * 64 KiB.
+ * A bit for each page of 4 KiB. A byte of marks belongs to one channel, because a stripe is at
+ * least 64 KiB.
  */
 #define MARK_SHIFT 12
 
@@ -171,7 +171,7 @@ bool zero_marks_set(uint8_t **marks, unsigned block, const VmfRamBlock *ram, uin
 {
     uint8_t *of_block = block_marks(marks, block, ram);
 
-    /* Ranges of smaller pages could have marked a 4 KiB page for a part of it. */
+    /* With smaller pages, a range could have marked a 4 KiB page for only a part of it. */
     if (ram->page_size >= 1u << MARK_SHIFT && all_marked(of_block, offset, length)) {
         return false;
     }

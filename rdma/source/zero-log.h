@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* zero-log.h -- source: which pages the destination is told are zero, and has dealt with */
+/* zero-log.h -- source: pages that the destination is told are zero */
 
 #ifndef VMF_RDMA_ZERO_LOG_H
 #define VMF_RDMA_ZERO_LOG_H
@@ -11,55 +11,61 @@
 #include "wire.h"
 
 /*
- * An RDMA write may land before the destination has read a zero message that
- * was sent earlier, which would then wipe out newer data. So pages told to be
- * zero are marked, and a write to a marked page waits until every zero message
- * was dealt with. The reverse needs care only for a write that still waits for
- * its chunk: one that was posted is over when a later message is read, and one that is
- * listed is posted before the message.
+ * An RDMA write may land before the destination has read an earlier zero message. Then the zero
+ * message would wipe out newer data. So the source marks the pages that it calls zero. A write to a
+ * marked page waits until the destination has dealt with every zero message.
+ *
+ * The other order needs care only for a write that still waits for its chunk. A posted write has
+ * landed when the destination reads a later message. A listed write is posted before the message.
  */
 
-/* --- what is told: the ranges of the next message. The channel's thread. --- */
+/* --- the ranges of the next message; the channel's thread --- */
 
 typedef struct ZeroLog {
-    uint8_t *body; /* of the message being filled: ranges as in WIRE_ZERO */
+    uint8_t *body; /* body of the message to send next: ranges as in WIRE_ZERO */
     size_t bytes, room;
-    uint64_t work;  /* bytes of RAM that it names */
-    bool sent;      /* some zero message went out since all were acknowledged */
-    uint32_t until; /* endpoint's count of sent messages right after the latest */
+    uint64_t work;  /* bytes of RAM that the ranges name */
+    bool sent;      /* a zero message was sent that is not known to be acknowledged */
+    uint32_t until; /* the endpoint's count of sent messages right after the latest zero message */
 } ZeroLog;
 
-/* `body_bytes': what a message has room for. */
+/* `body_bytes' is the room in a message. */
 void zero_log_init(ZeroLog *log, size_t body_bytes);
 void zero_log_clear(ZeroLog *log);
-/* Whether it names so much that the destination would be busy for longer than a heartbeat. */
+/* Whether the ranges could keep the destination busy for longer than a heartbeat. */
 bool zero_log_is_long(const ZeroLog *log);
 /* Whether there is no room for one more range. */
 bool zero_log_is_full(const ZeroLog *log);
-/* Counts the range's work, and adds it to the last range if it follows that; false if not. */
+/*
+ * Counts the range's work. Adds the range to the last one if it follows that one directly. False if
+ * it does not.
+ */
 bool zero_log_extend(ZeroLog *log, const WireRange *range);
-/* One more range, which zero_log_extend has refused; the log is not full. */
+/* Adds a range that zero_log_extend has refused. The log must not be full. */
 void zero_log_append(ZeroLog *log, const WireRange *range);
-/* Takes the oldest range off it; there is one. */
+/* Takes the oldest range off the log. There must be one. */
 void zero_log_take_first(ZeroLog *log, WireRange *range);
-/* All of it went out, as the endpoint's counted message number `sent'. */
+/* Empties the log, which was sent as the endpoint's counted message number `sent'. */
 void zero_log_was_sent(ZeroLog *log, uint32_t sent);
-/* Whether the destination, which has dealt with that many messages, has dealt with all zeros. */
+/*
+ * Whether the destination has dealt with every zero message. `processed' is how many messages it
+ * has dealt with.
+ */
 bool zero_log_acknowledged(ZeroLog *log, uint32_t processed);
 
-/* --- what was told: marks, for all channels. A page is one channel's. --- */
+/* --- marks of the pages that were told, for all channels; a page belongs to one channel --- */
 
-/* The marks of a connection, of each block; they are made when a block's first page is marked. */
+/* The marks of a connection. The marks of a block are allocated when its first page is marked. */
 uint8_t **zero_marks_new(unsigned block_count);
 /* NULL is allowed. */
 void zero_marks_free(uint8_t **marks, unsigned block_count);
 /* Marks a range of block number `block'; false if all of it is marked already. */
 bool zero_marks_set(uint8_t **marks, unsigned block, const VmfRamBlock *ram, uint64_t offset,
                     uint64_t length);
-/* Whether any page of the range is marked, in the marks of its block; forgets them. */
+/* Whether any page of the range is marked in the marks of its block. Removes these marks. */
 bool zero_marks_unmark(uint8_t *marks, uint64_t offset, uint64_t length);
 
-/* The same of a range of block number `block', which may have no marks. */
+/* The same for a range of block number `block', which may have no marks yet. */
 static inline bool zero_marks_take(uint8_t **marks, unsigned block, uint64_t offset,
                                    uint64_t length)
 {

@@ -16,7 +16,9 @@
 #define MADV_POPULATE_WRITE 23
 #endif
 
-/* With pin-all a chunk is a sixteenth of RAM, but from this to CHUNK_SIZE_MAX. */
+/*
+ * With pin-all, a chunk is about a sixteenth of RAM, but at least this and at most CHUNK_SIZE_MAX.
+ */
 #define PIN_ALL_CHUNK_MIN (64ull * 1024 * 1024)
 
 bool chunks_init(Chunks *chunks, const VmfRamBlock *const *blocks, unsigned block_count,
@@ -59,7 +61,7 @@ static uint8_t *chunk_start(const Chunks *chunks, unsigned block, uint32_t index
     return chunks->blocks[block]->host + ((uint64_t)index << chunks->shift);
 }
 
-/* Gives up a chunk's registration, and the copy if it is one's. */
+/* Gives up a chunk's registration, and its copy if it has one. */
 static void release(Chunks *chunks, unsigned block, uint32_t index)
 {
     struct ibv_mr *mr = g_steal_pointer(&chunks->chunks[chunks->first[block] + index].mr);
@@ -121,8 +123,9 @@ static struct ibv_mr *register_memory(const Chunks *chunks, void *start, uint64_
 }
 
 /*
- * A registration does not wait for pages that somebody has still to fill (userfaultfd), and fails
- * with EFAULT. This waits, unless the kernel's own faults are not handed to who fills them.
+ * Waits until all pages of the memory are present. A registration does not wait for pages that
+ * somebody has still to fill (userfaultfd), but fails with EFAULT. False if the pages cannot be
+ * made present. One reason is a handler that takes no faults of the kernel.
  */
 static bool make_present(const Chunks *chunks, uint8_t *start, uint64_t length)
 {
@@ -136,8 +139,8 @@ static bool make_present(const Chunks *chunks, uint8_t *start, uint64_t length)
 }
 
 /*
- * Before 6.2 the kernel asks for write access to all memory that is registered. A shared mapping of
- * a file that is open for reading alone has none. A source sends such memory from a copy.
+ * Before version 6.2, the kernel asks for write access to all memory that is registered. A shared
+ * mapping of a file that is open only for reading has none. A source sends such memory from a copy.
  */
 static struct ibv_mr *register_copy(const Chunks *chunks, uint64_t length)
 {
@@ -163,7 +166,10 @@ const uint8_t *chunks_source(const Chunks *chunks, const struct ibv_mr *mr, unsi
     if (G_LIKELY(mr->addr == memory - inside)) {
         return memory;
     }
-    /* A write of the same bytes that is under way may carry the newer ones, as from RAM itself. */
+    /*
+     * A write of the same bytes may be under way. It may carry the newer bytes, as it may from RAM
+     * itself.
+     */
     return memcpy((uint8_t *)mr->addr + inside, memory, length);
 }
 
@@ -283,7 +289,7 @@ bool chunks_register_all(Chunks *chunks, GCancellable *cancel, VmfChannelCounter
             workers[i].thread = g_thread_try_new("vmf-pin", pin_worker, &workers[i], NULL);
         }
     }
-    pin_worker(&workers[0]); /* this thread works too, and alone if no other could start */
+    pin_worker(&workers[0]); /* this thread works, too, and works alone if no other could start */
     for (unsigned i = 0; i < count_threads; i++) {
         VmfChannelCounters *c = &workers[i].counters;
 

@@ -90,16 +90,16 @@ void cm_parameters(struct rdma_conn_param *param, const void *data, size_t size)
         .responder_resources = 1,
         .initiator_depth = 1,
         .retry_count = 7,
-        .rnr_retry_count = 7, /* governs the other side's sends: retry for ever */
+        .rnr_retry_count = 7, /* governs the other side's sends: retry without end */
     };
 }
 
 void cm_set_ack_timeout(struct rdma_cm_id *id, unsigned timeout_ms)
 {
     /*
-     * The device waits 4.096 us * 2^t for an acknowledgement and tries eight
-     * times in all. So many that it outlives a short break of the link, yet
-     * gives up about when the session does. Not every device lets us choose.
+     * The device waits 4.096 us * 2^t for an acknowledgement, and tries eight times in all. All
+     * tries together must outlive a short break of the link. But they must end at about the time
+     * when the session gives up. Not every device lets us choose.
      */
     double tries_us = timeout_ms * 1000.0 / 8 / 4.096;
     uint8_t t = (uint8_t)CLAMP((int)log2(MAX(tries_us, 1)), 12, 21);

@@ -9,22 +9,23 @@
 #include <gio/gio.h>
 #include "verbs.h"
 
-/* Has rdma_get_cm_event return at once when there is no event. */
+/* Makes rdma_get_cm_event return at once when there is no event. */
 bool cm_events_nonblocking(struct rdma_event_channel *events, GError **error);
 /*
- * Waits for the next event of a channel until the deadline (g_get_monotonic_time)
- * or cancel_fd is readable; NULL with *error. The caller acknowledges it. `what' begins the error.
+ * Waits for the next event of a channel, until the deadline (g_get_monotonic_time) or until
+ * cancel_fd is readable. The caller acknowledges the event. NULL with *error, whose text begins
+ * with `what'.
  */
 struct rdma_cm_event *cm_next_event(struct rdma_event_channel *events, gint64 deadline,
                                     int cancel_fd, const char *what, GError **error);
-/* An error for an event that is not the one awaited. */
+/* Sets *error for an event that is not the awaited one. Does not acknowledge the event. */
 void cm_event_error(const struct rdma_cm_event *event, const char *what, GError **error);
 
-/* The parameters of rdma_connect and rdma_accept; `data' must stay until that call. */
+/* Fills in the parameters of rdma_connect and rdma_accept. `data' must stay until that call. */
 void cm_parameters(struct rdma_conn_param *param, const void *data, size_t size);
-/* Sets how long the device retries an unanswered packet, to fit the session's time-out. */
+/* Sets how long the device retries an unanswered packet, to fit the time-out of the session. */
 void cm_set_ack_timeout(struct rdma_cm_id *id, unsigned timeout_ms);
-/* "HOST:PORT" of the peer; caller frees. */
+/* "HOST:PORT" of the peer. The caller frees it. */
 char *cm_peer_name(struct rdma_cm_id *id);
 
 #endif

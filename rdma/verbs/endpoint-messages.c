@@ -51,17 +51,17 @@ bool endpoint_send(Endpoint *ep, unsigned kind, unsigned flags, size_t body_size
 bool endpoint_ack(Endpoint *ep, GError **error)
 {
     if (ep->slots_used == ENDPOINT_SEND_SLOTS || ep->queue_used == ep->queue_size || ep->flushed) {
-        return true; /* a slot comes free by itself; the next call sends it */
+        return true; /* a slot becomes free by itself, and the next call sends it */
     }
     return post_message(ep, WIRE_ACK, 0, 0, error);
 }
 
 /*
- * WIRE_ACKs use no credit, so the peer must have buffers for all that can be
- * unread: it can cause one for every half window it sends, and one more by
- * WIRE_ACK_NOW, of which it has at most one unanswered: far fewer than
- * ENDPOINT_SPARE. Signs of life come once in a heartbeat; a peer that reads
- * none for so long lets the device wait for a buffer, which is no error.
+ * WIRE_ACKs use no credit. So the peer must have buffers for all of them that can be unread. The
+ * peer causes one for every half window that it sends. It causes one more by WIRE_ACK_NOW, of which
+ * it has at most one unanswered. Together these are far fewer than ENDPOINT_SPARE. Signs of life
+ * come once in a heartbeat. If the peer reads none of them for long, the device waits for a buffer,
+ * which is no error.
  */
 bool endpoint_ack_if_due(Endpoint *ep, GError **error)
 {

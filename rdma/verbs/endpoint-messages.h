@@ -15,26 +15,32 @@
 /* Whether endpoint_send can take a counted message now. */
 bool endpoint_can_send(const Endpoint *ep);
 /*
- * The place for the body of the next message (limits.send_bytes less the
- * header); not NULL if endpoint_can_send. Fill it, then endpoint_send.
+ * The place for the body of the next message. It has limits.send_bytes less the header. It is not
+ * NULL if endpoint_can_send is true. The caller fills it, and then calls endpoint_send.
  */
 uint8_t *endpoint_body(Endpoint *ep);
-/* Posts it after all that was posted before. The caller has asked endpoint_can_send. */
+/*
+ * Posts the message after all that was posted before. The caller must have asked endpoint_can_send.
+ * False with *error.
+ */
 bool endpoint_send(Endpoint *ep, unsigned kind, unsigned flags, size_t body_size, GError **error);
-/* Tells the peer what was processed when it waits for that, or soon would. */
+/* Tells the peer how many messages were processed, if the peer waits for that or soon will. */
 bool endpoint_ack_if_due(Endpoint *ep, GError **error);
-/* Tells it in any case, if there is a buffer for it: it shows that this side is at work. */
+/*
+ * Tells the peer in any case, if there is a slot for the message. The peer sees that this side is
+ * at work.
+ */
 bool endpoint_ack(Endpoint *ep, GError **error);
-/* How many messages sent are still to be dealt with by the peer. */
+/* How many of the counted messages sent the peer has not dealt with yet. */
 static inline uint32_t endpoint_unprocessed(const Endpoint *ep)
 {
     return ep->sent - ep->peer_processed;
 }
 
 /*
- * The next message that endpoint_poll found; *taken is false when there is none. Its
- * memory is valid until endpoint_done, which gives the buffer back to the
- * queue pair. WIRE_ACKs are dealt with inside and never come out.
+ * The next message that endpoint_poll found. If there is none, *taken is false. The memory of the
+ * message is valid until endpoint_done, which gives the buffer back to the queue pair.
+ * endpoint_take handles WIRE_ACKs itself, and never returns one.
  */
 typedef struct EndpointMessage {
     WireHeader header;

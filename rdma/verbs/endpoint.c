@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* endpoint.c -- a queue pair: its completions, sleeping for them, posting and receiving */
+/* endpoint.c -- a queue pair: completions, sleeping, posting and receiving */
 
 #include "endpoint.h"
 
@@ -13,10 +13,10 @@
 #include "nic.h"
 #include "verbs-error.h"
 
-/* Work request ids: sends and writes carry none, receives their slot. */
+/* Work request ids. Sends and writes carry none. Receives carry their slot. */
 #define ID_RECEIVE 0x100000000ull
 
-/* Messages that may be posted besides RDMA writes: every slot, and as many acknowledgements. */
+/* Send requests for messages besides RDMA writes: every slot, and as many more. */
 #define MESSAGE_REQUESTS (2 * ENDPOINT_SEND_SLOTS)
 
 static bool set_nonblocking(int fd, GError **error)
@@ -183,7 +183,7 @@ static bool failed_completion(Endpoint *ep, const struct ibv_wc *wc, GError **er
                     ibv_wc_status_str(wc->status));
         break;
     case IBV_WC_REM_ACCESS_ERR:
-        /* A process that is killed loses its memory regions before its queue pairs. */
+        /* A killed process loses its memory regions before its queue pairs. */
         g_set_error(error, VMF_ERROR, VMF_ERROR_PEER,
                     "%s: the peer's memory can no longer be written (%s): its process has ended "
                     "or failed",
@@ -195,7 +195,7 @@ static bool failed_completion(Endpoint *ep, const struct ibv_wc *wc, GError **er
                     "%s: the peer's RDMA device refused an operation (%s)", ep->name,
                     ibv_wc_status_str(wc->status));
         break;
-    case IBV_WC_LOC_QP_OP_ERR: /* which is all that soft-RoCE says of an address that is gone */
+    case IBV_WC_LOC_QP_OP_ERR: /* soft-RoCE says no more of an address that is gone */
         g_set_error(error, VMF_ERROR, VMF_ERROR_DEVICE,
                     "%s: an RDMA operation failed: %s (vendor code %u): this side's address or "
                     "device was taken away, if only for a moment",
@@ -242,7 +242,7 @@ bool endpoint_poll(Endpoint *ep, GError **error)
         if (n < 0 && !first) {
             g_set_error(&first, VMF_ERROR, VMF_ERROR_DEVICE, "%s: ibv_poll_cq failed", ep->name);
         }
-        /* Those after a failed one count as well: they say what the device is done with. */
+        /* Completions after a failed one count as well. They say what the device is done with. */
         for (int i = 0; i < n; i++) {
             (void)completion(ep, &wc[i], first ? NULL : &first);
         }
@@ -273,7 +273,7 @@ void endpoint_take_down(Endpoint *ep)
 static void quiesce(Endpoint *ep)
 {
     endpoint_take_down(ep);
-    /* Receives are handed back last; errors no longer matter. */
+    /* Receives are handed back last. Errors no longer matter. */
     while (ep->receives_posted && g_get_monotonic_time() < ep->quiet_at) {
         endpoint_poll(ep, NULL);
         if (ep->receives_posted) {
@@ -325,13 +325,13 @@ static bool spin(Endpoint *ep, unsigned spin_us, GError **error)
     return true;
 }
 
-/* One request to notify gives at most one event. */
+/* Takes the event of the completion channel, because one request to notify gives at most one. */
 static void take_event(Endpoint *ep)
 {
     struct ibv_cq *cq;
     void *context;
 
-    /* Acknowledging takes a lock, so it is done for many at once. */
+    /* Acknowledging takes a lock, so it is done for many events at once. */
     if (ibv_get_cq_event(ep->completions, &cq, &context) == 0 && ++ep->events_unacked == 1024) {
         ibv_ack_cq_events(ep->cq, ep->events_unacked);
         ep->events_unacked = 0;
@@ -339,12 +339,13 @@ static void take_event(Endpoint *ep)
 }
 
 /*
- * A completion may be there without an event: the kernel drops an event for which it finds no
- * memory (ib_uverbs_comp_handler() in drivers/infiniband/core/uverbs_main.c says nothing then).
+ * How often a sleep looks for completions without an event. The kernel drops an event for which it
+ * finds no memory. ib_uverbs_comp_handler() in drivers/infiniband/core/uverbs_main.c says nothing
+ * then.
  */
 #define LOOK_MS 1000
 
-/* Arms the queue, and looks at what completed before: that gives no event. */
+/* Arms the queue. Then polls, because completions from before the arming give no event. */
 static bool arm(Endpoint *ep, GError **error)
 {
     const int err = VERBS_INT("ibv_req_notify_cq", ibv_req_notify_cq(ep->cq, 0));

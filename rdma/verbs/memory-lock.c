@@ -18,9 +18,9 @@ static uint64_t status_number(const char *status, const char *name, int base)
 }
 
 /*
- * Whether this process's capabilities count with the kernel where it asks for those of the whole
- * machine. In a user namespace of its own (a rootless container) a process has every capability
- * over that namespace, and none that lifts the memory-lock limit. A kernel without user
+ * Whether the kernel counts this process's capabilities where it asks for those of the whole
+ * machine. A rootless container has a user namespace of its own. There, a process has every
+ * capability over that namespace, but none that lifts the memory-lock limit. A kernel without user
  * namespaces has no such file.
  */
 static bool in_first_user_namespace(void)

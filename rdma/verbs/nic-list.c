@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* nic-list.c -- which RDMA devices this host has, for whoever named another address */
+/* nic-list.c -- which RDMA devices this host has, as a text for errors */
 
 #include "nic-list.h"
 
@@ -13,7 +13,10 @@
 #include <unistd.h>
 #include <gio/gio.h>
 
-/* One for each device that a process can open, with a file "ibdev" that names it. */
+/*
+ * It has an entry for each device that a process can open. The file "ibdev" in the entry names the
+ * device.
+ */
 #define VERBS_CLASS "/sys/class/infiniband_verbs"
 #define DEVICE_CLASS "/sys/class/infiniband"
 
@@ -33,7 +36,7 @@ static void add_file(GHashTable *names, const char *path)
     }
 }
 
-/* Of every entry of a folder: its name, or with `contents' what it holds. */
+/* Adds the name of every entry of a folder, or with `contents' the text in it. */
 static void add_folder(GHashTable *names, const char *path, bool contents)
 {
     g_autoptr(GDir) folder = g_dir_open(path, 0, NULL);
@@ -98,7 +101,7 @@ static void append_addresses(GString *list, const char *device)
     }
 }
 
-/* Why a process that looks for the device cannot have it; NULL if it can. */
+/* Why this process cannot open the device; NULL if it can. */
 static char *why_not(const char *uverbs)
 {
     g_autofree char *path = g_build_filename("/dev/infiniband", uverbs, NULL);

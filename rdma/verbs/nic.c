@@ -15,32 +15,37 @@
 #include "verbs-error.h"
 
 /*
- * rdma_cm opens each device once in a process. Its context is shared with everybody in the process
- * who uses rdma_cm. An event that one of them reads is gone for the others. So events are read from
- * a context that is opened for that alone. It brings no old events, and takes nobody's.
- * rdma_cm closes its context of a removed device when no id and no list has a reference to it.
- * Another thread's call may do that: sync_devices_list() and ucma_put_device() in librdmacm/cma.c.
- * Protection domains and regions on the context are no references. So there is one here.
+ * rdma_cm opens each device once in a process. All users of rdma_cm in the process share its
+ * context. An event that one of them reads is gone for the others. So events are read from a second
+ * context, which is opened only for them. It brings no old events, and takes no events from others.
+ *
+ * rdma_cm closes its context of a removed device when no id and no list has a reference to it. A
+ * call of another thread may do that: see sync_devices_list() and ucma_put_device() in
+ * librdmacm/cma.c. Protection domains and regions on the context are no references. So a Nic holds
+ * a reference.
  */
 struct Nic {
-    struct ibv_context *verbs; /* rdma_cm's */
-    struct rdma_cm_id *holder; /* one of the two is the reference */
+    struct ibv_context *verbs; /* rdma_cm's context */
+    struct rdma_cm_id *holder; /* holder or list is the reference */
     struct ibv_context **list;
     struct ibv_context *own; /* for events */
     unsigned users;
-    bool in_sysfs; /* it was, so that its removal shows there */
+    bool in_sysfs; /* the device was in sysfs, so that its removal shows there */
     gint64 looked_at;
-    char *lost; /* why it cannot be used any more */
+    char *lost; /* why the device cannot be used any more; or NULL */
     bool removed;
 };
 
-/* One for each context of rdma_cm's that is in use, which is the process's. */
+/* One Nic for each context of rdma_cm that is in use. The list belongs to the process. */
 static GMutex nics_lock;
 static GSList *nics;
 
 /* --- what the kernel says --- */
 
-/* Without sysfs (a container may have none) nothing is gone from it. */
+/*
+ * Whether the device is gone from sysfs. Without sysfs, as in some containers, no device counts as
+ * gone.
+ */
 static bool gone_from_sysfs(const struct ibv_device *device)
 {
     g_autofree char *class = g_path_get_dirname(device->dev_path);
@@ -68,15 +73,16 @@ static void take_events(Nic *nic)
             lose(nic, false, "failed (device fatal event)");
         }
     }
-    if (errno == EIO) { /* what a driver that can take a device from its users leaves them */
+    if (errno == EIO) { /* a driver that can take a device from its users gives them this error */
         lose(nic, true, "was removed");
     }
 }
 
 /*
- * A driver that cannot take a device from its users, as soft-RoCE's, waits in the removal
- * until they have closed it, and tells them nothing: all works as before. But the kernel
- * has taken the device out of sysfs by then.
+ * Checks whether the device failed or was removed. Some drivers, as that of soft-RoCE, cannot take
+ * a device from its users. The removal then waits until the users have closed the device, and tells
+ * them nothing. Everything works as before. But the kernel has taken the device out of sysfs by
+ * then.
  */
 static void look(Nic *nic)
 {
@@ -143,11 +149,11 @@ static Nic *nic_new(struct ibv_context *verbs, GError **error)
 }
 
 /*
- * Without the last reference rdma_cm keeps its context open until it looks at the list of devices
- * again. That may be never, and the removal of the device waits for it. Nobody can close the
- * context under rdma_cm. But the kernel's end of the context can be closed, by putting /dev/null in
- * the place of its descriptors. rdma_cm does not use the device again, because the device is in no
- * list.
+ * Closes the kernel's end of a removed device. After the last reference is gone, rdma_cm keeps its
+ * context open until it looks at the list of devices again. That may be never, and the removal of
+ * the device waits for it. Nobody can close the context under rdma_cm. But /dev/null can take the
+ * place of its descriptors, which closes the kernel's end. rdma_cm does not use the device again,
+ * because the device is in no list.
  */
 static void let_go(const struct ibv_context *verbs)
 {
@@ -178,8 +184,8 @@ static void nic_free(Nic *nic)
 }
 
 /*
- * By an id of its own, at the address of `id' and any port. Listeners are in another port space, so
- * that it never has the port that one of them wants.
+ * Holds the context by an id of its own, at the address of `id' and any port. The id is in another
+ * port space than listeners. So it never takes a port that a listener wants.
  */
 static bool hold_by_id(Nic *nic, struct rdma_cm_id *id)
 {
@@ -205,7 +211,7 @@ static bool hold_by_id(Nic *nic, struct rdma_cm_id *id)
     return true;
 }
 
-/* By a list of all, which keeps the others open, too. */
+/* Holds the context by a list of all devices, which keeps the other devices open, too. */
 static bool hold_by_list(Nic *nic)
 {
     nic->list = VERBS_POINTER("rdma_get_devices", rdma_get_devices(NULL));
@@ -217,7 +223,10 @@ static bool hold_by_list(Nic *nic)
     return false;
 }
 
-/* `err': of the list, which is tried last. */
+/*
+ * The error when both ways to hold the context failed. `err' is that of the list, which is tried
+ * last.
+ */
 static void cannot_hold(const Nic *nic, int err, GError **error)
 {
     const struct ibv_device *device = nic->verbs->device;
@@ -231,7 +240,9 @@ static void cannot_hold(const Nic *nic, int err, GError **error)
     }
 }
 
-/* A Nic that there is already, one user more; false with none, or with one that is lost. */
+/*
+ * Joins a Nic that exists. False if there is none (*nic is NULL), or if it is lost (with *error).
+ */
 static bool join_locked(const struct ibv_context *verbs, Nic **nic, GError **error)
 {
     *nic = find(verbs);
@@ -297,7 +308,7 @@ void nic_unwatch(Nic *nic)
     }
     g_mutex_lock(&nics_lock);
     if (--nic->users == 0) {
-        /* The device may have been removed since anybody looked. */
+        /* The device may have been removed after anybody looked last. */
         nic->removed |= nic->in_sysfs && gone_from_sysfs(nic->verbs->device);
         nic_free(nic);
     }
@@ -332,7 +343,7 @@ bool nic_same_address(const struct sockaddr *a, const struct sockaddr *b)
                         &((const struct sockaddr_in *)b)->sin_addr, sizeof(struct in_addr)) == 0;
 }
 
-/* Whether this host surely has not got the address. */
+/* Whether this host is known not to have the address. */
 static bool address_gone(const struct sockaddr *address)
 {
     struct ifaddrs *list;

@@ -11,11 +11,11 @@ struct Pinned {
     const VmfRamBlock **blocks;
     Chunks chunks;
     uint8_t
-        *discarded; /* atomic, a chunk each: some of it was, so its frames are not the guest's */
+        *discarded; /* atomic, for each chunk: it was discarded in part, and has the wrong frames */
     VmfRamWatch *watch;
     GCancellable *cancel;
     GThread *thread;
-    /* The thread's until it is joined. */
+    /* These belong to the thread until it is joined. */
     VmfChannelCounters counters;
     GError *error;
 };
@@ -34,7 +34,7 @@ static void discarded(void *opaque, const VmfRamBlock *block, uint64_t offset, u
     const Chunks *chunks = &pinned->chunks;
 
     if (block->index >= chunks->block_count) {
-        return; /* it came with a session */
+        return; /* the block came with a session */
     }
     for (uint32_t id = chunks_id(chunks, block->index, offset);
          id <= chunks_id(chunks, block->index, offset + length - 1); id++) {
@@ -112,7 +112,10 @@ static void pass_on(GCancellable *from, GCancellable *to)
     g_cancellable_cancel(to);
 }
 
-/* The thread looks at `cancel' between two registrations, as the session's own do. */
+/*
+ * Waits for the thread. It looks at `cancel' between two registrations, as the threads of a session
+ * do.
+ */
 static void await_thread(Pinned *pinned, GCancellable *cancel)
 {
     gulong id = g_cancellable_connect(cancel, G_CALLBACK(pass_on), pinned->cancel, NULL);
@@ -132,7 +135,10 @@ static void move_block(Pinned *pinned, Chunks *chunks, unsigned to)
     }
 }
 
-/* What was discarded meanwhile, before the source is told its keys. */
+/*
+ * Registers every chunk anew that was discarded in part meanwhile. The source is told the keys
+ * after that.
+ */
 static bool renew_discarded(Pinned *pinned, GError **error)
 {
     Chunks *chunks = &pinned->chunks;
@@ -164,7 +170,9 @@ bool pinned_take(Pinned *pinned, Chunks *chunks, GCancellable *cancel, VmfChanne
     await_thread(pinned, cancel);
     if (chunks->shift != pinned->chunks.shift ||
         chunks->block_count != pinned->chunks.block_count) {
-        /* The source has less of some block, or blocks came with it: all was for nothing. */
+        /*
+         * The source has less of some block, or more blocks came with it. So nothing can be moved.
+         */
         chunks_clear(&pinned->chunks);
         return chunks_register_all(chunks, cancel, counters, error);
     }
@@ -178,7 +186,7 @@ bool pinned_take(Pinned *pinned, Chunks *chunks, GCancellable *cancel, VmfChanne
     for (unsigned to = 0; to < chunks->block_count; to++) {
         move_block(pinned, chunks, to);
     }
-    /* Its time was not the session's. */
+    /* The time that it took is not the session's, so it is not counted. */
     counter_add(&counters->registrations, pinned->counters.registrations);
     counter_add(&counters->registered_bytes, pinned->counters.registered_bytes);
     return true;

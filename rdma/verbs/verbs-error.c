@@ -15,7 +15,7 @@ void verbs_set_error(GError **error, int code, int err, const char *format, ...)
     va_start(args, format);
     text = g_strdup_vprintf(format, args);
     va_end(args);
-    /* That is a limit of this process: the device works. */
+    /* Running out of descriptors is a limit of this process. The device works. */
     if (err == EMFILE || err == ENFILE) {
         code = VMF_ERROR_IO;
     }

@@ -7,8 +7,8 @@
 #include <glib.h>
 
 /*
- * "TEXT: STRERROR", where TEXT is what the format makes, and STRERROR names `err'. The code is
- * `code', but VMF_ERROR_IO if this process is out of descriptors.
+ * Sets *error to "TEXT: STRERROR". The format makes TEXT, and STRERROR names `err'. The code is
+ * `code'. But it is VMF_ERROR_IO if the process is out of descriptors.
  */
 void verbs_set_error(GError **error, int code, int err, const char *format, ...)
     G_GNUC_PRINTF(4, 5);

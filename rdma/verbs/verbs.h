@@ -10,12 +10,12 @@
 #include "base/fault.h"
 
 /*
- * A call that returns a pointer, or an int that is 0 on success. The fault
- * point makes it fail the way the real one does, without calling it.
+ * A call that returns a pointer, or an int that is 0 on success. The fault point makes it fail as
+ * the real call does, without calling it.
  */
 #define VERBS_POINTER(what, call) (VMF_FAULT(what) ? (errno = ENOMEM, NULL) : (call))
 #define VERBS_INT(what, call) (VMF_FAULT(what) ? (errno = ENOMEM, ENOMEM) : (call))
-/* rdma_cm calls return -1 and set errno. */
+/* A call of rdma_cm, which returns -1 and sets errno on failure. */
 #define CM_INT(what, call) (VMF_FAULT(what) ? (errno = ENOMEM, -1) : (call))
 
 #endif
