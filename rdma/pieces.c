@@ -3,7 +3,7 @@
 
 #include "pieces.h"
 
-#include "conn.h"
+#include "rdma-conn.h"
 #include "verbs/memory-lock.h"
 
 bool pieces_may_be_written(const RdmaConn *conn)

@@ -4,7 +4,7 @@
 #ifndef VMF_RDMA_ARRIVALS_H
 #define VMF_RDMA_ARRIVALS_H
 
-#include "conn.h"
+#include "rdma-conn.h"
 
 /* The connections that have asked. All of it belongs to the thread that has the listener. */
 typedef struct Arrivals {

@@ -4,7 +4,7 @@
 #ifndef VMF_RDMA_CONN_ENDPOINT_H
 #define VMF_RDMA_CONN_ENDPOINT_H
 
-#include "conn.h"
+#include "rdma-conn.h"
 
 /*
  * Makes a queue pair on an id of the connection. With `data' it is in the protection domain of

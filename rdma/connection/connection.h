@@ -4,7 +4,7 @@
 #ifndef VMF_RDMA_CONNECTION_H
 #define VMF_RDMA_CONNECTION_H
 
-#include "conn.h"
+#include "rdma-conn.h"
 
 /*
  * An empty connection with its event channel. The caller ends it by conn_close. NULL with *error.

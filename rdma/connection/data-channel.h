@@ -4,7 +4,7 @@
 #ifndef VMF_RDMA_DATA_CHANNEL_H
 #define VMF_RDMA_DATA_CHANNEL_H
 
-#include "conn.h"
+#include "rdma-conn.h"
 
 /* Bytes of a message that a destination sends on a channel. */
 #define CHANNEL_REPLY_BYTES 1024

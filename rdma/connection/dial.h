@@ -7,7 +7,7 @@
 #ifndef VMF_RDMA_DIAL_H
 #define VMF_RDMA_DIAL_H
 
-#include "conn.h"
+#include "rdma-conn.h"
 
 typedef struct Dial {
     struct rdma_event_channel *events;

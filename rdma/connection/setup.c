@@ -6,7 +6,7 @@
 #include <sys/sysinfo.h>
 #include <vmferry/plugin/bytes.h>
 
-#include "conn.h"
+#include "rdma-conn.h"
 #include "data-channel.h"
 #include "verbs/memory-lock.h"
 #include "source/piece-source.h"

@@ -8,7 +8,7 @@
 #include <unistd.h>
 #include <vmferry/plugin/bytes.h>
 
-#include "conn.h"
+#include "rdma-conn.h"
 #include "verbs/endpoint-messages.h"
 #include "piece-destination.h"
 #include "serving.h"

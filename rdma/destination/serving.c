@@ -3,7 +3,7 @@
 
 #include "serving.h"
 
-#include "conn.h"
+#include "rdma-conn.h"
 #include "discards.h"
 #include "verbs/endpoint-messages.h"
 

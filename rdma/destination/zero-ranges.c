@@ -3,7 +3,7 @@
 
 #include "zero-ranges.h"
 
-#include "conn.h"
+#include "rdma-conn.h"
 #include "serving.h"
 
 /* At most so many ranges wait, because a registration looks at all of them. */

@@ -4,7 +4,7 @@
 #ifndef VMF_RDMA_V1_BACK_H
 #define VMF_RDMA_V1_BACK_H
 
-#include "conn.h"
+#include "rdma-conn.h"
 
 /*
  * VmfTransport.open_back. A source connects the return path. A destination only checks that it has

@@ -4,7 +4,7 @@
 #ifndef VMF_RDMA_V1_DESTINATION_H
 #define VMF_RDMA_V1_DESTINATION_H
 
-#include "conn.h"
+#include "rdma-conn.h"
 
 /*
  * Says READY, and waits for the first message. That message shows whether the peer means to

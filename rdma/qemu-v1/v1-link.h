@@ -4,7 +4,7 @@
 #ifndef VMF_RDMA_V1_LINK_H
 #define VMF_RDMA_V1_LINK_H
 
-#include "conn.h"
+#include "rdma-conn.h"
 #include "v1-wire.h"
 
 /*

@@ -5,7 +5,7 @@
 #define VMF_RDMA_V1_SOURCE_H
 
 #include "source/channel-dialect.h"
-#include "conn.h"
+#include "rdma-conn.h"
 
 /* The dialect of the source to stock QEMU. */
 extern const ChannelDialect v1_dialect;

@@ -20,7 +20,7 @@
 #ifndef VMF_RDMA_V1_STATE_H
 #define VMF_RDMA_V1_STATE_H
 
-#include "conn.h"
+#include "rdma-conn.h"
 #include "v1-regions.h"
 
 typedef struct V1 {

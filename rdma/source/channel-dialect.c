@@ -3,7 +3,7 @@
 
 #include "channel-dialect.h"
 
-#include "conn.h"
+#include "rdma-conn.h"
 
 bool dialect_ask_for_completion(RdmaChannel *channel, GError **error)
 {

@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-#include "conn.h"
+#include "rdma-conn.h"
 #include "verbs/endpoint-messages.h"
 #include "registrar.h"
 #include "write-queue.h"

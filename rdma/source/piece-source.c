@@ -6,7 +6,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "conn.h"
+#include "rdma-conn.h"
 #include "verbs/endpoint-messages.h"
 #include "pieces.h"
 #include "write-queue.h"

@@ -7,7 +7,7 @@
 #include <poll.h>
 #include <vmferry/plugin/bytes.h>
 
-#include "conn.h"
+#include "rdma-conn.h"
 #include "verbs/endpoint-messages.h"
 #include "write-queue.h"
 #include "zero-log.h"

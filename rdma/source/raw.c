@@ -3,7 +3,7 @@
 
 #include "raw.h"
 
-#include "conn.h"
+#include "rdma-conn.h"
 #include "write-queue.h"
 
 /* Small messages that are posted with one doorbell. */

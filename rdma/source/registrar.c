@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "channel-dialect.h"
-#include "conn.h"
+#include "rdma-conn.h"
 #include "verbs/memory-lock.h"
 
 void registrar_init(Registrar *registrar)

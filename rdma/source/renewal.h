@@ -8,7 +8,7 @@
 #include <stdint.h>
 #include <glib.h>
 #include "verbs/chunks.h"
-#include "conn.h"
+#include "rdma-conn.h"
 
 /*
  * For a byte of a ready chunk, after a notice (see discards.h). Registers the memory of the byte

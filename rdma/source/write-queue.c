@@ -4,7 +4,7 @@
 #include "write-queue.h"
 
 #include "channel-dialect.h"
-#include "conn.h"
+#include "rdma-conn.h"
 #include "verbs/endpoint-messages.h"
 #include "registrar.h"
 #include "renewal.h"

@@ -15,7 +15,7 @@
 #include <cmocka.h>
 
 #include "support/pair.h"
-#include "conn.h"
+#include "rdma-conn.h"
 #include "session/session-state.h"
 
 #define RAM (8ul << 20)

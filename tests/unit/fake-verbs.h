@@ -4,7 +4,7 @@
 #ifndef VMF_TESTS_FAKE_VERBS_H
 #define VMF_TESTS_FAKE_VERBS_H
 
-#include "conn.h"
+#include "rdma-conn.h"
 
 /*
  * Takes the place of libibverbs and librdmacm in a test's executable: one device, one queue pair.

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* conn.h -- what a connection of the rdma: transport and its channels are made of */
+/* rdma-conn.h -- what a connection of the rdma: transport and its channels are made of */
 
-#ifndef VMF_RDMA_CONN_H
-#define VMF_RDMA_CONN_H
+#ifndef VMF_RDMA_RDMA_CONN_H
+#define VMF_RDMA_RDMA_CONN_H
 
 #include <vmferry/plugin/transport.h>
 #include "source/channel-dialect.h"
