@@ -73,3 +73,20 @@ void sides_await_state(VmfSession *session, HandoverState wanted)
         g_usleep(1000);
     }
 }
+
+void sides_complete_to(Sides *sides, const char *options, const Step *step)
+{
+    sides_begin(sides, options);
+    stepper_stop_at(step);
+    sides_complete(sides);
+    assert_true(stepper_await());
+}
+
+void sides_expect_success(const Sides *sides)
+{
+    if (!sides->source.ok || !sides->destination.ok) {
+        fail_msg("the source says %s, the destination %s",
+                 sides->source.error ? sides->source.error->message : "true",
+                 sides->destination.error ? sides->destination.error->message : "true");
+    }
+}

@@ -31,6 +31,10 @@ void sides_prepare(void);
 void sides_begin(Sides *sides, const char *options);
 /* Calls vmf_session_complete() on both sides, each in a thread. */
 void sides_complete(Sides *sides);
+/* Connects, completes on both sides, and returns when that step is reached and waits. */
+void sides_complete_to(Sides *sides, const char *options, const Step *step);
+/* Fails the test, with both reasons, unless both calls returned true. */
+void sides_expect_success(const Sides *sides);
 /* Waits until both calls have returned. */
 void sides_join(Sides *sides);
 /* Cancels what still runs, and frees. */

@@ -25,10 +25,7 @@ static void cancel__between_look_and_go_leaves_one_owner(void **state)
     Sides sides;
 
     (void)state;
-    sides_begin(&sides, LONG);
-    stepper_stop_at(&step);
-    sides_complete(&sides);
-    assert_true(stepper_await());
+    sides_complete_to(&sides, LONG, &step);
     vmf_session_cancel(sides.source.session);
     g_thread_join(sides.source.thread); /* it answers before GO could be sent */
     assert_false(sides.source.ok);
@@ -50,10 +47,7 @@ static void outcome__that_is_unknown_stays_so(void **state)
     Sides sides;
 
     (void)state;
-    sides_begin(&sides, ",channels=1,timeout=1s,connect-timeout=20s");
-    stepper_stop_at(&step);
-    sides_complete(&sides);
-    assert_true(stepper_await());
+    sides_complete_to(&sides, ",channels=1,timeout=1s,connect-timeout=20s", &step);
     stepper_allow_connecting(false);
     stepper_cut();
     stepper_go_on();
@@ -81,10 +75,7 @@ static void outcome__is_unknown_when_asking_is_cancelled(void **state)
     Sides sides;
 
     (void)state;
-    sides_begin(&sides, LONG);
-    stepper_stop_at(&step);
-    sides_complete(&sides);
-    assert_true(stepper_await());
+    sides_complete_to(&sides, LONG, &step);
     stepper_allow_connecting(false);
     stepper_cut();
     stepper_go_on();
@@ -108,10 +99,7 @@ static void outcome__is_known_when_waiting_is_cancelled(void **state)
     Sides sides;
 
     (void)state;
-    sides_begin(&sides, LONG);
-    stepper_stop_at(&step);
-    sides_complete(&sides);
-    assert_true(stepper_await());
+    sides_complete_to(&sides, LONG, &step);
     stepper_allow_connecting(false);
     stepper_cut();
     stepper_go_on();
@@ -137,10 +125,7 @@ static void loss__that_one_side_notices_late_leaves_both_knowing(void **state)
     Sides sides;
 
     (void)state;
-    sides_begin(&sides, ",channels=1,timeout=3s,connect-timeout=20s");
-    stepper_stop_at(&step);
-    sides_complete(&sides);
-    assert_true(stepper_await());
+    sides_complete_to(&sides, ",channels=1,timeout=3s,connect-timeout=20s", &step);
     stepper_allow_connecting(false);
     stepper_cut_off(D);
     stepper_go_on();
@@ -148,11 +133,7 @@ static void loss__that_one_side_notices_late_leaves_both_knowing(void **state)
     g_usleep(G_USEC_PER_SEC); /* the first attempts fail */
     stepper_allow_connecting(true);
     sides_join(&sides);
-    if (!sides.source.ok || !sides.destination.ok) {
-        fail_msg("the source says %s, the destination %s",
-                 sides.source.error ? sides.source.error->message : "true",
-                 sides.destination.error ? sides.destination.error->message : "true");
-    }
+    sides_expect_success(&sides);
     sides_end(&sides);
 }
 
@@ -163,10 +144,7 @@ static void error__that_is_lost_is_told_again(void **state)
     Sides sides;
 
     (void)state;
-    sides_begin(&sides, ",channels=1,timeout=3s,connect-timeout=20s");
-    stepper_stop_at(&step);
-    sides_complete(&sides);
-    assert_true(stepper_await());
+    sides_complete_to(&sides, ",channels=1,timeout=3s,connect-timeout=20s", &step);
     stepper_silence();
     vmf_session_fail(sides.source.session,
                      g_error_new(VMF_ERROR, VMF_ERROR_IO, "the disk of the test is full"));
@@ -183,18 +161,11 @@ static void cancel_at(const Step *step, bool source)
 {
     Sides sides;
 
-    sides_begin(&sides, LONG);
-    stepper_stop_at(step);
-    sides_complete(&sides);
-    assert_true(stepper_await());
+    sides_complete_to(&sides, LONG, step);
     vmf_session_cancel(source ? sides.source.session : sides.destination.session);
     stepper_go_on();
     sides_join(&sides);
-    if (!sides.source.ok || !sides.destination.ok) {
-        fail_msg("the source says %s, the destination %s",
-                 sides.source.error ? sides.source.error->message : "true",
-                 sides.destination.error ? sides.destination.error->message : "true");
-    }
+    sides_expect_success(&sides);
     sides_end(&sides);
 }
 

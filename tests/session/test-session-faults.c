@@ -183,10 +183,7 @@ static void source__that_nobody_will_accept_is_told(void **state)
     Sides sides;
 
     (void)state;
-    sides_begin(&sides, LONG);
-    stepper_stop_at(&step);
-    sides_complete(&sides);
-    assert_true(stepper_await());
+    sides_complete_to(&sides, LONG, &step);
     second = g_thread_new("second", connect_and_say, &sides.pair);
     g_usleep(G_USEC_PER_SEC / 2); /* it is kept by then, or is refused without having been kept */
     vmf_listener_free(g_steal_pointer(&sides.pair.listener));

@@ -168,8 +168,8 @@ static bool settle(VmfSession *s, GError **error)
 
 static bool complete_source(VmfSession *s, GError **error)
 {
-    if (!vmf_flush_ram_pages(s->file, VMF_FLUSH_FINAL)) {
-        return session_failed(s) ? session_outcome(s, error) : vmf_file_check(s->file, error);
+    if (!session_flush_last(s, error)) {
+        return false;
     }
     session_end_stream(s);
     session_event(s, HANDOVER_COMPLETE); /* too late if it has failed */

@@ -112,9 +112,9 @@ static bool save_ram(void *opaque, const VmfRamBlock *block, uint64_t offset, ui
 {
     VmfSession *s = opaque;
 
-    /* Before a hook goes: the destination may pin memory when the hook comes. */
-    return session_may_save(s, block, error) &&
-           (s->qemu.hooks.state == QEMU_HOOKS_OPEN || begin_ram(s, error)) &&
+    /* The block is checked before a hook goes, because the destination may pin memory at a hook. */
+    return (s->qemu.hooks.state == QEMU_HOOKS_OPEN ||
+            (session_may_save(s, block, error) && begin_ram(s, error))) &&
            session_save_ram(s, block, offset, length, flags, accounted, error);
 }
 
@@ -339,8 +339,8 @@ static bool complete_source(VmfSession *s, GError **error)
 
     /* A destination that has everything may run the VM, whether this side hears of that or not. */
     session_event(s, HANDOVER_SUBMITS);
-    if (!vmf_flush_ram_pages(s->file, VMF_FLUSH_FINAL)) {
-        return session_failed(s) ? session_outcome(s, error) : vmf_file_check(s->file, error);
+    if (!session_flush_last(s, error)) {
+        return false;
     }
     /*
      * QEMU's destination has no message that says that it is ready. That it has everything must do.

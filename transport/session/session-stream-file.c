@@ -4,11 +4,20 @@
 #include "session-stream-file.h"
 
 #include "session-core.h"
+#include "session-outcome.h"
+#include "session-peer.h"
 #include "session-ram.h"
 #include "session-waking.h"
-#include "session-peer.h"
 
 /* --- writing --- */
+
+bool session_flush_last(VmfSession *s, GError **error)
+{
+    if (vmf_flush_ram_pages(s->file, VMF_FLUSH_FINAL)) {
+        return true;
+    }
+    return session_failed(s) ? session_outcome(s, error) : vmf_file_check(s->file, error);
+}
 
 void session_end_stream(VmfSession *s)
 {
