@@ -227,7 +227,7 @@ check "the control connection cannot write guest RAM, nor when the guest may run
 check "a shared ROM, and memory that is filled when it is asked for" \
     env VMFERRY_TEST_URI="rdma:$LAB_ADDR:0" timeout 60 "$BUILD/tests/session/test-odd-memory"
 check "memory of every kind: of files, in pieces, read-only, merged, at odd ends, inaccessible" \
-    env VMFERRY_TEST_URI="rdma:$LAB_ADDR:0" timeout 100 "$BUILD/tests/session/test-memory"
+    env VMFERRY_TEST_URI="rdma:$LAB_ADDR:0" timeout 300 "$BUILD/tests/session/test-memory"
 check "memory that is discarded, and forks, in a migration" \
     env VMFERRY_TEST_URI="rdma:$LAB_ADDR:0" timeout 400 "$BUILD/tests/session/test-discards"
 check "forks in a migration, where children do not have guest RAM" \

@@ -3,6 +3,7 @@
 # lanes.sh -- runs the parts side by side: builds in one lane, parts in as many as there are CPUs
 
 declare -A RUNNING=() BEGUN=() BUILT=()
+declare -a FAILURES=()
 
 section() {
     echo
@@ -75,6 +76,24 @@ without_sum() {
 failure() {
     echo "FAILED  $*"
     FAILED=$((FAILED + 1))
+    FAILURES+=("FAILED  $*")
+}
+
+# Each failed check of a part's log with the last lines that it said, for the end of a long output.
+failed_checks() { # LOG
+    awk -v most=15 '
+        function show() { if (name) { print name; for (i = lines > most ? lines - most : 0; i < lines; i++) print line[i] } name = "" }
+        /^FAILED  / { show(); name = $0; lines = 0; next }
+        /^        \| / { if (name) line[lines++] = $0; next }
+        { show() }
+        END { show() }' "$1"
+}
+
+# The parts run for half an hour, and who reads a cut log sees its end.
+show_failures() {
+    [ ${#FAILURES[@]} -gt 0 ] || return 0
+    section "what failed"
+    printf '%s\n' "${FAILURES[@]}"
 }
 
 show_failed_build() {
@@ -104,6 +123,8 @@ part_ended() {
     if [ -n "$sum" ]; then
         read -r p _ f _ s _ <<<"$sum"
         PASSED=$((PASSED + p)) FAILED=$((FAILED + f)) SKIPPED=$((SKIPPED + s))
+        [ "$f" = 0 ] || FAILURES+=("in \"$(field "$name" 5)\" (the whole log: $log):
+$(failed_checks "$log")")
     fi
     echo "        ($((seconds / 60)):$(printf %02d $((seconds % 60))) min)"
 }
