@@ -31,14 +31,17 @@ typedef enum {
     VMF_FLUSH_START = 3  /* does not wait: idle channels begin to send what was gathered */
 } VmfFlush;
 
+/* A flag of save_ram_page. */
+#define VMF_SAVE_ZERO 1u
+
 /* What get_buffer returns instead of a count of bytes. */
 #define VMF_IO_ERROR (-1)       /* *error is set */
 #define VMF_IO_WOULD_BLOCK (-2) /* no byte is there now, and `blocking' is false */
 
 /*
  * The table of a stream, which its maker fills in. What NULL means is said at each member. `opaque'
- * is what vmf_file_new() was given. `flags' are 0 for now: ignore unknown bits. The file's own
- * thread calls everything but shut_down and get_fd.
+ * is what vmf_file_new() was given. `flags' are 0, unless a member says otherwise: ignore unknown
+ * bits. The file's own thread calls everything but shut_down and get_fd.
  */
 typedef struct VmfFileOps {
     uint32_t size; /* the maker's sizeof(VmfFileOps); what lies past it counts as NULL */
@@ -78,10 +81,11 @@ typedef struct VmfFileOps {
     VmfFile *(*get_return_path)(void *opaque, GError **error);
 
     /*
-     * Queues a range of guest RAM. The memory is read between this call and the end of the next
-     * flush_ram_pages. *accounted becomes the bytes to add to the file's position and to its rate
-     * limit: `length', less bytes that need not be sent, now or earlier. NULL: there is no RAM
-     * path, and the caller puts the page into the stream.
+     * Queues a range of guest RAM. `flags' may have VMF_SAVE_ZERO: the memory is not read, because
+     * the caller says that it is zero. A table that ignores the bit reads it. The memory is read
+     * between this call and the end of the next flush_ram_pages. *accounted becomes the bytes to
+     * add to the file's position and to its rate limit: `length', less bytes that need not be sent,
+     * now or earlier. NULL: there is no RAM path, and the caller puts the page into the stream.
      */
     bool (*save_ram_page)(void *opaque, const VmfRamBlock *block, uint64_t offset, uint64_t length,
                           unsigned flags, uint64_t *accounted, GError **error);
@@ -206,6 +210,13 @@ VMF_API bool vmf_file_has_ram_path(VmfFile *file);
  */
 VMF_API bool vmf_save_ram_page(VmfFile *file, const VmfRamBlock *block, uint64_t offset,
                                uint64_t length);
+/*
+ * vmf_save_ram_page() for whole pages that the caller has just found zero. They are not read again,
+ * so it works for memory that is not known yet (vmf_ram_blocks_add_unplaced()). If the guest writes
+ * there afterwards, the pages are dirty, and the caller saves them again.
+ */
+VMF_API bool vmf_save_zero_pages(VmfFile *file, const VmfRamBlock *block, uint64_t offset,
+                                 uint64_t length);
 /*
  * Flushes the stream, then waits until the queued RAM is written. Without a RAM path it flushes the
  * stream alone. VMF_FLUSH_START neither flushes the stream nor waits. It is for a caller that saves

@@ -18,11 +18,11 @@ G_BEGIN_DECLS
 /*
  * One contiguous range of guest RAM. The two sides of a migration know a block by its name.
  * Addresses and order may differ between them. vmf_ram_blocks_add() fills the fields, which are for
- * reading. Only `resizable' changes later.
+ * reading. Only `resizable' and the `host' of an unplaced block change later.
  */
 typedef struct VmfRamBlock {
     const char *name;   /* owned by the set */
-    uint8_t *host;      /* its first byte in this process */
+    uint8_t *host;      /* its first byte in this process; NULL: not known yet */
     uint64_t length;    /* bytes; need not be a multiple of page_size */
     uint32_t page_size; /* bytes, a power of two from 512 up: the unit of zero detection */
     uint32_t index;     /* position in the set, from 0 */
@@ -33,6 +33,7 @@ typedef struct VmfRamBlock {
 
 /*
  * A set of RAM blocks, reference counted. One thread builds it; after that all threads may read it.
+ * A late set is read by other threads after vmf_session_name_ram() (vmf_ram_blocks_set_late()).
  * References may be taken and dropped in any thread. vmf_ram_blocks_unref() allows NULL.
  */
 typedef struct VmfRamBlocks VmfRamBlocks;
@@ -118,6 +119,30 @@ VMF_API void vmf_ram_blocks_set_discardable(VmfRamBlocks *blocks);
  */
 VMF_API void vmf_ram_discarded(VmfRamBlocks *blocks, const VmfRamBlock *block, uint64_t offset,
                                uint64_t length);
+
+/*
+ * Says that blocks are added to the set after a session was made with it. vmf_session_name_ram()
+ * says that the set is whole, and then it does not change any more. Until then the session has its
+ * stream, and no RAM. Call it before the session is made.
+ */
+VMF_API void vmf_ram_blocks_set_late(VmfRamBlocks *blocks);
+/*
+ * vmf_ram_blocks_add() for a block of a late set on a source, whose memory is not known yet: `host'
+ * is NULL. vmf_ram_blocks_set_host() says where it is, once, and before any of its bytes is saved
+ * with vmf_save_ram_page(). With registration=pin-all that must be before vmf_session_name_ram().
+ * Until then only vmf_save_zero_pages() can save something of it. Never touched memory of such a
+ * block counts as touched.
+ */
+VMF_API const VmfRamBlock *vmf_ram_blocks_add_unplaced(VmfRamBlocks *blocks, const char *name,
+                                                       uint64_t length, uint32_t page_size,
+                                                       GError **error);
+/*
+ * Says where the memory of an unplaced block is, see vmf_ram_blocks_add() for what it must be.
+ * Returns false with VMF_ERROR_INVALID if the block has memory already, is of another set, or the
+ * memory is that of another block. The session's own thread.
+ */
+VMF_API bool vmf_ram_blocks_set_host(VmfRamBlocks *blocks, const VmfRamBlock *block, void *host,
+                                     GError **error);
 
 /*
  * For a destination that has no VM, and so no RAM to compare. Each block that only the source has

@@ -174,6 +174,17 @@ VMF_API bool vmf_session_settle(VmfSession *session, GError **error);
  */
 VMF_API bool vmf_session_revoke(VmfSession *session, GError **error);
 
+/*
+ * Says that the set of a session is whole, if it was made with vmf_ram_blocks_set_late(). The set
+ * does not change any more, except for vmf_ram_blocks_set_host(). A thread of the session then sets
+ * RAM up, as soon as the other side has named its RAM, too. The stream goes on meanwhile. On the
+ * source, RAM that is saved waits for that. The other side needs no late set: its RAM counts as
+ * named from the beginning. A peer of an older version that cannot do this is an error when the
+ * session is made (VMF_ERROR_UNSUPPORTED). VMF_ERROR_INVALID: the set is not late, or was named
+ * before. The session's own thread.
+ */
+VMF_API bool vmf_session_name_ram(VmfSession *session, GError **error);
+
 /* --- measuring --- */
 
 /*

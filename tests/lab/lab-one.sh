@@ -226,6 +226,10 @@ check "the control connection cannot write guest RAM, nor when the guest may run
     env VMFERRY_TEST_URI="rdma:$LAB_ADDR:0" timeout 60 "$BUILD/tests/lab/test-rdma-access"
 check "a shared ROM, and memory that is filled when it is asked for" \
     env VMFERRY_TEST_URI="rdma:$LAB_ADDR:0" timeout 60 "$BUILD/tests/session/test-odd-memory"
+check "RAM that is named after the session is connected" \
+    env VMFERRY_TEST_URI="rdma:$LAB_ADDR:0" timeout 100 "$BUILD/tests/session/test-late-ram"
+check "RAM that is named late, pinned" \
+    env VMFERRY_TEST_URI="rdma:$LAB_ADDR:0,registration=pin-all" VMFERRY_TEST_SKIP='unplaced*' timeout 100 "$BUILD/tests/session/test-late-ram"
 check "memory of every kind: of files, in pieces, read-only, merged, at odd ends, inaccessible" \
     env VMFERRY_TEST_URI="rdma:$LAB_ADDR:0" timeout 300 "$BUILD/tests/session/test-memory"
 check "memory that is discarded, and forks, in a migration" \

@@ -85,7 +85,7 @@ size_t message_hello_encode(const MessageHello *hello, uint8_t out[MESSAGE_HELLO
     vmf_write_bytes(&w, hello->uuid, VMF_UUID_BYTES);
     vmf_write_be16(&w, (uint16_t)hello->channels);
     vmf_write_be32(&w, hello->timeout_ms);
-    vmf_write_be64(&w, 0); /* reserved */
+    vmf_write_be64(&w, hello->flags);
     vmf_write_u8(&w, (uint8_t)hello->parameters_size);
     vmf_write_bytes(&w, hello->parameters, hello->parameters_size);
     g_assert(!w.bad);
@@ -103,7 +103,7 @@ bool message_hello_decode(const uint8_t *data, size_t size, MessageHello *hello,
     uuid = vmf_read_bytes(&r, VMF_UUID_BYTES);
     hello->channels = vmf_read_be16(&r);
     hello->timeout_ms = vmf_read_be32(&r);
-    (void)vmf_read_be64(&r);
+    hello->flags = vmf_read_be64(&r);
     hello->parameters_size = vmf_read_u8(&r);
     parameters = vmf_read_bytes(&r, hello->parameters_size);
     if (r.bad || magic != MESSAGE_MAGIC || hello->parameters_size > sizeof(hello->parameters)) {

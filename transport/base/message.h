@@ -69,7 +69,9 @@ bool message_header_decode(const uint8_t *message, size_t size, VmfRole sender,
 const char *message_name(unsigned type);
 
 #define MESSAGE_MAGIC 0x564d4659u /* "VMFY" */
-#define MESSAGE_PROTOCOL 2
+#define MESSAGE_PROTOCOL 3
+/* The first protocol in which a side may name its RAM late. */
+#define MESSAGE_PROTOCOL_LATE_RAM 3
 #define MESSAGE_PROTOCOL_OLDEST 2
 
 /*
@@ -86,10 +88,12 @@ typedef struct MessageHello {
     uint8_t uuid[VMF_UUID_BYTES];
     unsigned channels; /* wanted (0: as suits); in the reply: in force */
     uint32_t timeout_ms;
+    uint64_t flags;         /* MESSAGE_HELLO_ ones; unknown ones mean nothing */
     uint8_t parameters[64]; /* the transport's */
     size_t parameters_size;
 } MessageHello;
 #define MESSAGE_HELLO_MAX 128
+#define MESSAGE_HELLO_LATE_RAM 1ull /* this side names its RAM after the greeting */
 size_t message_hello_encode(const MessageHello *hello, uint8_t out[MESSAGE_HELLO_MAX]);
 bool message_hello_decode(const uint8_t *data, size_t size, MessageHello *hello, GError **error);
 

@@ -121,7 +121,8 @@ static bool ram_failed(VmfFile *file, GError *error)
     return false;
 }
 
-bool vmf_save_ram_page(VmfFile *file, const VmfRamBlock *block, uint64_t offset, uint64_t length)
+static bool save(VmfFile *file, const VmfRamBlock *block, uint64_t offset, uint64_t length,
+                 unsigned flags)
 {
     GError *error = NULL;
     uint64_t accounted = 0;
@@ -140,12 +141,22 @@ bool vmf_save_ram_page(VmfFile *file, const VmfRamBlock *block, uint64_t offset,
                               "x lies outside RAM block \"%s\" of 0x%" G_GINT64_MODIFIER "x bytes",
                               offset, length, block->name, block->length));
     }
-    if (G_UNLIKELY(
-            !file->ops.save_ram_page(file->opaque, block, offset, length, 0, &accounted, &error))) {
+    if (G_UNLIKELY(!file->ops.save_ram_page(file->opaque, block, offset, length, flags, &accounted,
+                                            &error))) {
         return ram_failed(file, error);
     }
     file_advance(file, accounted);
     return true;
+}
+
+bool vmf_save_ram_page(VmfFile *file, const VmfRamBlock *block, uint64_t offset, uint64_t length)
+{
+    return save(file, block, offset, length, 0);
+}
+
+bool vmf_save_zero_pages(VmfFile *file, const VmfRamBlock *block, uint64_t offset, uint64_t length)
+{
+    return save(file, block, offset, length, VMF_SAVE_ZERO);
 }
 
 bool vmf_flush_ram_pages(VmfFile *file, VmfFlush how)

@@ -18,6 +18,7 @@
 #include "session/session-core.h"
 #include "session/session-direct.h"
 #include "session/session-host.h"
+#include "session/session-late-ram.h"
 #include "session/session-peer.h"
 #include "device/device-set.h"
 
@@ -92,27 +93,14 @@ static void on_user_cancel(GCancellable *cancellable, gpointer session)
     vmf_session_cancel(session);
 }
 
-/*
- * A peer that only shows that it lives must not hold this side for ever. On the slowest machines it
- * takes its time to register a large RAM, so RAM gives more time.
- */
-#define SETUP_BYTES_PER_SECOND (256ull << 20)
-
-static void set_deadline(VmfSession *s)
-{
-    const uint64_t work_us =
-        vmf_ram_blocks_total(s->blocks.set) / (SETUP_BYTES_PER_SECOND / G_USEC_PER_SEC);
-
-    s->setup.deadline = g_get_monotonic_time() + s->options.connect_timeout_us +
-                        (gint64)MIN(work_us, G_MAXINT64 / 4);
-}
-
 bool session_make_ready(VmfSession *s, const VmfUri *uri, GError **error)
 {
     GError *failure = NULL;
     bool ok;
 
-    set_deadline(s);
+    g_mutex_lock(&s->core.lock);
+    session_set_deadline_locked(s);
+    g_mutex_unlock(&s->core.lock);
     ok = s->peer_ops->set_up(s, uri, &failure);
     if (!ok) {
         session_need_error(&failure, "setting the session up");
@@ -301,6 +289,7 @@ void vmf_session_free(VmfSession *s)
     }
     session_stop_control(s);
     session_fail(s, g_error_new(VMF_ERROR, VMF_ERROR_CANCELLED, "the session was ended"), false);
+    session_settle_late_ram(s);
     session_join_channels(s);
     if (s->conn) {
         s->peer_ops->close(s);

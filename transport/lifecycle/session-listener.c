@@ -2,6 +2,7 @@
 /* session-listener.c -- a destination's listener: accepting sessions, and making RAM ready */
 
 #include "ram/populate.h"
+#include "ram/ram-blocks.h"
 #include "session-lifecycle.h"
 #include "session/session-answer.h"
 #include "session/session-core.h"
@@ -117,6 +118,9 @@ static void prepare_ram(VmfListener *listener, VmfRamBlocks *blocks)
 {
     const VmfTransport *ops = listening_ops(listener->listening);
 
+    if (blocks && ram_blocks_late(blocks)) { /* nobody knows yet where the memory is */
+        return;
+    }
     /*
      * If a source has failed, the next one gets the memory that was made, and what is known of it.
      */

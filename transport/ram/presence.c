@@ -139,6 +139,9 @@ static bool look_at_blocks(Presence *presence, const VmfRamBlocks *blocks, Prese
     for (unsigned i = 0; ok && i < presence->block_count && mappings.list->len; i++) {
         PresenceBlock *found = &presence->blocks[i];
 
+        if (!vmf_ram_blocks_get(blocks, i)->host) {
+            continue; /* nobody knows yet where it is, so it counts as touched */
+        }
         ok = look_at_block(&mappings, vmf_ram_blocks_get(blocks, i), use, found, error);
         if (found->kind == PRESENCE_PAGEMAP && presence->pagemap < 0) {
             found->kind = PRESENCE_UNKNOWN;

@@ -15,6 +15,7 @@ struct VmfRamBlocks {
     VmfRamAllocate allocate; /* or NULL */
     void *opaque;
     bool discardable;
+    bool late;
     RamWatches watches;
 };
 
@@ -85,7 +86,7 @@ static bool valid_block(const VmfRamBlocks *blocks, const char *name, uint8_t *h
     } else if (g_hash_table_contains(blocks->by_name, name)) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID, "there are two RAM blocks named \"%s\"",
                     name);
-    } else if (!host || length == 0 || (uintptr_t)host + length < (uintptr_t)host) {
+    } else if (length == 0 || (uintptr_t)host + length < (uintptr_t)host) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID,
                     "RAM block \"%s\" has no memory (%" G_GUINT64_FORMAT " bytes at %p)", name,
                     length, (const void *)host);
@@ -96,7 +97,7 @@ static bool valid_block(const VmfRamBlocks *blocks, const char *name, uint8_t *h
     } else if (blocks->blocks->len == VMF_RAM_BLOCKS_MAX) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID, "more than %d RAM blocks",
                     VMF_RAM_BLOCKS_MAX);
-    } else if ((other = overlapping(blocks, host, length))) {
+    } else if (host && (other = overlapping(blocks, host, length))) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID,
                     "RAM block \"%s\" overlaps RAM block \"%s\"", name, other->name);
     } else {
@@ -105,9 +106,8 @@ static bool valid_block(const VmfRamBlocks *blocks, const char *name, uint8_t *h
     return false;
 }
 
-const VmfRamBlock *vmf_ram_blocks_add_shared(VmfRamBlocks *blocks, const char *name, void *host,
-                                             uint64_t length, uint32_t page_size, int fd,
-                                             uint64_t fd_offset, GError **error)
+static const VmfRamBlock *add(VmfRamBlocks *blocks, const char *name, void *host, uint64_t length,
+                              uint32_t page_size, int fd, uint64_t fd_offset, GError **error)
 {
     VmfRamBlock *block;
 
@@ -126,15 +126,77 @@ const VmfRamBlock *vmf_ram_blocks_add_shared(VmfRamBlocks *blocks, const char *n
     };
     g_ptr_array_add(blocks->blocks, block);
     g_hash_table_insert(blocks->by_name, (char *)block->name, block);
-    g_tree_insert(blocks->by_address, block, block);
+    if (host) {
+        g_tree_insert(blocks->by_address, block, block);
+    }
     blocks->total += length;
     return block;
+}
+
+const VmfRamBlock *vmf_ram_blocks_add_shared(VmfRamBlocks *blocks, const char *name, void *host,
+                                             uint64_t length, uint32_t page_size, int fd,
+                                             uint64_t fd_offset, GError **error)
+{
+    if (!host) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID,
+                    "RAM block \"%s\" has no memory (%" G_GUINT64_FORMAT " bytes at NULL)", name,
+                    length);
+        return NULL;
+    }
+    return add(blocks, name, host, length, page_size, fd, fd_offset, error);
 }
 
 const VmfRamBlock *vmf_ram_blocks_add(VmfRamBlocks *blocks, const char *name, void *host,
                                       uint64_t length, uint32_t page_size, GError **error)
 {
     return vmf_ram_blocks_add_shared(blocks, name, host, length, page_size, -1, 0, error);
+}
+
+void vmf_ram_blocks_set_late(VmfRamBlocks *blocks)
+{
+    blocks->late = true;
+}
+
+bool ram_blocks_late(const VmfRamBlocks *blocks)
+{
+    return blocks->late;
+}
+
+const VmfRamBlock *vmf_ram_blocks_add_unplaced(VmfRamBlocks *blocks, const char *name,
+                                               uint64_t length, uint32_t page_size, GError **error)
+{
+    if (!blocks->late) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID,
+                    "RAM block \"%s\" has no memory, and its set is not one that is named late",
+                    name);
+        return NULL;
+    }
+    return add(blocks, name, NULL, length, page_size, -1, 0, error);
+}
+
+bool vmf_ram_blocks_set_host(VmfRamBlocks *blocks, const VmfRamBlock *block, void *host,
+                             GError **error)
+{
+    const uintptr_t end = (uintptr_t)host + block->length;
+    const VmfRamBlock *other;
+    VmfRamBlock *own;
+
+    if (!ram_blocks_has(blocks, block) || block->host || !host || end < (uintptr_t)host) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID,
+                    "the memory of RAM block \"%s\" is known already, or cannot be at %p",
+                    block->name, host);
+        return false;
+    }
+    other = overlapping(blocks, host, block->length);
+    if (other) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID,
+                    "RAM block \"%s\" overlaps RAM block \"%s\"", block->name, other->name);
+        return false;
+    }
+    own = blocks->blocks->pdata[block->index];
+    own->host = host;
+    g_tree_insert(blocks->by_address, own, own);
+    return true;
 }
 
 void vmf_ram_blocks_set_resizable(VmfRamBlocks *blocks, const VmfRamBlock *block)

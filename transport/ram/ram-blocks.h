@@ -8,6 +8,8 @@
 
 /* Whether vmf_ram_blocks_set_discardable() was called. */
 bool ram_blocks_discardable(const VmfRamBlocks *blocks);
+/* Whether vmf_ram_blocks_set_late() was called. */
+bool ram_blocks_late(const VmfRamBlocks *blocks);
 /* Whether it is a block of this set. Its index means nothing in any other set. */
 bool ram_blocks_has(const VmfRamBlocks *blocks, const VmfRamBlock *block);
 /* Whether the set has an allocator. */

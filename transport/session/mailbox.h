@@ -20,7 +20,9 @@ typedef enum {
 #define PAYLOAD_RANGES 256
 
 typedef struct PayloadRange {
-    uint32_t block, length;
+    uint32_t block : 31;
+    uint32_t zero : 1; /* the caller says that the memory is zero; it is not read */
+    uint32_t length;
     uint64_t offset;
 } PayloadRange;
 

@@ -25,8 +25,9 @@ static bool mismatch(GError **error, const char *format, ...)
 
 unsigned session_blocks_max(const VmfSession *s)
 {
-    return ram_blocks_can_grow(s->blocks.set) ? VMF_RAM_BLOCKS_MAX
-                                              : vmf_ram_blocks_count(s->blocks.set);
+    return ram_blocks_can_grow(s->blocks.set) || ram_blocks_late(s->blocks.set)
+               ? VMF_RAM_BLOCKS_MAX
+               : vmf_ram_blocks_count(s->blocks.set);
 }
 
 /* A copy of a block, as long as the source's. */

@@ -34,6 +34,32 @@ static bool trim_to_pages(const VmfRamBlock *block, const RamRun *run, uint64_t 
     return *from < *to;
 }
 
+/*
+ * A range that the caller found zero. A range that is no whole pages, or of a transport that does
+ * not send zeros, is sent as data if its memory is known.
+ */
+static bool send_said_zero(SessionChannel *channel, const PayloadRange *range, GError **error)
+{
+    VmfSession *s = channel->session;
+    const VmfRamBlock *block = s->conn->blocks[range->block];
+    const RamRun run = {.offset = range->offset, .length = range->length, .zero = true};
+    uint64_t from, to;
+
+    if (block->host && s->conn->zero_min > range->length) {
+        return s->ops->send_ram(s->conn, channel->number, range->block, range->offset,
+                                range->length, error);
+    }
+    if (!trim_to_pages(block, &run, &from, &to) || to - from != range->length) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID,
+                    "0x%" G_GINT64_MODIFIER "x+0x%x of RAM block \"%s\" was saved as zero, but is "
+                    "no whole pages",
+                    range->offset, range->length, block->name);
+        return false;
+    }
+    __atomic_fetch_add(&s->counters.zero_bytes, range->length, __ATOMIC_RELAXED);
+    return s->ops->send_zero(s->conn, channel->number, range->block, from, to - from, error);
+}
+
 static bool send_range(SessionChannel *channel, const PayloadRange *range, GError **error)
 {
     VmfSession *s = channel->session;
@@ -43,6 +69,9 @@ static bool send_range(SessionChannel *channel, const PayloadRange *range, GErro
     uint64_t from, to;
     RamRun run;
 
+    if (range->zero) {
+        return send_said_zero(channel, range, error);
+    }
     if (!s->options.zero_detect || conn->zero_min == UINT64_MAX) {
         return s->ops->send_ram(conn, channel->number, range->block, offset, range->length, error);
     }

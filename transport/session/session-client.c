@@ -4,6 +4,7 @@
 #include "session-client.h"
 
 #include "session-core.h"
+#include "session-late-ram.h"
 
 /* --- payloads for clients --- */
 
@@ -144,6 +145,9 @@ bool vmf_session_raw_write(VmfSession *s, uint64_t message_size, uint64_t total_
         g_set_error(error, VMF_ERROR, VMF_ERROR_UNSUPPORTED,
                     "%s: has no raw writes to measure (or this is the destination)",
                     s->ops->scheme);
+        return false;
+    }
+    if (!session_await_ram(s, error)) {
         return false;
     }
     if (message_size < 512 || (message_size & (message_size - 1)) ||

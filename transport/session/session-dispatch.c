@@ -11,6 +11,7 @@
 #include "session-waking.h"
 #include "session-device.h"
 #include "session-blocks.h"
+#include "session-late-ram.h"
 
 static bool out_of_place(const MessageHeader *header, GError **error)
 {
@@ -40,7 +41,11 @@ static bool handle_blocks(VmfSession *s, const MessageHeader *header, const uint
     if (s->peer.blocks_complete || header->argument != s->peer.blocks->len) {
         return out_of_place(header, error);
     }
-    return session_take_blocks(s, header, payload, error);
+    if (!session_take_blocks(s, header, payload, error)) {
+        return false;
+    }
+    session_late_ram_due(s);
+    return true;
 }
 
 static bool syncs_can_come(VmfSession *s, GError **error)

@@ -8,6 +8,7 @@
 #include "session-answer.h"
 #include "session-core.h"
 #include "session-direct.h"
+#include "session-late-ram.h"
 
 /* A peer that is refused has so long to hear why. */
 #define REFUSE_US (G_USEC_PER_SEC / 2)
@@ -51,12 +52,27 @@ static bool send_hello(VmfSession *s, const Direct *d, unsigned type, unsigned c
         .oldest = MESSAGE_PROTOCOL_OLDEST,
         .channels = channels,
         .timeout_ms = s->conn->timeout_ms,
+        .flags = session_set_is_late(s) ? MESSAGE_HELLO_LATE_RAM : 0,
     };
     uint8_t bytes[MESSAGE_HELLO_MAX];
 
     memcpy(hello.uuid, s->conn->uuid, VMF_UUID_BYTES);
     hello.parameters_size = s->ops->get_parameters(s->conn, hello.parameters);
     return direct_send(d, type, 0, bytes, message_hello_encode(&hello, bytes), error);
+}
+
+/* If one side names its RAM late, the session begins without RAM on both. */
+static bool agree_on_late_ram(VmfSession *s, const MessageHello *peer, GError **error)
+{
+    s->late_ram.on = session_set_is_late(s) || peer->flags & MESSAGE_HELLO_LATE_RAM;
+    if (s->late_ram.on && peer->protocol < MESSAGE_PROTOCOL_LATE_RAM) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_UNSUPPORTED,
+                    "this side names its RAM after it has connected, and %s speaks protocol %u, "
+                    "which needs it before: use a newer vmferry there",
+                    s->conn->peer, peer->protocol);
+        return false;
+    }
+    return true;
 }
 
 static void use_timeout(VmfSession *s, uint32_t peer_ms)
@@ -94,7 +110,8 @@ static bool greet_as_source(VmfSession *s, const Direct *d, unsigned wanted, GEr
     }
     s->conn->channels = reply.channels;
     use_timeout(s, reply.timeout_ms);
-    return s->ops->peer_parameters(s->conn, reply.parameters, reply.parameters_size, error);
+    return agree_on_late_ram(s, &reply, error) &&
+           s->ops->peer_parameters(s->conn, reply.parameters, reply.parameters_size, error);
 }
 
 /* The first message, which may have been read ahead. */
@@ -144,7 +161,8 @@ static bool greet_as_destination(VmfSession *s, const Direct *d, bool limited, u
         s->conn->channels = MIN(s->conn->channels, limit);
     }
     use_timeout(s, hello.timeout_ms);
-    return s->ops->peer_parameters(s->conn, hello.parameters, hello.parameters_size, error) &&
+    return agree_on_late_ram(s, &hello, error) &&
+           s->ops->peer_parameters(s->conn, hello.parameters, hello.parameters_size, error) &&
            send_hello(s, d, MESSAGE_HELLO_REPLY, s->conn->channels, error);
 }
 

@@ -7,6 +7,7 @@
 #include "session-control.h"
 #include "session-core.h"
 #include "session-handshake.h"
+#include "session-late-ram.h"
 #include "session-outcome.h"
 #include "session-peer.h"
 #include "session-post.h"
@@ -63,25 +64,30 @@ static bool agree_on_blocks(VmfSession *s, GError **error)
     return true;
 }
 
-static bool set_up(VmfSession *s, const VmfUri *uri, GError **error)
+static bool set_up_ram(VmfSession *s, GError **error)
 {
-    if (!session_shake_hands(s, uri, error) || !session_start_control(s, error)) {
-        return false;
-    }
-    if (!s->ops->open_channels(s->conn, error) || !agree_on_blocks(s, error) ||
-        !s->ops->ram_setup(s->conn, error) || !session_prepare_channels(s, error)) {
-        return false;
-    }
-    if (!session_open_file(s, error) || !session_start_channels(s, error)) {
+    if (!agree_on_blocks(s, error) || !s->ops->ram_setup(s->conn, error) ||
+        !session_prepare_channels(s, error) || !session_start_channels(s, error)) {
         return false;
     }
     session_post(s, MESSAGE_READY, 0, 0, NULL, 0);
-    if (!await_flag(s, &s->peer.ready, error)) {
+    return await_flag(s, &s->peer.ready, error);
+}
+
+static bool set_up(VmfSession *s, const VmfUri *uri, GError **error)
+{
+    if (!session_shake_hands(s, uri, error) || !session_start_control(s, error) ||
+        !s->ops->open_channels(s->conn, error) || !session_open_file(s, error)) {
         return false;
     }
-    g_mutex_lock(&s->core.lock);
-    s->setup.done = true;
-    g_mutex_unlock(&s->core.lock);
+    if (!(session_ram_is_late(s) ? session_begin_late(s, error) : set_up_ram(s, error))) {
+        return false;
+    }
+    if (!session_ram_is_late(s)) {
+        g_mutex_lock(&s->core.lock);
+        s->setup.done = true;
+        g_mutex_unlock(&s->core.lock);
+    }
     if (s->role == VMF_ROLE_DESTINATION) {
         listening_add(s);
     }
@@ -231,6 +237,7 @@ const SessionPeerOps session_native_peer = {
         "only "
         "if it does not and never will, run it here",
     .set_up = set_up,
+    .set_up_ram = set_up_ram,
     .put_stream = put_stream,
     .save_ram = session_save_ram,
     .took = took,

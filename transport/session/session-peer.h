@@ -16,6 +16,11 @@ typedef struct SessionPeerOps {
     const char *source_is_unsure;
     /* Sets everything up between the connection and the first page. */
     bool (*set_up)(VmfSession *s, const VmfUri *uri, GError **error);
+    /*
+     * Makes RAM ready that was named late, on a side that has a thread for it: the thread of
+     * session-late-ram.h.
+     */
+    bool (*set_up_ram)(VmfSession *s, GError **error);
     /* The stream's put_buffer and save_ram_page: see VmfFileOps. */
     bool (*put_stream)(void *session, const struct iovec *iov, unsigned iovcnt, uint64_t position,
                        unsigned flags, GError **error);

@@ -8,6 +8,7 @@
 #include "session-blocks.h"
 #include "session-channel.h"
 #include "session-core.h"
+#include "session-late-ram.h"
 #include "session-outcome.h"
 #include "session-peer.h"
 #include "session-ram.h"
@@ -77,6 +78,9 @@ static bool source_item(void *opaque, const VmfQemuItem *item, GError **error)
 
 static bool begin_ram(VmfSession *s, GError **error)
 {
+    if (!check_blocks(s, error)) {
+        return false;
+    }
     if (!qemu_hooks_ram(&s->qemu.hooks)) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID,
                     "stock QEMU takes RAM only after a hook in the stream's section of RAM");
@@ -93,8 +97,10 @@ static bool put_forth(VmfSession *s, const struct iovec *iov, unsigned iovcnt, G
             return false;
         }
     }
-    return check_blocks(s, error) &&
-           submit_stream(&s->channels[0], s->qemu.hooks.out, false, error);
+    /* RAM that is late: the bytes wait for the channel, which begins with RAM. */
+    return session_ram_is_unused(s) ||
+           (check_blocks(s, error) &&
+            submit_stream(&s->channels[0], s->qemu.hooks.out, false, error));
 }
 
 static bool put_back(VmfSession *s, const struct iovec *iov, unsigned iovcnt, GError **error)
@@ -140,7 +146,8 @@ static bool put_stream(void *opaque, const struct iovec *iov, unsigned iovcnt, u
 static bool settle(VmfSession *s, GError **error)
 {
     qemu_hooks_release(&s->qemu.hooks);
-    return submit_stream(&s->channels[0], s->qemu.hooks.out, false, error) &&
+    return session_await_ram(s, error) && check_blocks(s, error) &&
+           submit_stream(&s->channels[0], s->qemu.hooks.out, false, error) &&
            session_sync(s, true, error);
 }
 
@@ -278,7 +285,7 @@ bool qemu_peer_stream_blocks(VmfConn *conn, GError **error)
             break; /* enough to name the block that is too many */
         }
     }
-    if (!session_match_blocks(s, error)) {
+    if (!session_await_named(s, error) || !session_match_blocks(s, error)) {
         return false;
     }
     scan = ram_scan_new(s->blocks.set, PRESENCE_WRITE, error);
@@ -303,32 +310,43 @@ static bool no_item(void *opaque, const VmfQemuItem *item, GError **error)
     return true;
 }
 
+/* A source takes the order of its set, which is that of the stream. */
+static bool use_own_blocks(VmfSession *s, GError **error)
+{
+    session_use_own_order(s);
+    s->conn->blocks = s->blocks.wire;
+    s->conn->block_count = vmf_ram_blocks_count(s->blocks.set);
+    s->qemu.lengths = g_new0(uint64_t, MAX(s->conn->block_count, 1));
+    s->conn->block_lengths = s->qemu.lengths;
+    s->blocks.scan = ram_scan_new(s->blocks.set, PRESENCE_READ, error);
+    return s->blocks.scan != NULL;
+}
+
 /* A destination learns its blocks from the stream. */
+static bool set_up_ram(VmfSession *s, GError **error)
+{
+    return (s->role == VMF_ROLE_DESTINATION || use_own_blocks(s, error)) &&
+           s->ops->ram_setup(s->conn, error) && session_prepare_channels(s, error) &&
+           session_start_channels(s, error);
+}
+
 static bool set_up(VmfSession *s, const VmfUri *uri, GError **error)
 {
     const bool source = s->role == VMF_ROLE_SOURCE;
 
     (void)uri;
+    s->late_ram.on = session_set_is_late(s);
     s->qemu.stream = vmf_qemu_stream_new(source ? source_item : no_item, s);
     if (source) {
         qemu_hooks_init(&s->qemu.hooks);
-        session_use_own_order(s);
-        s->conn->blocks = s->blocks.wire;
-        s->conn->block_count = vmf_ram_blocks_count(s->blocks.set);
-        s->qemu.lengths = g_new0(uint64_t, MAX(s->conn->block_count, 1));
-        s->conn->block_lengths = s->qemu.lengths;
     }
     s->conn->channels = 1;
     if (!s->ops->open_channels(s->conn, error)) {
         s->conn->channels = 0; /* it has not begun to migrate, so it is a stranger */
         return false;
     }
-    if (!s->ops->ram_setup(s->conn, error) || !session_prepare_channels(s, error)) {
-        return false;
-    }
-    s->blocks.scan = source ? ram_scan_new(s->blocks.set, PRESENCE_READ, error) : NULL;
-    return (s->blocks.scan || !source) && session_open_file(s, error) &&
-           session_start_channels(s, error);
+    return session_open_file(s, error) &&
+           (source && session_ram_is_late(s) ? session_begin_late(s, error) : set_up_ram(s, error));
 }
 
 /* --- the end --- */
@@ -385,6 +403,7 @@ const SessionPeerOps session_qemu_peer = {
         "runs "
         "it; only if it does not and never will, run it here",
     .set_up = set_up,
+    .set_up_ram = set_up_ram,
     .put_stream = put_stream,
     .save_ram = save_ram,
     .took = took,

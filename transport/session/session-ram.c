@@ -8,6 +8,7 @@
 #include "file/file-state.h"
 #include "session-core.h"
 #include "session-device.h"
+#include "session-late-ram.h"
 
 /*
  * Bounds for RAM that waits for the channels: it is gathered, in mailboxes, or with their threads.
@@ -56,13 +57,15 @@ bool session_submit_fill(VmfSession *s, SessionChannel *channel, GError **error)
  * Extends the last range, if this one continues it or follows after a gap worth sending. Returns
  * whether it did.
  */
-static bool extend(VmfSession *s, Payload *fill, uint32_t block, uint64_t offset, uint64_t end)
+static bool extend(VmfSession *s, Payload *fill, uint32_t block, uint64_t offset, uint64_t end,
+                   bool zero)
 {
     const VmfConn *conn = s->conn;
     PayloadRange *last = &fill->ram.ranges[fill->ram.count - 1];
     uint64_t last_end = last->offset + last->length;
 
-    if (last->block != block || offset < last->offset || offset > last_end + conn->merge_gap ||
+    if (last->block != block || last->zero != zero || offset < last->offset ||
+        offset > last_end + (zero ? 0 : conn->merge_gap) ||
         offset / conn->stripe != last->offset / conn->stripe ||
         MAX(end, last_end) - last->offset > s->ram.range_bytes) {
         return false;
@@ -79,7 +82,7 @@ static bool extend(VmfSession *s, Payload *fill, uint32_t block, uint64_t offset
 }
 
 /* Adds a range of one stripe, of at most range_bytes. */
-static bool add_range(VmfSession *s, uint32_t block, uint64_t offset, uint64_t length,
+static bool add_range(VmfSession *s, uint32_t block, uint64_t offset, uint64_t length, bool zero,
                       GError **error)
 {
     VmfConn *conn = s->conn;
@@ -87,7 +90,7 @@ static bool add_range(VmfSession *s, uint32_t block, uint64_t offset, uint64_t l
     SessionChannel *channel = &s->channels[(offset / conn->stripe + block) % conn->channels];
     Payload *fill = channel->fill;
 
-    if (fill->kind != PAYLOAD_EMPTY && extend(s, fill, block, offset, offset + length)) {
+    if (fill->kind != PAYLOAD_EMPTY && extend(s, fill, block, offset, offset + length, zero)) {
         return fill->ram.bytes < s->ram.payload_bytes || submit(s, channel, error);
     }
     if (fill->kind != PAYLOAD_EMPTY &&
@@ -102,8 +105,8 @@ static bool add_range(VmfSession *s, uint32_t block, uint64_t offset, uint64_t l
         fill->ram.count = 0;
         fill->ram.bytes = 0;
     }
-    fill->ram.ranges[fill->ram.count++] =
-        (PayloadRange){.block = block, .length = (uint32_t)length, .offset = offset};
+    fill->ram.ranges[fill->ram.count++] = (PayloadRange){
+        .block = block & 0x7fffffff, .zero = zero, .length = (uint32_t)length, .offset = offset};
     fill->ram.bytes += length;
     s->ram.queue_taken += length;
     return fill->ram.bytes < s->ram.payload_bytes || submit(s, channel, error);
@@ -190,6 +193,9 @@ bool session_may_save(VmfSession *s, const VmfRamBlock *block, GError **error)
     if (G_UNLIKELY(session_failed(s))) {
         return session_report(s, error);
     }
+    if (G_UNLIKELY(session_ram_is_unused(s)) && !session_await_ram(s, error)) {
+        return false;
+    }
     if (G_UNLIKELY(!is_known(s, block))) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID,
                     "RAM block \"%s\" is none of those that the session was made with: it is of "
@@ -231,8 +237,15 @@ bool session_save_ram(void *opaque, const VmfRamBlock *block, uint64_t offset, u
 {
     VmfSession *s = opaque;
 
-    (void)flags;
+    const bool zero = flags & VMF_SAVE_ZERO;
+
     if (!session_may_save(s, block, error)) {
+        return false;
+    }
+    if (G_UNLIKELY(!block->host && !zero)) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_INVALID,
+                    "RAM block \"%s\" is saved before anybody said where its memory is",
+                    block->name);
         return false;
     }
     s->ram.since_sync = true;
@@ -246,7 +259,7 @@ bool session_save_ram(void *opaque, const VmfRamBlock *block, uint64_t offset, u
 
         if ((G_UNLIKELY(s->ram.queue_taken + most > s->ram.queue_limit) &&
              !await_room(s, most, error)) ||
-            !add_range(s, block->index, offset, part, error)) {
+            !add_range(s, block->index, offset, part, zero, error)) {
             return false;
         }
         offset += part;
@@ -339,12 +352,29 @@ void session_update_channels_done(VmfSession *s)
     g_atomic_int_set(&s->conn->channels_done, s->ram.flushed && !sending);
 }
 
+/* Late RAM that nobody has saved: its channels may have no threads yet. */
+static bool flush_nothing(VmfSession *s, VmfFlush how)
+{
+    if (how == VMF_FLUSH_FINAL) {
+        s->ram.flushed = true;
+        session_update_channels_done(s);
+    }
+    return true;
+}
+
 bool session_flush_ram(void *opaque, VmfFlush how, unsigned flags, GError **error)
 {
     VmfSession *s = opaque;
     uint64_t began;
 
     (void)flags;
+    if (session_ram_is_unused(s) && how == VMF_FLUSH_FINAL &&
+        !session_finish_unused_ram(s, error)) {
+        return false;
+    }
+    if (session_ram_is_unused(s)) {
+        return flush_nothing(s, how);
+    }
     if (how == VMF_FLUSH_START) {
         return start_fills(s, error);
     }

@@ -5,6 +5,7 @@
 
 #include "session-channel.h"
 #include "session-core.h"
+#include "session-late-ram.h"
 #include "session-waking.h"
 
 bool session_syncs_can_come_locked(const VmfSession *s, GError **error)
@@ -31,6 +32,7 @@ bool vmf_session_revoke(VmfSession *s, GError **error)
                     "only the destination can revoke access to its RAM");
         return false;
     }
+    session_settle_late_ram(s);
     if (!s->ops->revoke(s->conn, &failure)) {
         session_need_error(&failure, "taking the source's access away");
         session_fail(s, failure, false);

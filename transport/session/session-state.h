@@ -53,7 +53,7 @@ typedef struct SessionOptions {
     } device;
 } SessionOptions;
 
-/* Fixed, except `done' (lock): when the set-up began, when it must be over, how long it took. */
+/* Fixed, except `deadline' and `done' (lock): when it began, must be over, how long it took. */
 typedef struct SessionSetup {
     gint64 began;
     gint64 deadline;
@@ -61,10 +61,26 @@ typedef struct SessionSetup {
     uint64_t ns;
 } SessionSetup;
 
+typedef enum {
+    LATE_RAM_UNNAMED,    /* this side has not named its RAM yet */
+    LATE_RAM_NAMED,      /* this side has, and waits for the other */
+    LATE_RAM_SETTING_UP, /* `thread' runs */
+    LATE_RAM_READY,      /* RAM is set up */
+    LATE_RAM_OVER        /* it never will be */
+} LateRamState;
+
+/* Lock, unless a member says otherwise: see session-late-ram.h. */
+typedef struct SessionLateRam {
+    bool on; /* fixed after the greeting: RAM is late; else the rest means nothing */
+    LateRamState state;
+    GThread *thread;
+    bool awaited; /* the session's own thread: it has seen LATE_RAM_READY */
+} SessionLateRam;
+
 /*
- * The RAM blocks of both sides. Fixed after the peers have agreed on them. If the source is stock
- * QEMU, that is when the stream has listed them. Then the thread of channel 0 writes, and other
- * threads read `scan' under the lock.
+ * The RAM blocks of both sides. Fixed after the peers have agreed on them. RAM that is named late
+ * is fixed after LATE_RAM_READY. If the source is stock QEMU, that is when the stream has listed
+ * them. Then the thread of channel 0 writes, and other threads read `scan' under the lock.
  */
 typedef struct SessionBlocks {
     VmfRamBlocks *set;        /* this side's; a reference */
@@ -215,6 +231,7 @@ struct VmfSession {
     SessionOptions options;
     SessionSetup setup;
     SessionBlocks blocks;
+    SessionLateRam late_ram;
     SessionReach reach;
     SessionCore core;
     SessionPeer peer;
