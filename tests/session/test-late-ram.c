@@ -334,6 +334,7 @@ static void fails__a_destination_that_never_names_its_ram(void **state)
     name(pair.source);
     assert_false(vmf_save_ram_page(vmf_session_get_file(pair.source), pair.block, 0, PAGE));
     expect_source_error(&pair, VMF_ERROR_TIMEOUT, "connect-timeout");
+    vmf_session_free(g_steal_pointer(&pair.source));
     g_thread_join(thread);
     pair_clear(&pair);
 }
