@@ -11,6 +11,7 @@ import subprocess
 import time
 
 PAGE = 4096
+IN_ROOT = os.path.join(os.path.dirname(os.path.realpath(__file__)), "in-root")
 
 
 class Failure(Exception):
@@ -125,10 +126,21 @@ class Local:
 LOCAL = Local()
 
 
+def in_root(root):
+    """Debian's QEMU in a root of tools/qemu/debian; a Vm takes it as it takes a binary's path."""
+    return IN_ROOT, root, "/usr/bin/qemu-system-x86_64"
+
+
+def command_of(qemu, environment=()):
+    """The words that start a QEMU. What sets its environment runs in its root, too."""
+    *before, binary = (qemu,) if isinstance(qemu, str) else qemu
+    return [*before, *environment, binary]
+
+
 @functools.lru_cache
 def version_of(qemu):
     """The major version; 0 if it does not say."""
-    text = subprocess.run([qemu, "--version"], capture_output=True, text=True, timeout=30).stdout
+    text = subprocess.run([*command_of(qemu), "--version"], capture_output=True, text=True, timeout=30).stdout
     found = re.search(r"version (\d+)", text)
     return int(found[1]) if found else 0
 
@@ -155,7 +167,7 @@ class Vm:
         self.memory = memory
         address = qmp or base + ".qmp"
         text = address if isinstance(address, str) else None
-        command = [qemu, "-accel", "tcg", "-machine", "pc", "-m", str(memory), "-display", "none",
+        command = [*command_of(qemu, environment), "-accel", "tcg", "-machine", "pc", "-m", str(memory), "-display", "none",
                    "-nodefaults", "-vga", vga, "-no-user-config",
                    "-kernel", guest + "/vmlinuz", "-initrd", guest + "/initrd.gz",
                    "-append", f"console=ttyS0 quiet panic=-1 {append}",
@@ -164,7 +176,6 @@ class Vm:
                    else f"tcp:{address[0]}:{address[1]},server=on,wait=off", *arguments]
         if incoming:
             command += ["-incoming", spelled_for(qemu, incoming)]
-        command = [*environment, *command]
         self.process = host.start(command, self.log)
         try:
             self.qmp = Qmp(address)

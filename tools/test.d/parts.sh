@@ -16,6 +16,7 @@ two          | plain kernel |  900 | machine | two hosts: losses of every kind
 qemu-two     | qemu kernel  | 1500 | machine | QEMU, two hosts
 qemu-fails   | qemu kernel  | 1500 |         | QEMU, one host: what must fail well
 qemu-stock   | qemu kernel  | 1500 |         | QEMU and stock QEMU, one host
+qemu-debian  | qemu debian kernel | 900 |      | the QEMUs of Debian'\''s releases, one host
 qemu-versions| qemu kernel  |  300 |         | QEMU: versions that the build refuses
 qemu-saved   | qemu kernel  | 1500 |         | QEMU and files
 v1           | plain kernel |  900 |         | a peer that errs in stock QEMU'\''s protocol
@@ -86,6 +87,7 @@ build() {
     faults) meson_build faults -Dfault_injection=true -Db_lundef=false ;;
     kernel) tools/lab kernel ;;
     qemu) tools/qemu/build && tools/qemu/guest ;;
+    debian) tools/qemu/debian all ;;
     esac
 }
 
