@@ -97,8 +97,9 @@ void false_id_set_opaque(struct rdma_cm_id *id, void *opaque);
 void *false_id_opaque(struct rdma_cm_id *id);
 
 /*
- * Events of an id. Each puts an event into the id's channel. `data' is copied, at most 255 bytes,
- * and the program finds zeros after it. `param' may be NULL, and its private data too.
+ * Events of an id. Each puts an event into the id's channel. Private data is copied, at most 255
+ * bytes, and the program finds zeros after it. `param' may be NULL, and its private data too. An
+ * event that does not fit the id's state any more is dropped: the program has gone on.
  */
 
 /* Makes an id for a connection to a listening one. The program gets it with the event. */
@@ -139,7 +140,11 @@ bool false_qp_complete_send(struct ibv_qp *qp, uint64_t wr_id, enum ibv_wc_statu
  */
 bool false_qp_deliver(struct ibv_qp *qp, const struct iovec *pieces, unsigned count,
                       bool solicited);
-/* Puts the queue pair in error: everything on it completes with IBV_WC_WR_FLUSH_ERR. */
+/*
+ * Puts the queue pair in error: everything on it completes with IBV_WC_WR_FLUSH_ERR. The program
+ * may reuse a request's memory then. A backend that still reads it lets mr_deregistered() and
+ * qp_destroyed() wait for that.
+ */
 void false_qp_flush(struct ibv_qp *qp);
 
 /* --- memory --- */

@@ -68,8 +68,8 @@ int false_set_option(struct rdma_cm_id *id, int level, int name, void *value, si
 int false_bind_addr(struct rdma_cm_id *id, struct sockaddr *address);
 int false_listen(struct rdma_cm_id *id, int backlog);
 /* The event of a resolution is there when the call returns. */
-int false_resolve_addr(struct rdma_cm_id *id, struct sockaddr *source,
-                       struct sockaddr *destination, int timeout_ms);
+int false_resolve_addr(struct rdma_cm_id *id, struct sockaddr *source, struct sockaddr *destination,
+                       int timeout_ms);
 int false_resolve_route(struct rdma_cm_id *id, int timeout_ms);
 int false_connect(struct rdma_cm_id *id, struct rdma_conn_param *param);
 int false_accept(struct rdma_cm_id *id, struct rdma_conn_param *param);

@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* false-cq.c -- completion queues and completion channels of a false RDMA device */
+
+#include "false-objects.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+#include "event-fd.h"
+
+/* --- the channel --- */
+
+struct ibv_comp_channel *false_create_comp_channel(struct ibv_context *context)
+{
+    int fd = event_fd_new();
+    FalseCompChannel *channel;
+
+    if (fd < 0) {
+        return NULL;
+    }
+    channel = g_new0(FalseCompChannel, 1);
+    channel->channel.context = context;
+    channel->channel.fd = fd;
+    g_queue_init(&channel->events);
+    return &channel->channel;
+}
+
+int false_destroy_comp_channel(struct ibv_comp_channel *channel)
+{
+    FalseDevice *device = device_of(channel->context);
+    int users;
+
+    g_mutex_lock(&device->lock);
+    users = channel->refcnt;
+    g_mutex_unlock(&device->lock);
+    if (users) {
+        return EBUSY;
+    }
+    close(channel->fd);
+    g_free(channel);
+    return 0;
+}
+
+int false_get_cq_event(struct ibv_comp_channel *channel, struct ibv_cq **cq, void **cq_context)
+{
+    FalseCompChannel *ours = (FalseCompChannel *)channel;
+    FalseDevice *device = device_of(channel->context);
+
+    for (;;) {
+        FalseCq *first;
+
+        g_mutex_lock(&device->lock);
+        first = g_queue_pop_head(&ours->events);
+        if (first) {
+            first->reported++;
+            if (!ours->events.length) {
+                event_fd_lower(channel->fd);
+            }
+        }
+        g_mutex_unlock(&device->lock);
+        if (first) {
+            *cq = &first->cq;
+            *cq_context = first->cq.cq_context;
+            return 0;
+        }
+        if (!event_fd_wait(channel->fd)) {
+            return -1;
+        }
+    }
+}
+
+void false_ack_cq_events(struct ibv_cq *cq, unsigned count)
+{
+    FalseDevice *device = device_of(cq->context);
+
+    g_mutex_lock(&device->lock);
+    cq_of(cq)->acknowledged += count;
+    g_cond_broadcast(&device->acknowledged);
+    g_mutex_unlock(&device->lock);
+}
+
+/* --- the queue --- */
+
+struct ibv_cq *false_create_cq(struct ibv_context *context, int cqe, void *cq_context,
+                               struct ibv_comp_channel *channel, int vector)
+{
+    FalseDevice *device = device_of(context);
+    FalseCq *cq;
+
+    if (cqe <= 0 || vector < 0 || vector >= context->num_comp_vectors) {
+        errno = EINVAL;
+        return NULL;
+    }
+    cq = g_new0(FalseCq, 1);
+    cq->cq.context = context;
+    cq->cq.channel = channel;
+    cq->cq.cq_context = cq_context;
+    cq->cq.cqe = cqe;
+    cq->channel = (FalseCompChannel *)channel;
+    g_queue_init(&cq->completions);
+    if (channel) {
+        g_mutex_lock(&device->lock);
+        channel->refcnt++;
+        g_mutex_unlock(&device->lock);
+    }
+    return &cq->cq;
+}
+
+static void drop_events_locked(FalseCq *cq)
+{
+    GQueue *events = &cq->channel->events;
+
+    if (g_queue_remove_all(events, cq) && !events->length) {
+        event_fd_lower(cq->channel->channel.fd);
+    }
+}
+
+int false_destroy_cq(struct ibv_cq *cq)
+{
+    FalseCq *ours = cq_of(cq);
+    FalseDevice *device = device_of(cq->context);
+
+    g_mutex_lock(&device->lock);
+    if (ours->users) {
+        g_mutex_unlock(&device->lock);
+        return EBUSY;
+    }
+    if (ours->channel) {
+        drop_events_locked(ours);
+    }
+    while (ours->acknowledged != ours->reported) {
+        g_cond_wait(&device->acknowledged, &device->lock);
+    }
+    if (ours->channel) {
+        ours->channel->channel.refcnt--;
+    }
+    g_mutex_unlock(&device->lock);
+    g_free(ours);
+    return 0;
+}
+
+void cq_complete_locked(FalseQp *qp, const struct ibv_wc *wc, bool is_send, bool solicited)
+{
+    FalseCq *cq = cq_of(is_send ? qp->qp.send_cq : qp->qp.recv_cq);
+    FalseCompletion *completion = g_new(FalseCompletion, 1);
+
+    *completion = (FalseCompletion){
+        .wc = *wc, .qp = qp, .used = is_send ? &qp->sends_used : &qp->receives_used};
+    completion->wc.qp_num = qp->qp.qp_num;
+    g_queue_push_tail(&cq->completions, completion);
+
+    if (cq->armed == FALSE_ARMED_NOT || !cq->channel ||
+        (cq->armed == FALSE_ARMED_SOLICITED && !solicited && wc->status == IBV_WC_SUCCESS)) {
+        return;
+    }
+    cq->armed = FALSE_ARMED_NOT;
+    g_queue_push_tail(&cq->channel->events, cq);
+    if (cq->channel->events.length == 1) {
+        event_fd_raise(cq->channel->channel.fd);
+    }
+}
+
+void cq_forget_locked(FalseCq *cq, const FalseQp *qp)
+{
+    GList *next;
+
+    for (GList *at = cq->completions.head; at; at = next) {
+        FalseCompletion *completion = at->data;
+
+        next = at->next;
+        if (completion->qp == qp) {
+            g_queue_delete_link(&cq->completions, at);
+            g_free(completion);
+        }
+    }
+}
+
+int false_poll_cq(struct ibv_cq *cq, int most, struct ibv_wc *wc)
+{
+    FalseDevice *device = device_of(cq->context);
+    int count = 0;
+
+    g_mutex_lock(&device->lock);
+    while (count < most) {
+        g_autofree FalseCompletion *completion = g_queue_pop_head(&cq_of(cq)->completions);
+
+        if (!completion) {
+            break;
+        }
+        --*completion->used;
+        wc[count++] = completion->wc;
+    }
+    g_mutex_unlock(&device->lock);
+    return count;
+}
+
+int false_req_notify_cq(struct ibv_cq *cq, int solicited_only)
+{
+    FalseDevice *device = device_of(cq->context);
+    const FalseArmed armed = solicited_only ? FALSE_ARMED_SOLICITED : FALSE_ARMED_ANY;
+
+    g_mutex_lock(&device->lock);
+    cq_of(cq)->armed = MAX(cq_of(cq)->armed, armed);
+    g_mutex_unlock(&device->lock);
+    return 0;
+}
