@@ -139,6 +139,16 @@ VMF_API void vmf_session_fail(VmfSession *session, GError *error);
  */
 VMF_API bool vmf_session_complete(VmfSession *session, GError **error);
 
+/*
+ * Source: the first half of vmf_session_complete(), for a VMM that can still fail or be cancelled
+ * after everything has left it. It sends all that is left, and returns true when the destination
+ * has loaded it (LOADED). The VM is still this side's. vmf_session_complete() then gives it away
+ * (GO). vmf_session_cancel(), vmf_session_fail() or vmf_session_free() keep it. A destination that
+ * gets none of them for `timeout' fails. VMF_ERROR_UNSUPPORTED: the peer is stock QEMU, or this is
+ * the destination. The session's own thread.
+ */
+VMF_API bool vmf_session_await_loaded(VmfSession *session, GError **error);
+
 typedef enum VmfOwner {
     VMF_OWNER_THIS_SIDE = 1,  /* this side may run the VM */
     VMF_OWNER_OTHER_SIDE = 2, /* this side must not run it, and never may by this session */

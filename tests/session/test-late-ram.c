@@ -153,6 +153,49 @@ static void late__session_without_ram_completes(void **state)
     pair_clear(&pair);
 }
 
+static void *load(void *opaque)
+{
+    Pair *pair = opaque;
+    GError *error = NULL;
+
+    expect_word(pair, 7);
+    vmf_session_complete(pair->destination, &error);
+    return error;
+}
+
+/* The first half of completing, then the second half, or none. */
+static void loaded__the_source_may_still_keep_the_vm(void **state)
+{
+    (void)state;
+    for (unsigned keeps = 0; keeps < 2; keeps++) {
+        g_autoptr(GError) there = NULL;
+        GThread *thread;
+        Pair pair;
+
+        begin(&pair, true, false, ",channels=2");
+        name(pair.source);
+        pair_save_all(&pair, 16 * PAGE);
+        put_word(&pair, 7);
+        thread = pair_destination(&pair, load);
+        assert_true(vmf_session_await_loaded(pair.source, NULL));
+        assert_int_equal(vmf_session_get_owner(pair.source), VMF_OWNER_THIS_SIDE);
+        assert_int_not_equal(vmf_session_get_owner(pair.destination), VMF_OWNER_THIS_SIDE);
+        if (keeps) {
+            vmf_session_cancel(pair.source);
+            assert_false(vmf_session_complete(pair.source, NULL));
+            assert_int_equal(vmf_session_get_owner(pair.source), VMF_OWNER_THIS_SIDE);
+        } else {
+            assert_true(vmf_session_complete(pair.source, NULL));
+            assert_int_equal(vmf_session_get_owner(pair.source), VMF_OWNER_OTHER_SIDE);
+        }
+        there = g_thread_join(thread);
+        assert_int_equal(there != NULL, keeps);
+        assert_int_equal(vmf_session_get_owner(pair.destination),
+                         keeps ? VMF_OWNER_OTHER_SIDE : VMF_OWNER_THIS_SIDE);
+        pair_clear(&pair);
+    }
+}
+
 static void late__named_ram_that_nobody_saves_completes(void **state)
 {
     Pair pair;
@@ -395,6 +438,7 @@ int main(void)
         cmocka_unit_test(late__return_path_works_before_ram),
         cmocka_unit_test(late__session_without_ram_completes),
         cmocka_unit_test(late__named_ram_that_nobody_saves_completes),
+        cmocka_unit_test(loaded__the_source_may_still_keep_the_vm),
         cmocka_unit_test(unplaced__zero_pages_and_a_later_address),
         cmocka_unit_test(unplaced__ram_without_an_address_is_refused),
         cmocka_unit_test(fails__blocks_that_differ),

@@ -6,6 +6,19 @@
 #include "session/session-outcome.h"
 #include "session/session-peer.h"
 
+bool vmf_session_await_loaded(VmfSession *s, GError **error)
+{
+    if (s->role != VMF_ROLE_SOURCE || !s->peer_ops->await_loaded) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_UNSUPPORTED,
+                    "only a source can wait for LOADED, and stock QEMU does not say it");
+        return false;
+    }
+    if (session_failed(s)) {
+        return session_report(s, error);
+    }
+    return devices_are_done(s->devices, error) && s->peer_ops->await_loaded(s, error);
+}
+
 bool vmf_session_complete(VmfSession *s, GError **error)
 {
     bool over;

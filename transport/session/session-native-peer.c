@@ -172,12 +172,42 @@ static bool settle(VmfSession *s, GError **error)
 
 /* --- the hand-over --- */
 
-static bool complete_source(VmfSession *s, GError **error)
+/* Sends all that is left, once. The destination takes its channels down after that. */
+static bool send_rest(VmfSession *s, GError **error)
 {
-    if (!session_flush_last(s, error)) {
+    bool ended;
+
+    g_mutex_lock(&s->core.lock);
+    ended = s->streams.out_ended;
+    g_mutex_unlock(&s->core.lock);
+    if (!ended && !session_flush_last(s, error)) {
         return false;
     }
     session_end_stream(s);
+    return true;
+}
+
+static bool await_loaded(VmfSession *s, GError **error)
+{
+    bool loaded;
+
+    if (!send_rest(s, error)) {
+        return false;
+    }
+    g_mutex_lock(&s->core.lock);
+    while (!s->core.error && s->peer.handover.state == HANDOVER_KEEPS) {
+        g_cond_wait(&s->core.changed, &s->core.lock);
+    }
+    loaded = !s->core.error && s->peer.handover.state != HANDOVER_KEEPS;
+    g_mutex_unlock(&s->core.lock);
+    return loaded || session_outcome(s, error);
+}
+
+static bool complete_source(VmfSession *s, GError **error)
+{
+    if (!send_rest(s, error)) {
+        return false;
+    }
     session_event(s, HANDOVER_COMPLETE); /* too late if it has failed */
     g_mutex_lock(&s->core.lock);
     while (!handover_over(&s->peer.handover)) { /* the control thread does the rest */
@@ -242,6 +272,7 @@ const SessionPeerOps session_native_peer = {
     .save_ram = session_save_ram,
     .took = took,
     .settle = settle,
+    .await_loaded = await_loaded,
     .complete_source = complete_source,
     .complete_destination = complete_destination,
     .open_back = open_back,

@@ -8,7 +8,7 @@
 
 /*
  * There is a table for vmferry and one for stock QEMU, so that no other code asks who the peer is.
- * All members are set. The session's own thread calls them, unless a comment says otherwise.
+ * All members are set, unless a comment says otherwise. The session's own thread calls them, unless a comment says otherwise.
  */
 typedef struct SessionPeerOps {
     bool is_qemu;
@@ -30,6 +30,8 @@ typedef struct SessionPeerOps {
     void (*took)(VmfSession *s);
     /* Source: returns when all that was put has reached the peer. */
     bool (*settle)(VmfSession *s, GError **error);
+    /* vmf_session_await_loaded(); NULL: the peer does not say LOADED. */
+    bool (*await_loaded)(VmfSession *s, GError **error);
     /* The side's part of vmf_session_complete(). */
     bool (*complete_source)(VmfSession *s, GError **error);
     bool (*complete_destination)(VmfSession *s, GError **error);
