@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* shim-memory.c -- memory that the process gives back: the engine hears of it, if it wants to */
 
-/* fallocate() and fallocate64() are two names here, not one. */
-#undef _FILE_OFFSET_BITS
-
 #include "shim.h"
 
 #include <dlfcn.h>
