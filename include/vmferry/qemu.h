@@ -11,5 +11,7 @@
 #define VMF_QEMU_GREETING 0x514d5531u /* "QMU1" */
 /* QEMU's capability return-path is on: its destination tells when it runs the VM. */
 #define VMF_QEMU_RETURN_PATH 1u
+/* The stream has the hooks of RDMA in its sections of RAM (an unpatched QEMU is the source). */
+#define VMF_QEMU_HOOKS 2u
 
 #endif

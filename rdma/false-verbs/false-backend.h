@@ -68,6 +68,12 @@ typedef struct FalseDeviceOps {
     /* Receives were posted: a message that waits can be delivered now. */
     void (*receive_posted)(void *opaque, struct ibv_qp *qp);
 
+    /*
+     * The program gets this completion from its poll, which has not returned. `status' may still be
+     * changed. It may wait.
+     */
+    void (*polled)(void *opaque, struct ibv_qp *qp, struct ibv_wc *wc);
+
     /* Memory was registered. An errno makes the program's call fail. `access': IBV_ACCESS_... */
     int (*mr_registered)(void *opaque, struct ibv_mr *mr, unsigned access);
     void (*mr_deregistered)(void *opaque, struct ibv_mr *mr);

@@ -175,22 +175,38 @@ void cq_forget_locked(FalseCq *cq, const FalseQp *qp)
     }
 }
 
+/* Takes the oldest completion. Its queue pair cannot go, because the program still polls for it. */
+static const FalseQp *take(FalseCq *cq, struct ibv_wc *wc)
+{
+    FalseDevice *device = device_of(cq->cq.context);
+    g_autofree FalseCompletion *completion = NULL;
+
+    g_mutex_lock(&device->lock);
+    completion = g_queue_pop_head(&cq->completions);
+    if (completion) {
+        --*completion->used;
+        *wc = completion->wc;
+    }
+    g_mutex_unlock(&device->lock);
+    return completion ? completion->qp : NULL;
+}
+
 int false_poll_cq(struct ibv_cq *cq, int most, struct ibv_wc *wc)
 {
     FalseDevice *device = device_of(cq->context);
     int count = 0;
 
-    g_mutex_lock(&device->lock);
     while (count < most) {
-        g_autofree FalseCompletion *completion = g_queue_pop_head(&cq_of(cq)->completions);
+        const FalseQp *qp = take(cq_of(cq), &wc[count]);
 
-        if (!completion) {
+        if (!qp) {
             break;
         }
-        --*completion->used;
-        wc[count++] = completion->wc;
+        if (device->ops.polled) {
+            device->ops.polled(device->opaque, (struct ibv_qp *)&qp->qp, &wc[count]);
+        }
+        count++;
     }
-    g_mutex_unlock(&device->lock);
     return count;
 }
 

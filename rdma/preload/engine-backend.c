@@ -3,39 +3,130 @@
 
 #include "engine-backend.h"
 
-#include <errno.h>
-#include <glib.h>
+#include "local-qemu/local-destination.h"
+#include "local-qemu/local-link.h"
+#include "local-qemu/local-source.h"
 
-/* --- source --- */
+/* NULL until the id connects or listens. */
+static LocalLink *link_of(struct rdma_cm_id *id)
+{
+    return false_id_opaque(id);
+}
+
+/* --- connections --- */
 
 static int connect_to(void *opaque, struct rdma_cm_id *id, const struct rdma_conn_param *param)
 {
     (void)opaque;
-    (void)param;
-    g_printerr("vmferry: cannot connect to %s port %s: this engine has no transport\n",
-               false_id_node(id), false_id_service(id));
-    false_id_failed(id, RDMA_CM_EVENT_UNREACHABLE, -EOPNOTSUPP, NULL, 0);
-    return 0;
+    return local_source_connect(id, param);
 }
-
-/* --- destination --- */
 
 static int listen_on(void *opaque, struct rdma_cm_id *id, int backlog)
 {
     (void)opaque;
     (void)backlog;
-    g_printerr("vmferry: cannot listen on %s port %s: this engine has no transport\n",
-               false_id_node(id), false_id_service(id));
-    return EOPNOTSUPP;
+    return local_destination_listen(id);
+}
+
+static int accept_it(void *opaque, struct rdma_cm_id *id, const struct rdma_conn_param *param)
+{
+    LocalLink *link = link_of(id);
+
+    (void)opaque;
+    (void)param;
+    link->id = id; /* whoever has offered it may not know yet */
+    local_link_set_qp(link, id->qp);
+    link->ops->accepted(link);
+    return 0;
+}
+
+static int disconnect(void *opaque, struct rdma_cm_id *id)
+{
+    LocalLink *link = link_of(id);
+
+    (void)opaque;
+    if (link && link->ops->disconnected) {
+        link->ops->disconnected(link);
+    }
+    return 0;
+}
+
+static void id_destroyed(void *opaque, struct rdma_cm_id *id)
+{
+    LocalLink *link = link_of(id);
+
+    (void)opaque;
+    if (link) {
+        link->ops->closed(link);
+        local_link_free(link);
+    }
+}
+
+/* --- queue pairs --- */
+
+static LocalLink *link_of_qp(struct ibv_qp *qp)
+{
+    return link_of(false_qp_id(qp));
+}
+
+static void qp_destroyed(void *opaque, struct ibv_qp *qp)
+{
+    LocalLink *link = link_of_qp(qp);
+
+    (void)opaque;
+    if (link) {
+        local_link_set_qp(link, NULL);
+    }
+}
+
+static int post_send(void *opaque, struct ibv_qp *qp, const struct ibv_send_wr *wr)
+{
+    (void)opaque;
+    return local_link_post(link_of_qp(qp), qp, wr);
+}
+
+static void receive_posted(void *opaque, struct ibv_qp *qp)
+{
+    LocalLink *link = link_of_qp(qp);
+
+    (void)opaque;
+    if (link) {
+        local_link_receive_posted(link);
+    }
+}
+
+static void polled(void *opaque, struct ibv_qp *qp, struct ibv_wc *wc)
+{
+    LocalLink *link = link_of_qp(qp);
+
+    (void)opaque;
+    if (link && link->ops->polled) {
+        link->ops->polled(link, wc);
+    }
+}
+
+static int registered(void *opaque, struct ibv_mr *mr, unsigned access)
+{
+    (void)opaque;
+    (void)access;
+    local_link_registered(mr);
+    return 0;
 }
 
 /* --- the device --- */
 
-/* Every function of the table goes here, that of a source and that of a destination. */
 static const FalseDeviceOps backend_ops = {
     .size = sizeof(backend_ops),
     .connect = connect_to,
     .listen = listen_on,
+    .accept = accept_it,
+    .disconnect = disconnect,
+    .id_destroyed = id_destroyed,
+    .qp_destroyed = qp_destroyed,
+    .post_send = post_send,
+    .receive_posted = receive_posted,
+    .polled = polled,
+    .mr_registered = registered,
 };
 
 FalseDevice *engine_device_new(const QemuShim *shim)

@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* local-destination.c -- migrations to this process's QEMU, over sessions of vmferry */
+
+#include "local-destination.h"
+
+#include <errno.h>
+
+#include "local-end.h"
+#include "local-feed.h"
+#include "local-report.h"
+#include "local-uri.h"
+
+/* What QEMU listens with. */
+typedef struct Listening {
+    struct rdma_cm_id *id;
+    VmfListener *listener;
+    GCancellable *cancel;
+    GThread *accepter;
+} Listening;
+
+/* --- from QEMU --- */
+
+static void note_gone(LocalDestination *d, bool error)
+{
+    g_mutex_lock(&d->lock);
+    d->gone = true;
+    d->said_error |= error;
+    g_cond_broadcast(&d->changed);
+    g_mutex_unlock(&d->lock);
+}
+
+static LocalAnswer said(LocalLink *link, const LocalMessage *message)
+{
+    LocalDestination *d = link->owner;
+
+    switch (message->header.type) {
+    case V1_READY:
+        g_mutex_lock(&d->lock);
+        d->ready++;
+        g_cond_broadcast(&d->changed);
+        g_mutex_unlock(&d->lock);
+        return LOCAL_DONE;
+    case V1_RAM_BLOCKS_RESULT:
+        g_mutex_lock(&d->lock);
+        g_clear_pointer(&d->reply, g_bytes_unref);
+        d->reply = g_bytes_new(message->body, message->size);
+        g_cond_broadcast(&d->changed);
+        g_mutex_unlock(&d->lock);
+        return LOCAL_DONE;
+    case V1_ERROR:
+        note_gone(d, true);
+        return LOCAL_DONE;
+    default:
+        local_report("this QEMU says what a destination does not say (%s)",
+                     v1_type_name(message->header.type));
+        return LOCAL_FAILED;
+    }
+}
+
+static void accepted(LocalLink *link)
+{
+    LocalDestination *d = link->owner;
+
+    false_id_established(link->id, NULL);
+    d->feeder = g_thread_new("vmferry-feed", local_feed_main, d);
+}
+
+static void disconnected(LocalLink *link)
+{
+    note_gone(link->owner, false);
+}
+
+static void end_destination(void *opaque)
+{
+    LocalDestination *d = opaque;
+
+    if (vmf_session_get_owner(d->session) != VMF_OWNER_THIS_SIDE) {
+        vmf_session_cancel(d->session);
+    }
+    if (d->feeder) {
+        g_thread_join(d->feeder);
+    }
+    vmf_file_free(d->back_file);
+    vmf_session_free(d->session);
+    vmf_ram_blocks_unref(d->blocks);
+    vmf_qemu_stream_free(d->stream);
+    g_clear_pointer(&d->reply, g_bytes_unref);
+    g_cond_clear(&d->changed);
+    g_mutex_clear(&d->lock);
+    g_free(d);
+}
+
+static void closed(LocalLink *link)
+{
+    LocalDestination *d = link->owner;
+
+    g_mutex_lock(&d->lock);
+    d->link = NULL;
+    d->gone = true;
+    g_cond_broadcast(&d->changed);
+    g_mutex_unlock(&d->lock);
+    local_end_run("vmferry-end", end_destination, d);
+}
+
+static const LocalLinkOps destination_ops = {
+    .said = said,
+    .accepted = accepted,
+    .disconnected = disconnected,
+    .closed = closed,
+};
+
+/* --- the return path --- */
+
+static LocalAnswer back_said(LocalLink *link, const LocalMessage *message)
+{
+    LocalDestination *d = link->owner;
+    g_autoptr(GError) error = NULL;
+
+    if (message->header.type != V1_QEMU_FILE) {
+        return message->header.type == V1_ERROR ? LOCAL_DONE : LOCAL_FAILED;
+    }
+    vmf_put_buffer(d->back_file, message->body, message->size);
+    if (!vmf_file_flush(d->back_file, &error)) {
+        /* After the VM was taken over, the source knows all that matters. */
+        return vmf_session_get_owner(d->session) == VMF_OWNER_THIS_SIDE ? LOCAL_DONE : LOCAL_FAILED;
+    }
+    local_link_say(link, V1_READY, 1, NULL, 0);
+    return LOCAL_DONE;
+}
+
+static void back_accepted(LocalLink *link)
+{
+    false_id_established(link->id, NULL);
+}
+
+static void back_closed(LocalLink *link)
+{
+    LocalDestination *d = link->owner;
+
+    g_mutex_lock(&d->lock);
+    d->back = NULL;
+    g_mutex_unlock(&d->lock);
+}
+
+static const LocalLinkOps back_ops = {
+    .said = back_said,
+    .accepted = back_accepted,
+    .closed = back_closed,
+};
+
+static void request(struct rdma_cm_id *listening, LocalLink *link)
+{
+    const V1Capabilities capabilities = {.version = V1_VERSION};
+    uint8_t data[V1_CAPABILITIES_BYTES];
+    const struct rdma_conn_param param = {.private_data = data, .private_data_len = sizeof(data)};
+
+    v1_capabilities_encode(&capabilities, data);
+    false_id_request(listening, &param, NULL, link);
+}
+
+bool local_destination_offer_back(LocalDestination *d, GError **error)
+{
+    LocalLink *link;
+
+    d->back_file = vmf_session_open_return_path(d->session, error)
+                       ? vmf_file_get_return_path(d->file, error)
+                       : NULL;
+    if (!d->back_file) {
+        return false;
+    }
+    link = local_link_new(&back_ops, d, NULL);
+    g_mutex_lock(&d->lock);
+    d->back = link;
+    request(d->listening, link);
+    g_mutex_unlock(&d->lock);
+    return true;
+}
+
+/* --- accepting --- */
+
+static bool no_item(void *opaque, const VmfQemuItem *item, GError **error)
+{
+    (void)opaque;
+    (void)item;
+    (void)error;
+    return true;
+}
+
+static void offer(Listening *l, VmfSession *session, VmfRamBlocks *blocks)
+{
+    LocalDestination *d = g_new0(LocalDestination, 1);
+
+    d->listening = l->id;
+    d->session = session;
+    d->file = vmf_session_get_file(session);
+    d->blocks = vmf_ram_blocks_ref(blocks);
+    d->stream = vmf_qemu_stream_new(no_item, d);
+    g_mutex_init(&d->lock);
+    g_cond_init(&d->changed);
+    d->link = local_link_new(&destination_ops, d, NULL);
+    request(l->id, d->link);
+}
+
+static void *accept_main(void *opaque)
+{
+    Listening *l = opaque;
+
+    for (;;) {
+        g_autoptr(VmfRamBlocks) blocks = vmf_ram_blocks_new();
+        g_autoptr(GError) error = NULL;
+        VmfSession *session;
+
+        vmf_ram_blocks_set_late(blocks);
+        session = vmf_session_accept(l->listener, blocks, l->cancel, &error);
+        if (session) {
+            offer(l, session, blocks);
+            return NULL; /* QEMU takes one migration */
+        }
+        if (g_cancellable_is_cancelled(l->cancel)) {
+            return NULL;
+        }
+        if (g_error_matches(error, VMF_ERROR, VMF_ERROR_DEVICE)) {
+            local_report("no longer listening: %s", error->message);
+            return NULL;
+        }
+        local_report("a source failed to set a migration up (still listening): %s", error->message);
+    }
+}
+
+static void end_listening(void *opaque)
+{
+    Listening *l = opaque;
+
+    g_thread_join(l->accepter);
+    vmf_listener_free(l->listener);
+    g_object_unref(l->cancel);
+    g_free(l);
+}
+
+static void unlisten(LocalLink *link)
+{
+    Listening *l = link->owner;
+
+    g_cancellable_cancel(l->cancel);
+    local_end_run("vmferry-end", end_listening, l);
+}
+
+static const LocalLinkOps listening_ops = {.closed = unlisten};
+
+int local_destination_listen(struct rdma_cm_id *id)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(VmfUri) uri = local_uri_new(false_id_node(id), false_id_service(id), false, &error);
+    VmfListener *listener = uri ? vmf_listener_new(uri, &error) : NULL;
+    Listening *l;
+
+    if (!listener) {
+        local_report("cannot listen on %s port %s: %s", false_id_node(id), false_id_service(id),
+                     error->message);
+        return EADDRNOTAVAIL;
+    }
+    l = g_new0(Listening, 1);
+    l->id = id;
+    l->listener = listener;
+    l->cancel = g_cancellable_new();
+    false_id_set_opaque(id, local_link_new(&listening_ops, l, id));
+    l->accepter = g_thread_new("vmferry-accept", accept_main, l);
+    return 0;
+}

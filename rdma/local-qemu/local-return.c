@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* local-return.c -- the return path of a migration away, which QEMU makes as a connection */
+
+#include "local-return.h"
+
+#include <string.h>
+
+#include "local-giving.h"
+#include "local-report.h"
+#include "return-frames.h"
+
+/* --- which migrations may get one --- */
+
+static struct {
+    GMutex lock;
+    GSList *sources; /* of LocalSource */
+} offers;
+
+void local_return_offer(LocalSource *s)
+{
+    g_mutex_lock(&offers.lock);
+    offers.sources = g_slist_prepend(offers.sources, s);
+    g_mutex_unlock(&offers.lock);
+}
+
+void local_return_withdraw(LocalSource *s)
+{
+    g_mutex_lock(&offers.lock);
+    offers.sources = g_slist_remove(offers.sources, s);
+    g_mutex_unlock(&offers.lock);
+}
+
+static LocalSource *find(struct rdma_cm_id *id)
+{
+    for (GSList *at = offers.sources; at; at = at->next) {
+        LocalSource *s = at->data;
+
+        if (s->file && !s->greeted && !s->failed && !s->back &&
+            strcmp(false_id_node(s->id), false_id_node(id)) == 0 &&
+            strcmp(false_id_service(s->id), false_id_service(id)) == 0) {
+            return s;
+        }
+    }
+    return NULL;
+}
+
+/* --- to QEMU --- */
+
+/* Waits until QEMU takes a message. false: it never will. */
+static bool await_ready(LocalSource *s)
+{
+    bool ready;
+
+    g_mutex_lock(&s->lock);
+    while (!s->back_ready && !s->closing && s->back) {
+        g_cond_wait(&s->changed, &s->lock);
+    }
+    ready = s->back_ready && s->back;
+    s->back_ready -= ready;
+    g_mutex_unlock(&s->lock);
+    return ready;
+}
+
+static void say(LocalSource *s, const void *data, size_t size)
+{
+    g_mutex_lock(&s->lock);
+    if (s->back) {
+        local_link_say(s->back, V1_QEMU_FILE, 1, data, size);
+    }
+    g_mutex_unlock(&s->lock);
+}
+
+/* Whether the VM was given away, when that is decided. */
+static bool await_outcome(LocalSource *s)
+{
+    g_mutex_lock(&s->lock);
+    while (s->giving != GIVING_NOT && s->giving != GIVING_OVER && !s->closing) {
+        g_cond_wait(&s->changed, &s->lock);
+    }
+    g_mutex_unlock(&s->lock);
+    return giving_gave(s);
+}
+
+static void return_path_ended(LocalSource *s, bool shut)
+{
+    uint8_t message[RETURN_SHUT_BYTES];
+
+    if (shut) {
+        return;
+    }
+    if (await_outcome(s)) {
+        return_shut_encode(message);
+        say(s, message, sizeof(message));
+        return;
+    }
+    g_mutex_lock(&s->lock);
+    if (s->back) {
+        local_link_break(s->back);
+    }
+    g_mutex_unlock(&s->lock);
+}
+
+static void *read_main(void *opaque)
+{
+    LocalSource *s = opaque;
+    ReturnFrames frames = {0};
+    const uint8_t *data;
+
+    while (await_ready(s)) {
+        size_t size;
+
+        if (!vmf_peek_buffer(s->back_file, &data, 1, 0)) {
+            return_path_ended(s, frames.shut);
+            break;
+        }
+        size = MIN(vmf_file_buffered(s->back_file), 32768);
+        size = vmf_peek_buffer(s->back_file, &data, size, 0);
+        return_frames_follow(&frames, data, size);
+        say(s, data, size);
+        vmf_skip(s->back_file, size);
+    }
+    return NULL;
+}
+
+/* --- from QEMU --- */
+
+static LocalAnswer said(LocalLink *link, const LocalMessage *message)
+{
+    LocalSource *s = link->owner;
+
+    if (message->header.type == V1_READY) {
+        g_mutex_lock(&s->lock);
+        s->back_ready++;
+        g_cond_broadcast(&s->changed);
+        g_mutex_unlock(&s->lock);
+    }
+    return message->header.type == V1_READY || message->header.type == V1_ERROR ? LOCAL_DONE
+                                                                                : LOCAL_FAILED;
+}
+
+static void closed(LocalLink *link)
+{
+    LocalSource *s = link->owner;
+
+    g_mutex_lock(&s->lock);
+    s->back = NULL;
+    g_cond_broadcast(&s->changed);
+    g_mutex_unlock(&s->lock);
+}
+
+static const LocalLinkOps return_ops = {.said = said, .closed = closed};
+
+static bool open_back(LocalSource *s, GError **error)
+{
+    s->back_file = vmf_session_open_return_path(s->session, error)
+                       ? vmf_file_get_return_path(s->file, error)
+                       : NULL;
+    return s->back_file != NULL;
+}
+
+LocalLink *local_return_connect(struct rdma_cm_id *id)
+{
+    g_autoptr(GError) error = NULL;
+    LocalLink *link = NULL;
+    LocalSource *s;
+
+    g_mutex_lock(&offers.lock);
+    s = find(id);
+    if (s && open_back(s, &error)) {
+        link = local_link_new(&return_ops, s, id);
+        local_link_set_qp(link, id->qp);
+        false_id_set_opaque(id, link);
+        g_mutex_lock(&s->lock);
+        s->back = link;
+        g_mutex_unlock(&s->lock);
+        s->back_reader = g_thread_new("vmferry-return", read_main, s);
+    } else if (s) {
+        local_report("there is no return path: %s", error->message);
+    }
+    g_mutex_unlock(&offers.lock);
+    return link;
+}

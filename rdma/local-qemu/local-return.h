@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* local-return.h -- the return path of a migration away, which QEMU makes as a connection */
+
+#ifndef VMF_RDMA_LOCAL_RETURN_H
+#define VMF_RDMA_LOCAL_RETURN_H
+
+#include "local-source-state.h"
+
+/*
+ * QEMU connects a second time to the same host and port for its return path, before it sends
+ * anything. The bytes come by the session's return path.
+ *
+ * A QEMU that waits for its destination's SHUT takes a lost return path for a failure, and runs the
+ * VM. After the VM was given away it must not. So it gets a SHUT then, whoever was lost.
+ */
+
+/* The migration may get a return path from now on. */
+void local_return_offer(LocalSource *s);
+/* It will not any more. Any thread. */
+void local_return_withdraw(LocalSource *s);
+/*
+ * Whether this connection is the return path of a migration that has begun: its link. NULL: it is
+ * a migration of its own.
+ */
+LocalLink *local_return_connect(struct rdma_cm_id *id);
+
+#endif

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* local-source-state.h -- what a migration away from this process's QEMU consists of */
+
+#ifndef VMF_RDMA_LOCAL_SOURCE_STATE_H
+#define VMF_RDMA_LOCAL_SOURCE_STATE_H
+
+#include <vmferry/qemu-stream.h>
+#include <vmferry/qemu.h>
+#include <vmferry/vmferry.h>
+#include "local-link.h"
+
+/* How the last send of the stream ends, which decides who runs the VM. */
+typedef enum {
+    GIVING_NOT,    /* the stream goes on */
+    GIVING_LOADS,  /* all was sent; the destination loads it; QEMU waits */
+    GIVING_LOADED, /* QEMU may go on; it has not looked yet */
+    GIVING_NOW,    /* QEMU goes on: the VM is given away */
+    GIVING_OVER,   /* it is given away, or never will be */
+} Giving;
+
+typedef struct LocalSource {
+    struct rdma_cm_id *id; /* fixed */
+    bool pin_all;          /* fixed: QEMU's */
+    GCancellable *cancel;
+    GThread *connector;
+
+    /* QEMU's migration thread, and after it whoever ends the session. */
+    VmfSession *session; /* the connector makes it, before QEMU's thread goes on */
+    VmfFile *file;
+    VmfRamBlocks *blocks;
+    VmfQemuStream *stream;
+    unsigned hook_section; /* of the latest hook */
+    GByteArray *rest;      /* the stream after RAM, as far as its end may lie in it */
+    bool greeted, named, failed, said_error;
+    unsigned pinned; /* blocks that QEMU has registered as a whole */
+
+    GMutex lock; /* guards what follows */
+    GCond changed;
+    LocalLink *link; /* QEMU's thread, too; NULL after QEMU has destroyed it */
+    Giving giving;
+    uint64_t held; /* wr_id of the send that is held back */
+    bool given_up; /* QEMU does not go on with the migration */
+    GThread *giver;
+    LocalLink *back; /* the return path */
+    VmfFile *back_file;
+    GThread *back_reader;
+    unsigned back_ready; /* messages that QEMU may get on the return path */
+    bool shut;           /* QEMU was told that the destination is done */
+    bool closing;
+} LocalSource;
+
+#endif
