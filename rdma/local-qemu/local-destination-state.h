@@ -30,7 +30,4 @@ typedef struct LocalDestination {
     VmfFile *back_file; /* QEMU's thread of the return path */
 } LocalDestination;
 
-/* Offers QEMU its return path as a second connection. The feeder. */
-bool local_destination_offer_back(LocalDestination *d, GError **error);
-
 #endif

@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#include "local-back.h"
 #include "local-report.h"
 #include "stream-end.h"
 
@@ -263,8 +264,8 @@ static bool feed(LocalDestination *d, GError **error)
     g_autoptr(GByteArray) kept = g_byte_array_new();
 
     return take_greeting(d, error) && await_ready(d, error) &&
-           (!d->return_path || local_destination_offer_back(d, error)) &&
-           feed_ram(d, kept, error) && feed_rest(d, kept, error);
+           (!d->return_path || local_back_offer(d, error)) && feed_ram(d, kept, error) &&
+           feed_rest(d, kept, error);
 }
 
 void *local_feed_main(void *opaque)

@@ -8,7 +8,8 @@
 
 /*
  * There is a table for vmferry and one for stock QEMU, so that no other code asks who the peer is.
- * All members are set, unless a comment says otherwise. The session's own thread calls them, unless a comment says otherwise.
+ * All members are set, unless a comment says otherwise. The session's own thread calls them, unless
+ * a comment says otherwise.
  */
 typedef struct SessionPeerOps {
     bool is_qemu;
