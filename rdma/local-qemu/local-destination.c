@@ -6,6 +6,7 @@
 #include <errno.h>
 
 #include "local-back.h"
+#include "local-discards.h"
 #include "local-end.h"
 #include "local-feed.h"
 #include "local-report.h"
@@ -83,6 +84,7 @@ static void end_destination(void *opaque)
     }
     vmf_file_free(d->back_file);
     vmf_session_free(d->session);
+    local_discards_remove(d->blocks);
     vmf_ram_blocks_unref(d->blocks);
     vmf_qemu_stream_free(d->stream);
     g_clear_pointer(&d->reply, g_bytes_unref);

@@ -5,6 +5,7 @@
 
 #include <stdlib.h>
 
+#include "local-discards.h"
 #include "local-giving.h"
 #include "local-report.h"
 #include "local-return.h"
@@ -107,6 +108,7 @@ static void end_source(void *opaque)
     }
     vmf_file_free(s->back_file);
     vmf_session_free(s->session);
+    local_discards_remove(s->blocks);
     vmf_ram_blocks_unref(s->blocks);
     vmf_qemu_stream_free(s->stream);
     g_byte_array_unref(s->rest);

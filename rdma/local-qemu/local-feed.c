@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "local-back.h"
+#include "local-discards.h"
 #include "local-report.h"
 #include "stream-end.h"
 
@@ -85,11 +86,17 @@ static GBytes *await_reply(LocalDestination *d, GError **error)
 static bool add_block(LocalDestination *d, unsigned i, const uint8_t *body, GError **error)
 {
     const VmfQemuBlock *listed = vmf_qemu_stream_block(d->stream, i);
+    const VmfRamBlock *added;
     V1Block block;
 
     v1_block_decode(body, i, &block);
-    return vmf_ram_blocks_add(d->blocks, listed->name, (void *)(uintptr_t)block.host, block.length,
-                              vmf_qemu_stream_page_bytes(d->stream), error) != NULL;
+    added = vmf_ram_blocks_add(d->blocks, listed->name, (void *)(uintptr_t)block.host, block.length,
+                               vmf_qemu_stream_page_bytes(d->stream), error);
+    if (!added) {
+        return false;
+    }
+    local_discards_add(d->blocks, added);
+    return true;
 }
 
 /* Learns from QEMU where its RAM is. */

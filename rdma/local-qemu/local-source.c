@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "local-discards.h"
 #include "local-end.h"
 #include "local-giving.h"
 #include "local-report.h"
@@ -59,6 +60,15 @@ static const VmfRamBlock *block_of(LocalSource *s, uint64_t index, uint64_t offs
     return block && offset <= block->length && length <= block->length - offset ? block : NULL;
 }
 
+static bool place(LocalSource *s, const VmfRamBlock *block, void *host, GError **error)
+{
+    if (!vmf_ram_blocks_set_host(s->blocks, block, host, error)) {
+        return false;
+    }
+    local_discards_add(s->blocks, block);
+    return true;
+}
+
 static bool wrote(LocalLink *link, uint8_t *local, uint64_t remote, size_t size)
 {
     LocalSource *s = link->owner;
@@ -72,7 +82,7 @@ static bool wrote(LocalLink *link, uint8_t *local, uint64_t remote, size_t size)
     if (!block) {
         return wrong(s, "it writes outside of its RAM blocks");
     }
-    if (!block->host && !vmf_ram_blocks_set_host(s->blocks, block, local - offset, &error)) {
+    if (!block->host && !place(s, block, local - offset, &error)) {
         return fails(s, error);
     }
     if (block->host + offset != local) {
@@ -91,7 +101,7 @@ static void registered(LocalLink *link, const struct ibv_mr *mr)
     if (!s->pin_all || !block || s->failed || mr->length != block->length || block->host) {
         return;
     }
-    if (!vmf_ram_blocks_set_host(s->blocks, block, mr->addr, &error)) {
+    if (!place(s, block, mr->addr, &error)) {
         fails(s, error);
         return;
     }

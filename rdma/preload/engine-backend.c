@@ -4,6 +4,7 @@
 #include "engine-backend.h"
 
 #include "local-qemu/local-destination.h"
+#include "local-qemu/local-discards.h"
 #include "local-qemu/local-link.h"
 #include "local-qemu/local-source.h"
 
@@ -129,7 +130,22 @@ static const FalseDeviceOps backend_ops = {
     .mr_registered = registered,
 };
 
+static void memory_discarded(void *address, size_t length, int advice)
+{
+    (void)advice;
+    local_discards_memory(address, length);
+}
+
+static void file_discarded(int fd, int64_t offset, int64_t length, int mode)
+{
+    (void)mode;
+    local_discards_file(fd, (uint64_t)offset, (uint64_t)length);
+}
+
 FalseDevice *engine_device_new(const QemuShim *shim)
 {
+    static const QemuDiscardWatch watch = {.memory = memory_discarded, .file = file_discarded};
+
+    shim->watch_discards(&watch);
     return false_device_new("vmferry", &backend_ops, (void *)shim);
 }

@@ -20,9 +20,9 @@
 #define QEMU_ENGINE_ABI 1
 
 /*
- * Who wants to hear of memory that the process has given back. Any thread may call it, and with
- * any lock of the process held. So it only sets marks: no lock, no allocation. It is not called
- * for what it does itself. A call may be under way when the watch has been taken away.
+ * Who wants to hear of memory that the main program has given back. Any thread may call it, and
+ * with any lock of the process held. So it only sets marks: no lock, no allocation. It is not
+ * called for what it does itself. A call may be under way when the watch has been taken away.
  */
 typedef struct QemuDiscardWatch {
     /* madvise(2) has succeeded: MADV_DONTNEED, MADV_REMOVE or MADV_FREE. */

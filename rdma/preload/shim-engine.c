@@ -41,12 +41,18 @@ static int main_segments(struct dl_phdr_info *info, size_t size, void *data)
     return 1;
 }
 
+/* Fixed after the library's start: the loader's lock must not be taken where memory is given back.
+ */
+static Segments program = {.first = UINTPTR_MAX};
+
+__attribute__((constructor)) static void find_program(void)
+{
+    dl_iterate_phdr(main_segments, &program);
+}
+
 bool shim_called_by_program(const void *address)
 {
-    Segments segments = {.first = UINTPTR_MAX};
-
-    dl_iterate_phdr(main_segments, &segments);
-    return (uintptr_t)address >= segments.first && (uintptr_t)address < segments.end;
+    return (uintptr_t)address >= program.first && (uintptr_t)address < program.end;
 }
 
 /* --- the engine --- */

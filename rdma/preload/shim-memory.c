@@ -34,10 +34,15 @@ void shim_watch_discards(const QemuDiscardWatch *new_watch)
     __atomic_store_n(&watch, new_watch, __ATOMIC_RELEASE);
 }
 
-/* The watch, unless this thread is in it already. */
-static const QemuDiscardWatch *watch_to_tell(void)
+/*
+ * The watch, if the main program has called, and this thread is not in it already. What allocators
+ * and the engine's own library give back is not the guest's.
+ */
+static const QemuDiscardWatch *watch_to_tell(const void *caller)
 {
-    return telling ? NULL : __atomic_load_n(&watch, __ATOMIC_ACQUIRE);
+    const QemuDiscardWatch *told = telling ? NULL : __atomic_load_n(&watch, __ATOMIC_ACQUIRE);
+
+    return told && shim_called_by_program(caller) ? told : NULL;
 }
 
 SHIM_API int madvise(void *address, size_t length, int advice)
@@ -47,7 +52,7 @@ SHIM_API int madvise(void *address, size_t length, int advice)
         real ? real(address, length, advice) : (int)syscall(SYS_madvise, address, length, advice);
 
     if (result == 0 && (advice == MADV_DONTNEED || advice == MADV_REMOVE || advice == MADV_FREE)) {
-        const QemuDiscardWatch *told = watch_to_tell();
+        const QemuDiscardWatch *told = watch_to_tell(__builtin_return_address(0));
 
         if (told) {
             const int error = errno;
@@ -61,10 +66,11 @@ SHIM_API int madvise(void *address, size_t length, int advice)
     return result;
 }
 
-static int tell_hole(int result, int fd, int mode, int64_t offset, int64_t length)
+static int tell_hole(const void *caller, int result, int fd, int mode, int64_t offset,
+                     int64_t length)
 {
     if (result == 0 && mode & FALLOC_FL_PUNCH_HOLE) {
-        const QemuDiscardWatch *told = watch_to_tell();
+        const QemuDiscardWatch *told = watch_to_tell(caller);
 
         if (told) {
             const int error = errno;
@@ -97,7 +103,8 @@ SHIM_API int fallocate(int fd, int mode, off_t offset, off_t length)
 {
     int (*real)(int, int, off_t, off_t) = __atomic_load_n(&real_fallocate, __ATOMIC_RELAXED);
 
-    return tell_hole(real ? real(fd, mode, offset, length)
+    return tell_hole(__builtin_return_address(0),
+                     real ? real(fd, mode, offset, length)
                           : call_fallocate(fd, mode, offset, length),
                      fd, mode, offset, length);
 }
@@ -106,7 +113,8 @@ SHIM_API int fallocate64(int fd, int mode, off64_t offset, off64_t length)
 {
     int (*real)(int, int, off64_t, off64_t) = __atomic_load_n(&real_fallocate64, __ATOMIC_RELAXED);
 
-    return tell_hole(real ? real(fd, mode, offset, length)
+    return tell_hole(__builtin_return_address(0),
+                     real ? real(fd, mode, offset, length)
                           : call_fallocate(fd, mode, offset, length),
                      fd, mode, offset, length);
 }
