@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """measure -- QEMU with vmferry against stock QEMU's rdma:, in turn: measure.py VMFERRY-QEMU GUEST [RUNS [ONLY]]
 
+With VMFERRY_BUILD, a build of vmferry, stock QEMU with the preloaded library is a third one.
+
 Run it by tools/lab exec (one host), or on host 1 of two with agent.py on host 2. ONLY is a regular
 expression for the titles. Every run has a source booted for it: memory that one migration has
 looked at is there for the next.
@@ -26,17 +28,21 @@ STOCK = "/usr/bin/qemu-system-x86_64"
 TWO = os.environ["LAB_ADDR"] != os.environ["LAB_PEER"]
 THERE = os.environ["LAB_PEER"]
 CHANNELS = ",channels=8" if TWO else ",channels=1"  # one host has one CPU: a second channel is only another thread
+BUILD = os.environ.get("VMFERRY_BUILD")
+PRELOAD = ["env", f"LD_PRELOAD={BUILD}/rdma/preload/libvmferry-qemu.so", f"VMFERRY_PLUGIN_PATH={BUILD}/rdma",
+           f"VMFERRY_QEMU_OPTIONS={CHANNELS[1:]}"]
 number = 0
 
 
-def target(qemu, pin_all):
+def target(qemu, pin_all, environment):
     global number
     number += 1
     uri = f"rdma:{THERE}:{4440 + number}"
     if TWO:
-        vm = Vm(qemu, GUEST, incoming="defer", host=Remote(THERE, 4000), qmp=(THERE, 4540 + number), vga="none")
+        vm = Vm(qemu, GUEST, incoming="defer", host=Remote(THERE, 4000), qmp=(THERE, 4540 + number), vga="none",
+                environment=environment)
     else:
-        vm = Vm(qemu, GUEST, incoming="defer", host=LOCAL, vga="none")
+        vm = Vm(qemu, GUEST, incoming="defer", host=LOCAL, vga="none", environment=environment)
     vm.capability(rdma_pin_all=pin_all)
     vm.qmp("migrate-incoming", uri=uri)
     time.sleep(2)  # both sides may use that time to get ready
@@ -52,8 +58,8 @@ def warm_up(host):
         time.sleep(0.2)
 
 
-def boot(qemu, append):
-    vm = Vm(qemu, GUEST, append=append, vga="none")
+def boot(qemu, append, environment):
+    vm = Vm(qemu, GUEST, append=append, vga="none", environment=environment)
     vm.await_console("^guest ready")
     vm.await_console("^tick 3")
     vm.qmp("migrate-set-parameters", max_bandwidth=0)
@@ -69,11 +75,11 @@ def busy_seconds():
 
 def once(way, append, pin_all, stopped):
     """Migrates a guest that is booted for it. Returns query-migrate at the end."""
-    qemu, qemu_there, options = way
-    source = boot(qemu, append)
+    qemu, qemu_there, options, environment = way
+    source = boot(qemu, append, environment)
     if stopped:
         source.qmp("stop")
-    there, uri = target(qemu_there, pin_all)
+    there, uri = target(qemu_there, pin_all, environment)
     try:
         source.capability(rdma_pin_all=pin_all, events=True)
         before, busy_before = source.cpu_seconds(), busy_seconds()
@@ -123,8 +129,11 @@ warm_up(LOCAL)
 if TWO:
     warm_up(Remote(THERE, 4000))
 print(f"{'two hosts' if TWO else 'one host'}, guests of 256 MiB, {RUNS} runs each in turn, medians", flush=True)
-own = {"stock": (STOCK, STOCK, ""), "vmferry": (OURS, OURS, CHANNELS)}
-mixed = {"stock": (STOCK, STOCK, ""), "vmferry to stock": (OURS, STOCK, ""), "stock to vmferry": (STOCK, OURS, "")}
+own = {"stock": (STOCK, STOCK, "", ()), "vmferry": (OURS, OURS, CHANNELS, ())}
+if BUILD:
+    own["preloaded"] = (STOCK, STOCK, "", PRELOAD)
+mixed = {"stock": (STOCK, STOCK, "", ()), "vmferry to stock": (OURS, STOCK, "", ()),
+         "stock to vmferry": (STOCK, OURS, "", ())}
 for pin_all in (False, True):
     mode = "pin-all" if pin_all else "chunk"
     compare(f"{mode}, stopped, memory full", "noise=165 churn=0", pin_all, True, own)
