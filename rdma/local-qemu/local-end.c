@@ -21,7 +21,7 @@ static struct {
     bool registered;
 } ends;
 
-static void await_ends(void)
+void local_end_await(void)
 {
     const gint64 until = g_get_monotonic_time() + EXIT_WAIT_US;
 
@@ -57,7 +57,7 @@ void local_end_run(const char *name, void (*function)(void *opaque), void *opaqu
     *end = (End){.end = function, .opaque = opaque};
     g_mutex_lock(&ends.lock);
     if (!ends.registered) {
-        ends.registered = atexit(await_ends) == 0;
+        ends.registered = atexit(local_end_await) == 0;
     }
     ends.running++;
     g_mutex_unlock(&ends.lock);

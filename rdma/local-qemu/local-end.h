@@ -11,6 +11,8 @@
  * ends waits for them, so that a VM that was given away is taken.
  */
 void local_end_run(const char *name, void (*end)(void *opaque), void *opaque);
+/* Waits until every end that has begun is over, at most a minute. */
+void local_end_await(void);
 
 /* Frees a migration whose id QEMU has destroyed. Its link is not used any more on return. */
 void local_end_source(LocalSource *s);

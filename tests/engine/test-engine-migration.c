@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* test-engine-migration.c -- two stock QEMUs migrate over the engine */
+
+#include <poll.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "engine-rig.h"
+#include "socket-rdma.h"
+#include "support/test-filter.h"
+
+static void migrate__ram_by_chunks(void **state)
+{
+    Rig rig;
+
+    (void)state;
+    rig_init(&rig);
+    rig_run(&rig);
+    rig_assert_moved(&rig);
+    rig_clear(&rig);
+}
+
+static void migrate__pin_all_pins_at_the_other_end(void **state)
+{
+    const unsigned pinned = socket_rdma_pinned();
+    Rig rig;
+
+    (void)state;
+    rig_init(&rig);
+    rig.source.pin_all = true;
+    rig_run(&rig);
+    rig_assert_moved(&rig);
+    assert_true(rig.source.pin_all);
+    assert_true(socket_rdma_pinned() > pinned);
+    rig_clear(&rig);
+}
+
+/* Both messages of the tests' destination come back: PONG and SHUT. */
+static void migrate__a_return_path_works_both_ways(void **state)
+{
+    static const uint8_t answers[] = {0, 2, 0, 4, 0, 0, 0, 1, 0, 1, 0, 4, 0, 0, 0, 0};
+
+    (void)state;
+    for (unsigned pin_all = 0; pin_all < 2; pin_all++) {
+        Rig rig;
+
+        rig_init(&rig);
+        rig.source.pin_all = pin_all;
+        rig.source.return_path = rig.destination.return_path = true;
+        rig_run(&rig);
+        rig_assert_moved(&rig);
+        assert_int_equal(rig.source.returned->len, sizeof(answers));
+        assert_memory_equal(rig.source.returned->data, answers, sizeof(answers));
+        rig_clear(&rig);
+    }
+}
+
+/* QEMU without postcopy-ram takes no second connection. */
+static void migrate__a_destination_may_not_take_the_return_path(void **state)
+{
+    Rig rig;
+
+    (void)state;
+    rig_init(&rig);
+    rig.source.return_path = true;
+    rig_run(&rig);
+    rig_assert_moved(&rig);
+    rig_clear(&rig);
+}
+
+static void migrate__a_description_of_any_length(void **state)
+{
+    static const size_t lengths[] = {2, 32768 - 6, 32768, 100000};
+
+    (void)state;
+    for (unsigned i = 0; i < G_N_ELEMENTS(lengths); i++) {
+        Rig rig;
+
+        rig_init(&rig);
+        rig.source.described = rig.destination.described = lengths[i];
+        rig.source.rounds = 1;
+        rig_run(&rig);
+        rig_assert_moved(&rig);
+        rig_clear(&rig);
+    }
+}
+
+/* An old machine type: nobody sees the end before the source hangs up. */
+static void migrate__without_a_description(void **state)
+{
+    Rig rig;
+
+    (void)state;
+    rig_init(&rig);
+    rig.source.described = rig.destination.described = 0;
+    rig_run(&rig);
+    rig_assert_moved(&rig);
+    rig_clear(&rig);
+}
+
+static void migrate__again_in_the_same_process(void **state)
+{
+    char service[16];
+
+    (void)state;
+    for (unsigned i = 0; i < 3; i++) {
+        Rig rig;
+
+        rig_init(&rig);
+        if (i) { /* the address of the first one */
+            memcpy(rig.service, service, sizeof(service));
+        }
+        memcpy(service, rig.service, sizeof(service));
+        rig.source.return_path = rig.destination.return_path = i == 1;
+        rig_run(&rig);
+        rig_assert_moved(&rig);
+        rig_clear(&rig);
+    }
+}
+
+/* The last message is complete, and QEMU does not look. */
+static bool wait_before_looking(void *opaque, SourceStep step)
+{
+    Rig *rig = opaque;
+    struct pollfd fd = {.fd = rig->source.link.send_channel->fd, .events = POLLIN};
+
+    if (step != SOURCE_LAST) {
+        return true;
+    }
+    g_assert_cmpint(ibv_req_notify_cq(rig->source.link.send_cq, 0), ==, 0);
+    g_assert_cmpint(poll(&fd, 1, 60000), ==, 1);
+    g_usleep(200000); /* it would come now */
+    g_assert_false(g_atomic_int_get(&rig->destination.got_eof));
+    return true;
+}
+
+static void give__the_destination_waits_until_the_source_has_looked(void **state)
+{
+    Rig rig;
+
+    (void)state;
+    rig_init(&rig);
+    rig.source.at = wait_before_looking;
+    rig_run(&rig);
+    rig_assert_moved(&rig);
+    rig_clear(&rig);
+}
+
+static bool cut_after_eof(void *opaque, DestinationStep step)
+{
+    (void)opaque;
+    if (step == DESTINATION_EOF) {
+        socket_rdma_cut(true);
+    }
+    return true;
+}
+
+/* The destination runs the VM, but its SHUT is lost. */
+static void give__a_lost_connection_after_go_shuts_the_return_path(void **state)
+{
+    static const uint8_t shut[] = {0, 1, 0, 4, 0, 0, 0, 0};
+    Rig rig;
+
+    (void)state;
+    rig_init(&rig);
+    rig.source.return_path = rig.destination.return_path = true;
+    rig.destination.at = cut_after_eof;
+    rig_run(&rig);
+    socket_rdma_cut(false);
+    rig_assert_moved(&rig);
+    assert_true(rig.source.returned->len >= sizeof(shut));
+    assert_memory_equal(rig.source.returned->data + rig.source.returned->len - sizeof(shut), shut,
+                        sizeof(shut));
+    rig_clear(&rig);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(migrate__ram_by_chunks),
+        cmocka_unit_test(migrate__pin_all_pins_at_the_other_end),
+        cmocka_unit_test(migrate__a_return_path_works_both_ways),
+        cmocka_unit_test(migrate__a_destination_may_not_take_the_return_path),
+        cmocka_unit_test(migrate__a_description_of_any_length),
+        cmocka_unit_test(migrate__without_a_description),
+        cmocka_unit_test(migrate__again_in_the_same_process),
+        cmocka_unit_test(give__the_destination_waits_until_the_source_has_looked),
+        cmocka_unit_test(give__a_lost_connection_after_go_shuts_the_return_path),
+    };
+
+    FILTER_TESTS(tests);
+    return cmocka_run_group_tests(tests, rig_set_up_group, rig_tear_down_group);
+}
