@@ -3,21 +3,56 @@
 
 #include "local-back.h"
 
-static LocalAnswer back_said(LocalLink *link, const LocalMessage *message)
+/* The session's return path, for QEMU's thread. NULL: the session ends. */
+static VmfFile *take_file(LocalDestination *d)
+{
+    VmfFile *file;
+
+    g_mutex_lock(&d->lock);
+    file = d->back_file;
+    d->back_busy = file != NULL;
+    g_mutex_unlock(&d->lock);
+    return file;
+}
+
+static void give_file_back(LocalDestination *d)
+{
+    g_mutex_lock(&d->lock);
+    d->back_busy = false;
+    g_cond_broadcast(&d->changed);
+    g_mutex_unlock(&d->lock);
+}
+
+/* After the VM was taken over, the source knows all that matters, so that a loss is no failure. */
+static LocalAnswer pass_on(LocalLink *link, VmfFile *file, const LocalMessage *message)
 {
     LocalDestination *d = link->owner;
     g_autoptr(GError) error = NULL;
 
-    if (message->header.type != V1_QEMU_FILE) {
-        return message->header.type == V1_ERROR ? LOCAL_DONE : LOCAL_FAILED;
-    }
-    vmf_put_buffer(d->back_file, message->body, message->size);
-    if (!vmf_file_flush(d->back_file, &error)) {
-        /* After the VM was taken over, the source knows all that matters. */
+    vmf_put_buffer(file, message->body, message->size);
+    if (!vmf_file_flush(file, &error)) {
         return vmf_session_get_owner(d->session) == VMF_OWNER_THIS_SIDE ? LOCAL_DONE : LOCAL_FAILED;
     }
     local_link_say(link, V1_READY, 1, NULL, 0);
     return LOCAL_DONE;
+}
+
+static LocalAnswer back_said(LocalLink *link, const LocalMessage *message)
+{
+    LocalDestination *d = link->owner;
+    LocalAnswer answer;
+    VmfFile *file;
+
+    if (message->header.type != V1_QEMU_FILE) {
+        return message->header.type == V1_ERROR ? LOCAL_DONE : LOCAL_FAILED;
+    }
+    file = take_file(d);
+    if (!file) {
+        return LOCAL_FAILED;
+    }
+    answer = pass_on(link, file, message);
+    give_file_back(d);
+    return answer;
 }
 
 static void back_accepted(LocalLink *link)
@@ -32,6 +67,7 @@ static void back_closed(LocalLink *link)
     g_mutex_lock(&d->lock);
     d->back = NULL;
     g_mutex_unlock(&d->lock);
+    local_destination_unref(d);
 }
 
 static const LocalLinkOps back_ops = {
@@ -40,30 +76,35 @@ static const LocalLinkOps back_ops = {
     .closed = back_closed,
 };
 
-void local_back_request(struct rdma_cm_id *listening, LocalLink *link)
+static bool open_file(LocalDestination *d, GError **error)
 {
-    const V1Capabilities capabilities = {.version = V1_VERSION};
-    uint8_t data[V1_CAPABILITIES_BYTES];
-    const struct rdma_conn_param param = {.private_data = data, .private_data_len = sizeof(data)};
+    VmfFile *file = vmf_session_open_return_path(d->session, error)
+                        ? vmf_file_get_return_path(d->file, error)
+                        : NULL;
 
-    v1_capabilities_encode(&capabilities, data);
-    false_id_request(listening, &param, NULL, link);
+    g_mutex_lock(&d->lock);
+    d->back_file = file;
+    g_mutex_unlock(&d->lock);
+    return file != NULL;
 }
 
 bool local_back_offer(LocalDestination *d, GError **error)
 {
     LocalLink *link;
 
-    d->back_file = vmf_session_open_return_path(d->session, error)
-                       ? vmf_file_get_return_path(d->file, error)
-                       : NULL;
-    if (!d->back_file) {
+    if (!open_file(d, error)) {
         return false;
     }
     link = local_link_new(&back_ops, d, NULL);
+    g_atomic_ref_count_inc(&d->references);
     g_mutex_lock(&d->lock);
     d->back = link;
-    local_back_request(d->listening, link);
+    if (!local_listening_request(d->listening, link)) {
+        /* QEMU takes no more connections, so it ends. */
+        d->back = NULL;
+        local_link_free(link);
+        local_destination_unref(d);
+    }
     g_mutex_unlock(&d->lock);
     return true;
 }

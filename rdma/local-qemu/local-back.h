@@ -6,8 +6,6 @@
 
 #include "local-destination-state.h"
 
-/* Asks QEMU to accept a connection, whose link it is. Any thread. */
-void local_back_request(struct rdma_cm_id *listening, LocalLink *link);
 /*
  * Offers QEMU its return path as a second connection. Its messages go into the session's return
  * path. The feeder.

@@ -8,10 +8,12 @@
 #include <vmferry/qemu.h>
 #include <vmferry/vmferry.h>
 #include "local-link.h"
+#include "local-listening.h"
 
 typedef struct LocalDestination {
-    struct rdma_cm_id *listening; /* fixed */
-    VmfSession *session;          /* the feeder's, like the next four */
+    gatomicrefcount references; /* one for each of its links */
+    LocalListening *listening;  /* fixed */
+    VmfSession *session;        /* the feeder's, like the next four */
     VmfFile *file;
     VmfRamBlocks *blocks;
     VmfQemuStream *stream;
@@ -27,7 +29,14 @@ typedef struct LocalDestination {
     bool gone;          /* QEMU has disconnected, or failed */
     bool said_error;    /* QEMU has failed */
     LocalLink *back;    /* the return path; NULL before and after */
-    VmfFile *back_file; /* QEMU's thread of the return path */
+    VmfFile *back_file; /* NULL after the session's end has begun */
+    bool back_busy;     /* QEMU's thread is putting something into it */
 } LocalDestination;
+
+/* It owns the session. The reference is that of the link which the caller makes. */
+LocalDestination *local_destination_new(LocalListening *listening, VmfSession *session,
+                                        VmfRamBlocks *blocks);
+/* The session must be freed before the last one. */
+void local_destination_unref(LocalDestination *d);
 
 #endif

@@ -14,7 +14,7 @@
 
 /* What QEMU listens with. */
 typedef struct Listening {
-    struct rdma_cm_id *id;
+    LocalListening *listening;
     VmfListener *listener;
     GCancellable *cancel;
     GThread *accepter;
@@ -72,6 +72,20 @@ static void disconnected(LocalLink *link)
     note_gone(link->owner, false);
 }
 
+/* QEMU may still use its return path. */
+static void close_back_file(LocalDestination *d)
+{
+    VmfFile *file;
+
+    g_mutex_lock(&d->lock);
+    file = g_steal_pointer(&d->back_file);
+    while (d->back_busy) {
+        g_cond_wait(&d->changed, &d->lock);
+    }
+    g_mutex_unlock(&d->lock);
+    vmf_file_free(file);
+}
+
 static void end_destination(void *opaque)
 {
     LocalDestination *d = opaque;
@@ -82,15 +96,10 @@ static void end_destination(void *opaque)
     if (d->feeder) {
         g_thread_join(d->feeder);
     }
-    vmf_file_free(d->back_file);
+    close_back_file(d);
     vmf_session_free(d->session);
     local_discards_remove(d->blocks);
-    vmf_ram_blocks_unref(d->blocks);
-    vmf_qemu_stream_free(d->stream);
-    g_clear_pointer(&d->reply, g_bytes_unref);
-    g_cond_clear(&d->changed);
-    g_mutex_clear(&d->lock);
-    g_free(d);
+    local_destination_unref(d);
 }
 
 static void closed(LocalLink *link)
@@ -114,27 +123,16 @@ static const LocalLinkOps destination_ops = {
 
 /* --- accepting --- */
 
-static bool no_item(void *opaque, const VmfQemuItem *item, GError **error)
-{
-    (void)opaque;
-    (void)item;
-    (void)error;
-    return true;
-}
-
 static void offer(Listening *l, VmfSession *session, VmfRamBlocks *blocks)
 {
-    LocalDestination *d = g_new0(LocalDestination, 1);
+    LocalDestination *d = local_destination_new(l->listening, session, blocks);
+    LocalLink *link = local_link_new(&destination_ops, d, NULL);
 
-    d->listening = l->id;
-    d->session = session;
-    d->file = vmf_session_get_file(session);
-    d->blocks = vmf_ram_blocks_ref(blocks);
-    d->stream = vmf_qemu_stream_new(no_item, d);
-    g_mutex_init(&d->lock);
-    g_cond_init(&d->changed);
-    d->link = local_link_new(&destination_ops, d, NULL);
-    local_back_request(l->id, d->link);
+    d->link = link;
+    if (!local_listening_request(l->listening, link)) {
+        local_link_free(link);
+        end_destination(d);
+    }
 }
 
 static void *accept_main(void *opaque)
@@ -169,6 +167,7 @@ static void end_listening(void *opaque)
 
     g_thread_join(l->accepter);
     vmf_listener_free(l->listener);
+    local_listening_unref(l->listening);
     g_object_unref(l->cancel);
     g_free(l);
 }
@@ -177,6 +176,7 @@ static void unlisten(LocalLink *link)
 {
     Listening *l = link->owner;
 
+    local_listening_close(l->listening);
     g_cancellable_cancel(l->cancel);
     local_end_run("vmferry-end", end_listening, l);
 }
@@ -196,7 +196,7 @@ int local_destination_listen(struct rdma_cm_id *id)
         return EADDRNOTAVAIL;
     }
     l = g_new0(Listening, 1);
-    l->id = id;
+    l->listening = local_listening_new(id);
     l->listener = listener;
     l->cancel = g_cancellable_new();
     false_id_set_opaque(id, local_link_new(&listening_ops, l, id));

@@ -109,13 +109,7 @@ static void end_source(void *opaque)
     vmf_file_free(s->back_file);
     vmf_session_free(s->session);
     local_discards_remove(s->blocks);
-    vmf_ram_blocks_unref(s->blocks);
-    vmf_qemu_stream_free(s->stream);
-    g_byte_array_unref(s->rest);
-    g_object_unref(s->cancel);
-    g_cond_clear(&s->changed);
-    g_mutex_clear(&s->lock);
-    g_free(s);
+    local_source_unref(s);
 }
 
 void local_end_source(LocalSource *s)

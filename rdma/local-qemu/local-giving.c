@@ -94,8 +94,8 @@ bool giving_begin(LocalSource *s, uint64_t wr_id)
 
     g_mutex_lock(&s->lock);
     s->held = wr_id;
-    s->giving = GIVING_LOADS;
     s->giver = g_thread_try_new("vmferry-give", give_main, s, &error);
+    s->giving = s->giver ? GIVING_LOADS : GIVING_OVER;
     g_mutex_unlock(&s->lock);
     if (!s->giver) {
         local_report("cannot start a thread: %s", error->message);
@@ -121,9 +121,11 @@ void giving_polled(LocalLink *link, struct ibv_wc *wc)
     LocalSource *s = link->owner;
     bool now;
 
+    if (wc->opcode != IBV_WC_SEND || wc->status != IBV_WC_SUCCESS) {
+        return; /* above all, the many writes take no lock here */
+    }
     g_mutex_lock(&s->lock);
-    now = s->giving == GIVING_LOADED && wc->wr_id == s->held && wc->status == IBV_WC_SUCCESS &&
-          wc->opcode == IBV_WC_SEND && !s->given_up;
+    now = s->giving == GIVING_LOADED && wc->wr_id == s->held && !s->given_up;
     if (now) {
         s->giving = GIVING_NOW;
         g_cond_broadcast(&s->changed);

@@ -37,6 +37,14 @@ void local_link_free(LocalLink *link)
     g_free(link);
 }
 
+void local_link_accepted(LocalLink *link, struct rdma_cm_id *id)
+{
+    g_mutex_lock(&link->lock);
+    link->id = id;
+    link->qp = id->qp;
+    g_mutex_unlock(&link->lock);
+}
+
 void local_link_set_qp(LocalLink *link, struct ibv_qp *qp)
 {
     g_mutex_lock(&link->lock);
@@ -97,12 +105,17 @@ void local_link_complete(LocalLink *link, uint64_t wr_id, bool ok)
 
 void local_link_break(LocalLink *link)
 {
+    struct rdma_cm_id *id;
+
     g_mutex_lock(&link->lock);
     if (link->qp) {
         false_qp_flush(link->qp);
     }
+    id = link->id;
     g_mutex_unlock(&link->lock);
-    false_id_disconnected(link->id);
+    if (id) {
+        false_id_disconnected(id);
+    }
 }
 
 /* --- from QEMU --- */

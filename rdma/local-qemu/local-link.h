@@ -53,10 +53,10 @@ typedef struct LocalLinkOps {
 struct LocalLink {
     const LocalLinkOps *ops; /* fixed, like the next two */
     void *owner;
-    struct rdma_cm_id *id; /* fixed once QEMU has connected or accepted */
     GMutex lock;
-    struct ibv_qp *qp; /* lock: NULL after QEMU has destroyed it */
-    GQueue waiting;    /* lock: GBytes for which QEMU has posted no receive yet */
+    struct rdma_cm_id *id; /* lock: NULL until QEMU accepts; then fixed */
+    struct ibv_qp *qp;     /* lock: NULL after QEMU has destroyed it */
+    GQueue waiting;        /* lock: GBytes for which QEMU has posted no receive yet */
 };
 
 /* `id' is NULL for a link that is offered to QEMU: QEMU's accepting sets it. */
@@ -67,11 +67,16 @@ void local_link_free(LocalLink *link);
 void local_link_say(LocalLink *link, V1Type type, uint32_t repeat, const void *body, size_t size);
 /* Completes a request that was answered with LOCAL_LATER. Any thread. */
 void local_link_complete(LocalLink *link, uint64_t wr_id, bool ok);
-/* The connection is lost, as QEMU sees it: all that it waits for ends with an error. Any thread. */
+/*
+ * The connection is lost, as QEMU sees it: all that it waits for ends with an error. It does
+ * nothing to a link that QEMU has not accepted. Any thread.
+ */
 void local_link_break(LocalLink *link);
 
 /* --- for the device's table --- */
 
+/* QEMU accepts a link that was offered to it. */
+void local_link_accepted(LocalLink *link, struct rdma_cm_id *id);
 void local_link_set_qp(LocalLink *link, struct ibv_qp *qp);
 void local_link_receive_posted(LocalLink *link);
 /* Tells the link whose queue pair is of the region's domain. */

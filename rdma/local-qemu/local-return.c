@@ -30,13 +30,22 @@ void local_return_withdraw(LocalSource *s)
     g_mutex_unlock(&offers.lock);
 }
 
+static bool takes_back(LocalSource *s)
+{
+    bool takes;
+
+    g_mutex_lock(&s->lock);
+    takes = s->takes_back;
+    g_mutex_unlock(&s->lock);
+    return takes;
+}
+
 static LocalSource *find(struct rdma_cm_id *id)
 {
     for (GSList *at = offers.sources; at; at = at->next) {
         LocalSource *s = at->data;
 
-        if (s->file && !s->greeted && !s->failed && !s->back &&
-            strcmp(false_id_node(s->id), false_id_node(id)) == 0 &&
+        if (takes_back(s) && strcmp(false_id_node(s->id), false_id_node(id)) == 0 &&
             strcmp(false_id_service(s->id), false_id_service(id)) == 0) {
             return s;
         }
@@ -146,6 +155,7 @@ static void closed(LocalLink *link)
     s->back = NULL;
     g_cond_broadcast(&s->changed);
     g_mutex_unlock(&s->lock);
+    local_source_unref(s);
 }
 
 static const LocalLinkOps return_ops = {.said = said, .closed = closed};
@@ -158,25 +168,34 @@ static bool open_back(LocalSource *s, GError **error)
     return s->back_file != NULL;
 }
 
-LocalLink *local_return_connect(struct rdma_cm_id *id)
+static LocalLink *begin_back(LocalSource *s, struct rdma_cm_id *id)
+{
+    LocalLink *link = local_link_new(&return_ops, s, id);
+
+    g_atomic_ref_count_inc(&s->references);
+    local_link_set_qp(link, id->qp);
+    false_id_set_opaque(id, link);
+    g_mutex_lock(&s->lock);
+    s->back = link;
+    s->takes_back = false;
+    g_mutex_unlock(&s->lock);
+    s->back_reader = g_thread_new("vmferry-return", read_main, s);
+    return link;
+}
+
+bool local_return_connect(struct rdma_cm_id *id, LocalLink **link)
 {
     g_autoptr(GError) error = NULL;
-    LocalLink *link = NULL;
     LocalSource *s;
 
+    *link = NULL;
     g_mutex_lock(&offers.lock);
     s = find(id);
     if (s && open_back(s, &error)) {
-        link = local_link_new(&return_ops, s, id);
-        local_link_set_qp(link, id->qp);
-        false_id_set_opaque(id, link);
-        g_mutex_lock(&s->lock);
-        s->back = link;
-        g_mutex_unlock(&s->lock);
-        s->back_reader = g_thread_new("vmferry-return", read_main, s);
+        *link = begin_back(s, id);
     } else if (s) {
         local_report("there is no return path: %s", error->message);
     }
     g_mutex_unlock(&offers.lock);
-    return link;
+    return s != NULL;
 }

@@ -19,9 +19,9 @@ void local_return_offer(LocalSource *s);
 /* It will not any more. Any thread. */
 void local_return_withdraw(LocalSource *s);
 /*
- * Whether this connection is the return path of a migration that has begun: its link. NULL: it is
- * a migration of its own.
+ * Whether this connection is the return path of a migration that has begun, and not a migration of
+ * its own. *link is its link, or NULL if there can be none.
  */
-LocalLink *local_return_connect(struct rdma_cm_id *id);
+bool local_return_connect(struct rdma_cm_id *id, LocalLink **link);
 
 #endif

@@ -19,8 +19,9 @@ typedef enum {
 } Giving;
 
 typedef struct LocalSource {
-    struct rdma_cm_id *id; /* fixed */
-    bool pin_all;          /* fixed: QEMU's */
+    gatomicrefcount references; /* one for each of its links */
+    struct rdma_cm_id *id;      /* fixed */
+    bool pin_all;               /* fixed: QEMU's */
     GCancellable *cancel;
     GThread *connector;
 
@@ -37,6 +38,7 @@ typedef struct LocalSource {
     GMutex lock; /* guards what follows */
     GCond changed;
     LocalLink *link; /* QEMU's thread, too; NULL after QEMU has destroyed it */
+    bool takes_back; /* QEMU may connect its return path now */
     Giving giving;
     uint64_t held; /* wr_id of the send that is held back */
     bool given_up; /* QEMU does not go on with the migration */
@@ -45,8 +47,12 @@ typedef struct LocalSource {
     VmfFile *back_file;
     GThread *back_reader;
     unsigned back_ready; /* messages that QEMU may get on the return path */
-    bool shut;           /* QEMU was told that the destination is done */
     bool closing;
 } LocalSource;
+
+/* Without link, stream and threads. The reference is that of the link which the caller makes. */
+LocalSource *local_source_new(struct rdma_cm_id *id, bool pin_all);
+/* The session must be freed, and all threads joined, before the last one. */
+void local_source_unref(LocalSource *s);
 
 #endif

@@ -229,6 +229,7 @@ static void greet(LocalSource *s)
 
     g_mutex_lock(&s->lock);
     back = s->back != NULL;
+    s->takes_back = false;
     g_mutex_unlock(&s->lock);
     if (!s->greeted && !vmf_session_peer_is_qemu(s->session)) {
         vmf_put_be32(s->file, VMF_QEMU_GREETING);
@@ -368,6 +369,9 @@ static void *connect_main(void *opaque)
         return NULL;
     }
     s->file = vmf_session_get_file(s->session);
+    g_mutex_lock(&s->lock);
+    s->takes_back = true;
+    g_mutex_unlock(&s->lock);
     establish(s->link, s->pin_all);
     local_link_say(s->link, V1_READY, 1, NULL, 0);
     return NULL;
@@ -375,18 +379,10 @@ static void *connect_main(void *opaque)
 
 static int begin(struct rdma_cm_id *id, bool pin_all)
 {
-    LocalSource *s = g_new0(LocalSource, 1);
+    LocalSource *s = local_source_new(id, pin_all);
 
-    s->id = id;
     s->link = local_link_new(&source_ops, s, id);
-    s->pin_all = pin_all;
-    s->cancel = g_cancellable_new();
-    s->blocks = vmf_ram_blocks_new();
-    vmf_ram_blocks_set_late(s->blocks);
     s->stream = vmf_qemu_stream_new(item, s);
-    s->rest = g_byte_array_new();
-    g_mutex_init(&s->lock);
-    g_cond_init(&s->changed);
     local_link_set_qp(s->link, id->qp);
     false_id_set_opaque(id, s->link);
     local_return_offer(s);
@@ -399,16 +395,19 @@ int local_source_connect(struct rdma_cm_id *id, const struct rdma_conn_param *pa
     V1Capabilities capabilities;
     g_autoptr(GError) error = NULL;
     LocalLink *back;
+    bool is_back;
 
     if (!v1_capabilities_decode(param->private_data, param->private_data_len, &capabilities,
                                 &error)) {
         local_report("this QEMU connects in a way that is not known: %s", error->message);
         return EPROTO;
     }
-    back = local_return_connect(id);
+    is_back = local_return_connect(id, &back);
     if (back) {
         establish(back, capabilities.flags & V1_FLAG_PIN_ALL);
-        return 0;
+    }
+    if (is_back) {
+        return back ? 0 : ECONNREFUSED;
     }
     return begin(id, capabilities.flags & V1_FLAG_PIN_ALL);
 }

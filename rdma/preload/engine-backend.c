@@ -35,8 +35,7 @@ static int accept_it(void *opaque, struct rdma_cm_id *id, const struct rdma_conn
 
     (void)opaque;
     (void)param;
-    link->id = id; /* whoever has offered it may not know yet */
-    local_link_set_qp(link, id->qp);
+    local_link_accepted(link, id);
     link->ops->accepted(link);
     return 0;
 }

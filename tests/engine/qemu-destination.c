@@ -32,7 +32,7 @@ bool qemu_destination_listen(QemuDestination *d)
 
 static struct rdma_cm_id *await_request(QemuDestination *d)
 {
-    while (!g_atomic_int_get(&d->cancelled)) {
+    for (;;) {
         struct pollfd fd = {.fd = d->channel->fd, .events = POLLIN};
         struct rdma_cm_event *event;
         struct rdma_cm_id *id;
@@ -45,8 +45,10 @@ static struct rdma_cm_id *await_request(QemuDestination *d)
             g_assert_cmpint(false_ack_cm_event(event), ==, 0);
             return id;
         }
+        if (g_atomic_int_get(&d->cancelled)) {
+            return NULL;
+        }
     }
-    return NULL;
 }
 
 /* --- the return path --- */
