@@ -70,14 +70,15 @@ void local_end_run(const char *name, void (*function)(void *opaque), void *opaqu
 }
 
 /*
- * Whether the stream may have ended without a description, which no one can see before QEMU hangs
- * up.
+ * Whether the stream has ended without a description, which no one can see before QEMU hangs up.
+ * With a return path QEMU hangs up after SHUT alone, and there was none. QEMU also hangs up after a
+ * failure that it does not tell, such as a device that cannot be saved.
  */
 static bool ended_unseen(const LocalSource *s)
 {
     return s->session && s->giving == GIVING_NOT && !s->failed && !s->said_error &&
-           vmf_qemu_stream_ram_ended(s->stream) &&
-           stream_end_find(s->rest->data, s->rest->len) >= 0;
+           !s->back_reader && vmf_qemu_stream_ram_ended(s->stream) &&
+           stream_end_bare(s->rest->data, s->rest->len, s->footers);
 }
 
 static void give_late(LocalSource *s)

@@ -32,6 +32,7 @@ typedef struct LocalSource {
     VmfQemuStream *stream;
     unsigned hook_section; /* of the latest hook */
     GByteArray *rest;      /* the stream after RAM, as far as its end may lie in it */
+    bool footers;          /* the stream's sections have them */
     bool greeted, named, failed, said_error;
     unsigned pinned; /* blocks that QEMU has registered as a whole */
 

@@ -206,6 +206,7 @@ static bool item(void *opaque, const VmfQemuItem *found, GError **error)
     if (found->kind == VMF_QEMU_ITEM_HOOK) {
         s->hook_section = found->section;
     }
+    s->footers |= found->kind == VMF_QEMU_ITEM_FOOTER;
     return true;
 }
 

@@ -9,6 +9,8 @@
 
 /* EOF, the type of the description, and its length. */
 #define BEFORE_TEXT 6
+/* A footer: its type, be32 section. */
+#define FOOTER 5
 
 ssize_t stream_end_described(const uint8_t *data, size_t size)
 {
@@ -34,4 +36,22 @@ ssize_t stream_end_find(const uint8_t *data, size_t size)
         return described;
     }
     return (ssize_t)size - 1;
+}
+
+bool stream_end_bare(const uint8_t *data, size_t size, bool footers)
+{
+    const uint8_t *footer;
+
+    if (!size || data[size - 1] != VMF_QEMU_SECTION_EOF) {
+        return false;
+    }
+    if (!footers) {
+        return true;
+    }
+    if (size <= FOOTER) {
+        return false;
+    }
+    footer = data + size - 1 - FOOTER;
+    /* Nobody has so many sections that the upper half of the number is used. */
+    return footer[0] == VMF_QEMU_SECTION_FOOTER && !footer[1] && !footer[2];
 }

@@ -4,6 +4,7 @@
 #ifndef VMF_RDMA_STREAM_END_H
 #define VMF_RDMA_STREAM_END_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -20,5 +21,11 @@ ssize_t stream_end_described(const uint8_t *data, size_t size);
  * Returns -1 if they end with neither.
  */
 ssize_t stream_end_find(const uint8_t *data, size_t size);
+/*
+ * Whether a stream that may be broken off at any byte has ended without a description: the last
+ * byte is EOF, after a device's footer if sections have footers. Without footers any zero passes
+ * for the end.
+ */
+bool stream_end_bare(const uint8_t *data, size_t size, bool footers);
 
 #endif

@@ -65,6 +65,58 @@ static void source__leaves_at_every_step(void **state)
     }
 }
 
+/* A device of the source cannot be saved: QEMU sends what it has of it, and hangs up. */
+static bool fail_in_a_device(void *opaque, SourceStep step)
+{
+    Rig *rig = opaque;
+    uint8_t part[100] = {4, 0, 0, 0, 9};
+
+    if (step == SOURCE_DEVICES) {
+        (void)link_exchange(&rig->source.link, V1_QEMU_FILE, part, sizeof(part));
+        return false;
+    }
+    return true;
+}
+
+static void source__a_device_that_fails_keeps_the_vm(void **state)
+{
+    Rig rig;
+
+    (void)state;
+    rig_init(&rig);
+    rig.source.at = fail_in_a_device;
+    rig.source.end = LINK_LEAVES;
+    rig_run(&rig);
+    rig_assert_kept(&rig);
+    rig_clear(&rig);
+}
+
+/* QEMU waits for its SHUT before it gives the VM up, so that hanging up before is a failure. */
+static bool hang_up_after_the_end(void *opaque, SourceStep step)
+{
+    Rig *rig = opaque;
+
+    if (step == SOURCE_DONE) {
+        g_atomic_int_set(&rig->source.back.cancelled, 1);
+    }
+    return true;
+}
+
+static void source__without_shut_or_description_keeps_the_vm(void **state)
+{
+    Rig rig;
+
+    (void)state;
+    rig_init(&rig);
+    rig.source.return_path = rig.destination.return_path = true;
+    rig.source.described = rig.destination.described = 0;
+    rig.source.at = hang_up_after_the_end;
+    rig.source.end = LINK_LEAVES;
+    rig_run(&rig);
+    rig_assert_kept(&rig);
+    rig_clear(&rig);
+}
+
 /* The last message is complete, and then QEMU gives up in place of a look. */
 static bool give_up_when_loaded(void *opaque, SourceStep step)
 {
@@ -258,6 +310,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(source__gives_up_at_every_step),
         cmocka_unit_test(source__leaves_at_every_step),
+        cmocka_unit_test(source__a_device_that_fails_keeps_the_vm),
+        cmocka_unit_test(source__without_shut_or_description_keeps_the_vm),
         cmocka_unit_test(source__gives_up_when_all_is_loaded),
         cmocka_unit_test(destination__fails_at_every_step),
         cmocka_unit_test(destination__leaves_at_every_step),

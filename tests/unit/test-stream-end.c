@@ -96,6 +96,24 @@ static void nothing__has_no_end(void **state)
     (void)state;
     assert_int_equal(stream_end_described(&none, 0), -1);
     assert_int_equal(stream_end_find(&none, 0), -1);
+    assert_false(stream_end_bare(&none, 0, false));
+    assert_false(stream_end_bare(&none, 0, true));
+}
+
+/* Where the stream may be broken off anywhere, a zero alone is not its end. */
+static void bare__an_end_comes_after_a_footer(void **state)
+{
+    (void)state;
+    assert_true(stream_end_bare(TEXT("device" FOOTER "\0"), true));
+    assert_true(stream_end_bare(TEXT(FOOTER "\0"), true));
+    assert_false(stream_end_bare(TEXT("\0\0\0\x09\0"), true));
+    assert_false(stream_end_bare(TEXT("\0"), true));
+    assert_false(stream_end_bare(TEXT("a device's state\0\0\0\0\0\0"), true));
+    assert_false(stream_end_bare(TEXT("device" FOOTER), true));
+    assert_false(stream_end_bare(TEXT("device\x7e\0\x01\0\x09\0"), true));
+    assert_true(stream_end_bare(TEXT("an old machine's device\0"), false));
+    assert_true(stream_end_bare(TEXT("\0"), false));
+    assert_false(stream_end_bare(TEXT("an old machine's device"), false));
 }
 
 int main(void)
@@ -107,6 +125,7 @@ int main(void)
         cmocka_unit_test(description__false_ones_are_passed_over),
         cmocka_unit_test(description__of_any_length),
         cmocka_unit_test(nothing__has_no_end),
+        cmocka_unit_test(bare__an_end_comes_after_a_footer),
     };
 
     FILTER_TESTS(tests);
