@@ -33,6 +33,9 @@ static bool fails(LocalSource *s, GError *error)
         local_report("the migration failed: %s", error ? error->message : "no reason was given");
     }
     s->failed = true;
+    if (s->session && error) {
+        vmf_session_fail(s->session, g_steal_pointer(&error)); /* the destination hears it, too */
+    }
     g_clear_error(&error);
     return false;
 }

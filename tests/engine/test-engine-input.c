@@ -47,6 +47,37 @@ static void expect_error(SourceStep step, bool (*act)(QemuSource *source))
     rig_clear(&rig);
 }
 
+/* --- what the other side hears --- */
+
+static GString *reports;
+static GMutex reports_lock;
+
+static void keep_report(const char *text)
+{
+    g_mutex_lock(&reports_lock);
+    g_string_append(reports, text);
+    g_mutex_unlock(&reports_lock);
+}
+
+static bool say_no_stream(QemuSource *s)
+{
+    return link_exchange(&s->link, V1_QEMU_FILE, "no stream", 9);
+}
+
+static void errors__are_told_on_both_sides(void **state)
+{
+    GPrintFunc before = g_set_printerr_handler(keep_report);
+
+    (void)state;
+    reports = g_string_new(NULL);
+    expect_error(SOURCE_NAMED, say_no_stream);
+    g_set_printerr_handler(before);
+    assert_non_null(strstr(reports->str, "vmferry: the migration failed: QEMU's stream"));
+    assert_non_null(strstr(reports->str, "vmferry: the incoming migration failed: the peer"));
+    assert_non_null(strstr(reports->str, "reported: QEMU's stream"));
+    g_string_free(reports, TRUE);
+}
+
 /* --- registering --- */
 
 static bool ask_to_register(QemuSource *s, uint32_t block)
@@ -203,11 +234,6 @@ static bool ask_for_blocks_again(QemuSource *s)
     return link_ask(&s->link, V1_RAM_BLOCKS_REQUEST, NULL, 0, V1_RAM_BLOCKS_RESULT, NULL, NULL);
 }
 
-static bool say_no_stream(QemuSource *s)
-{
-    return link_exchange(&s->link, V1_QEMU_FILE, "no stream", 9);
-}
-
 /* A header that does not fit its message. */
 static bool say_a_wrong_length(QemuSource *s)
 {
@@ -342,6 +368,7 @@ static void connect__another_version(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(errors__are_told_on_both_sides),
         cmocka_unit_test(register__a_block_that_is_not_there),
         cmocka_unit_test(zeros__outside_of_ram),
         cmocka_unit_test(writes__outside_of_ram),
