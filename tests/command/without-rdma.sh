@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-2-Clause
-# without-rdma.sh -- library and command without rdma-core, and an installed tree used from outside
+# without-rdma.sh -- library and command without rdma-core, and installed trees used from outside
 set -uo pipefail
 HERE=$(cd "$(dirname "$(readlink -f "$0")")" && pwd)
 # shellcheck source=tests/support/checks.sh
@@ -8,6 +8,10 @@ HERE=$(cd "$(dirname "$(readlink -f "$0")")" && pwd)
 WORK=${1:?a folder for builds}
 BUILD=$WORK/no-rdma
 PREFIX=$WORK/prefix
+# A whole tree, with what starts an unpatched QEMU.
+WITH=$WORK/with-rdma
+WITH_PREFIX=$WORK/prefix-rdma
+MOVED=$WORK/prefix-moved
 
 build_without() {
     rm -rf "$BUILD" # it may belong to another checkout
@@ -33,6 +37,52 @@ transfers() {
     wait $listener || status=$?
     return $status
 }
+
+# --- an unpatched QEMU ---
+
+build_with() {
+    rm -rf "$WITH"
+    meson setup "$WITH" "$HERE/../.." -Drdma=enabled -Dtests=disabled -Dqemu_links=qemu-system-x86_64,qemu-kvm \
+        --prefix "$WITH_PREFIX" || return 1
+    ninja -C "$WITH" && rm -rf "$WITH_PREFIX" && meson install -C "$WITH" --no-rebuild
+}
+
+# A program that is linked as QEMU is, which names the library that it has.
+build_fake() {
+    # shellcheck disable=SC2046
+    cc -DFAKE_GLIB -DFAKE_RDMACM "$HERE/../preload/fake-qemu.c" -o "$WORK/qemu-kvm" \
+        $(pkg-config --cflags --libs glib-2.0 librdmacm libibverbs)
+}
+
+# has_library PREFIX COMMAND...: its process has the library of that prefix, and it has its engine.
+has_library() {
+    local prefix=$1 library
+    shift
+    library=$(env -u VMFERRY_PLUGIN_PATH -u LD_LIBRARY_PATH PATH="$WORK:$PATH" "$@" | sed -n 's/^has \(.*qemu.so\)$/\1/p')
+    echo "$library"
+    case $library in "$(readlink -f "$prefix")"/*/libvmferry-qemu.so) ;; *) return 1 ;; esac
+    ! ldd "${library%.so}-engine.so" | grep 'not found'
+}
+
+moved() {
+    rm -rf "$MOVED" && cp -a "$WITH_PREFIX" "$MOVED" && has_library "$MOVED" "$MOVED/bin/vmferry-qemu" qemu-kvm
+}
+
+# Only the command is elsewhere, such as a copy in a container.
+copied() {
+    mkdir -p "$WORK/copied" && cp "$WITH_PREFIX/bin/vmferry-qemu" "$WORK/copied" &&
+        has_library "$WITH_PREFIX" "$WORK/copied/vmferry-qemu" qemu-kvm
+}
+
+manual() {
+    [ -s "$WITH_PREFIX/share/man/man1/vmferry-qemu.1" ]
+}
+
+no_wrapper() {
+    ! ls "$PREFIX"/bin/*qemu* "$PREFIX"/share/man/man1/vmferry-qemu.1 2>/dev/null
+}
+
+# --- examples ---
 
 # The example of README.md, as a user of the library builds it.
 example() {
@@ -83,4 +133,12 @@ check "the installed command migrates" transfers
 check "the README's example compiles against the installed library and runs" example
 check "a minimal VMM compiles against the installed library, and its VM moves, running" vmm
 check "the example in the README is the one that was compiled" example_is_in_readme
+check "without rdma-core nothing starts a QEMU" no_wrapper
+check "builds and installs with rdma-core" build_with
+check "a program that is linked as QEMU is" build_fake
+check "the installed vmferry-qemu starts a QEMU with the installed library" has_library "$WITH_PREFIX" "$WITH_PREFIX/bin/vmferry-qemu" qemu-kvm
+check "so does the link that is named after it" has_library "$WITH_PREFIX" "$WITH_PREFIX/bin/qemu-kvm-vmferry"
+check "so does a prefix that was moved" moved
+check "so does a copy of the command" copied
+check "its manual page is installed" manual
 finish
