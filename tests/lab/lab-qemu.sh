@@ -3,7 +3,7 @@
 # lab-qemu.sh -- QEMU with vmferry migrates real guests, on one lab host and between two, to and
 # from itself, stock QEMU and files
 #
-# lab-qemu.sh [works|fails|saved|stock|debian|versions|two]...: what runs, one after the other; nothing: all.
+# lab-qemu.sh [works|fails|saved|stock|debian|wrapped|versions|two]...: what runs, one after the other; nothing: all.
 set -uo pipefail
 HERE=$(cd "$(dirname "$(readlink -f "$0")")" && pwd)
 LAB=$HERE/../../tools/lab
@@ -26,11 +26,11 @@ start_agent() {
     "$LAB" run -h 2 -t 1500 -- python3 "$HERE/../../tools/qemu/agent.py" 10.77.0.2 4000 &
 }
 
-debian() {
+with_debian() { # SCRIPT
     local roots
     roots=$("$HERE/../../tools/qemu/debian" all) || return 1
     # shellcheck disable=SC2086
-    in_a_host debian.py $roots
+    in_a_host "$1" $roots
 }
 
 # A QEMU of a version that the glue does not know is refused before anything is built.
@@ -92,16 +92,16 @@ run() {
     works | fails) in_a_host one_host.py "$1" ;;
     saved) in_a_host saved.py "${QEMU%/*}/vmferry" ;;
     stock) in_a_host stock.py ;;
-    debian) debian ;;
+    debian | wrapped) with_debian "$1.py" ;;
     versions) versions ;;
     two) two_hosts ;;
-    *) echo "lab-qemu.sh: no part \"$1\" (works, fails, saved, stock, debian, versions, two)" >&2 && return 2 ;;
+    *) echo "lab-qemu.sh: no part \"$1\" (works, fails, saved, stock, debian, wrapped, versions, two)" >&2 && return 2 ;;
     esac
 }
 
 # One closing line for all scripts. A script without its own closing line has not finished.
 sums='^[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$'
-[ $# -gt 0 ] || set -- works fails saved stock debian versions two
+[ $# -gt 0 ] || set -- works fails saved stock debian wrapped versions two
 log=$(mktemp)
 expected=0
 for part in "$@"; do

@@ -17,6 +17,7 @@ qemu-two     | qemu kernel  | 1500 | machine | QEMU, two hosts
 qemu-fails   | qemu kernel  | 1500 |         | QEMU, one host: what must fail well
 qemu-stock   | qemu kernel  | 1500 |         | QEMU and stock QEMU, one host
 qemu-debian  | qemu debian kernel | 900 |      | the QEMUs of Debian'\''s releases, one host
+qemu-wrapped | qemu debian kernel | 900 |      | an unpatched QEMU over vmferry, started as libvirt does, one host
 qemu-versions| qemu kernel  |  300 |         | QEMU: versions that the build refuses
 qemu-saved   | qemu kernel  | 1500 |         | QEMU and files
 v1           | plain kernel |  900 |         | a peer that errs in stock QEMU'\''s protocol
@@ -26,7 +27,7 @@ faults       | faults kernel|  900 |         | faults at every point
 unit         | plain        |  600 |         | unit tests
 unit-waits   | plain        |  400 |         | unit tests that wait for time-outs
 command      | plain        |  700 |         | the command
-install      |              |  600 |         | without rdma-core, and as installed
+install      |              |  900 |         | without rdma-core, and as installed
 device       | plain kernel |  700 |         | RDMA devices and addresses that come and go
 siw          | plain kernel |  900 |         | soft-iWARP
 lab          | kernel       |  300 |         | the lab itself
