@@ -139,18 +139,13 @@ int false_destroy_cq(struct ibv_cq *cq)
     return 0;
 }
 
-void cq_complete_locked(FalseQp *qp, const struct ibv_wc *wc, bool is_send, bool solicited)
+void cq_complete_locked(FalseCq *cq, FalseRequest *request, bool solicited)
 {
-    FalseCq *cq = cq_of(is_send ? qp->qp.send_cq : qp->qp.recv_cq);
-    FalseCompletion *completion = g_new(FalseCompletion, 1);
-
-    *completion = (FalseCompletion){
-        .wc = *wc, .qp = qp, .used = is_send ? &qp->sends_used : &qp->receives_used};
-    completion->wc.qp_num = qp->qp.qp_num;
-    g_queue_push_tail(&cq->completions, completion);
+    g_queue_push_tail_link(&cq->completions, &request->link);
 
     if (cq->armed == FALSE_ARMED_NOT || !cq->channel ||
-        (cq->armed == FALSE_ARMED_SOLICITED && !solicited && wc->status == IBV_WC_SUCCESS)) {
+        (cq->armed == FALSE_ARMED_SOLICITED && !solicited &&
+         request->wc.status == IBV_WC_SUCCESS)) {
         return;
     }
     cq->armed = FALSE_ARMED_NOT;
@@ -165,12 +160,11 @@ void cq_forget_locked(FalseCq *cq, const FalseQp *qp)
     GList *next;
 
     for (GList *at = cq->completions.head; at; at = next) {
-        FalseCompletion *completion = at->data;
+        const FalseRequest *request = at->data;
 
         next = at->next;
-        if (completion->qp == qp) {
-            g_queue_delete_link(&cq->completions, at);
-            g_free(completion);
+        if (request->qp == qp) {
+            g_queue_unlink(&cq->completions, at);
         }
     }
 }
@@ -179,16 +173,20 @@ void cq_forget_locked(FalseCq *cq, const FalseQp *qp)
 static const FalseQp *take(FalseCq *cq, struct ibv_wc *wc)
 {
     FalseDevice *device = device_of(cq->cq.context);
-    g_autofree FalseCompletion *completion = NULL;
+    const FalseQp *qp = NULL;
+    GList *first;
 
     g_mutex_lock(&device->lock);
-    completion = g_queue_pop_head(&cq->completions);
-    if (completion) {
-        --*completion->used;
-        *wc = completion->wc;
+    first = g_queue_pop_head_link(&cq->completions);
+    if (first) {
+        FalseRequest *request = first->data;
+
+        *wc = request->wc;
+        qp = request->qp;
+        g_queue_push_head_link(request->idle, first);
     }
     g_mutex_unlock(&device->lock);
-    return completion ? completion->qp : NULL;
+    return qp;
 }
 
 int false_poll_cq(struct ibv_cq *cq, int most, struct ibv_wc *wc)

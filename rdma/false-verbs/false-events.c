@@ -17,22 +17,12 @@ const char *false_id_service(struct rdma_cm_id *id)
 
 void false_id_set_opaque(struct rdma_cm_id *id, void *opaque)
 {
-    FalseDevice *device = id_of(id)->channel->device;
-
-    g_mutex_lock(&device->lock);
-    id_of(id)->opaque = opaque;
-    g_mutex_unlock(&device->lock);
+    g_atomic_pointer_set(&id_of(id)->opaque, opaque);
 }
 
 void *false_id_opaque(struct rdma_cm_id *id)
 {
-    FalseDevice *device = id_of(id)->channel->device;
-    void *opaque;
-
-    g_mutex_lock(&device->lock);
-    opaque = id_of(id)->opaque;
-    g_mutex_unlock(&device->lock);
-    return opaque;
+    return g_atomic_pointer_get(&id_of(id)->opaque);
 }
 
 /* The states in which an id waits for its connection, and those in which it has one. */

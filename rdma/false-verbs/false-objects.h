@@ -54,7 +54,7 @@ typedef struct FalseId {
     struct rdma_cm_id cm;
     FalseChannel *channel;
     char *node, *service;
-    void *opaque;
+    void *opaque; /* atomic: a backend looks for each request */
     FalseIdState state;
     bool dying;                      /* takes no more events */
     unsigned reported, acknowledged; /* events that the program has read, and given back */
@@ -94,11 +94,34 @@ typedef enum FalseArmed {
 typedef struct FalseCq {
     struct ibv_cq cq;
     FalseCompChannel *channel;
-    GQueue completions; /* of FalseCompletion */
+    GQueue completions; /* of FalseRequest: the program can poll them */
     FalseArmed armed;
     unsigned users;                  /* sides of queue pairs */
     unsigned reported, acknowledged; /* events, as in FalseId */
 } FalseCq;
+
+/*
+ * One of a queue pair's requests. All exist from the beginning, because QEMU posts very many. Each
+ * is in one queue: idle, then of its queue pair, then of a completion queue, then idle.
+ */
+typedef struct FalseRequest {
+    GList link; /* its data is the request */
+    struct FalseQp *qp;
+    GQueue *idle;         /* where it goes when the program has polled it */
+    struct ibv_wc wc;     /* wr_id, opcode and length from the beginning */
+    uint64_t serial;      /* of a send */
+    bool signaled;        /* of a send */
+    int count;            /* of a receive */
+    struct ibv_sge *sges; /* of a receive */
+} FalseRequest;
+
+/* Requests of one direction: as many as the program asked for. */
+typedef struct FalseRequests {
+    FalseRequest *all;
+    struct ibv_sge *sges;
+    GQueue idle;
+    GQueue posted; /* sends: the backend has them; receives: no message yet */
+} FalseRequests;
 
 typedef struct FalseQp {
     struct ibv_qp qp; /* its state is INIT, RTS or ERR */
@@ -107,19 +130,9 @@ typedef struct FalseQp {
     struct ibv_qp_cap cap;
     bool all_signaled;
     bool dying;
-    GQueue sends;    /* of FalseSend: the backend has them */
-    GQueue receives; /* of FalseReceive: no message yet */
-    /* With those that are completed and not polled yet: at most what the program asked for. */
-    unsigned sends_used, receives_used;
+    FalseRequests sends, receives;
     uint64_t last_serial;
 } FalseQp;
-
-/* One that the program can poll. */
-typedef struct FalseCompletion {
-    struct ibv_wc wc;
-    FalseQp *qp;
-    unsigned *used; /* its queue's count, which polling lowers */
-} FalseCompletion;
 
 /* --- the object of a public structure --- */
 
@@ -163,8 +176,11 @@ void channel_abandon(GList *events);
 /* An id of the channel is gone. It may have been the last of a channel that is destroyed. */
 void channel_unref_locked(FalseChannel *channel);
 
-/* Appends a completion, and tells the completion channel if the program has asked for that. */
-void cq_complete_locked(FalseQp *qp, const struct ibv_wc *wc, bool is_send, bool solicited);
+/*
+ * Appends a request, which is in no queue, and tells the completion channel if the program has
+ * asked for that.
+ */
+void cq_complete_locked(FalseCq *cq, FalseRequest *request, bool solicited);
 /* Forgets what is left of a queue pair. */
 void cq_forget_locked(FalseCq *cq, const FalseQp *qp);
 

@@ -6,19 +6,53 @@
 #include <errno.h>
 #include <string.h>
 
-/* A request that the backend has. */
-typedef struct FalseSend {
-    uint64_t wr_id, serial;
-    enum ibv_wc_opcode opcode;
-    uint32_t length;
-    bool signaled;
-} FalseSend;
+/* The longest queues and the most pieces of a request, as false_query_device() says. */
+#define WR_MAX (1U << 15)
+#define SGE_MAX 32
 
-typedef struct FalseReceive {
-    uint64_t wr_id;
-    int count;
-    struct ibv_sge sges[];
-} FalseReceive;
+/* --- requests --- */
+
+static void requests_init(FalseRequests *requests, FalseQp *qp, unsigned count, unsigned sges)
+{
+    g_queue_init(&requests->idle);
+    g_queue_init(&requests->posted);
+    requests->all = g_new0(FalseRequest, count);
+    requests->sges = g_new0(struct ibv_sge, (gsize)count * sges);
+    for (unsigned i = 0; i < count; i++) {
+        FalseRequest *request = &requests->all[i];
+
+        request->link.data = request;
+        request->qp = qp;
+        request->idle = &requests->idle;
+        request->sges = requests->sges + (gsize)i * sges;
+        g_queue_push_tail_link(&requests->idle, &request->link);
+    }
+}
+
+static void requests_clear(FalseRequests *requests)
+{
+    g_free(requests->sges);
+    g_free(requests->all);
+}
+
+/* One that is in no queue from then on. NULL: all are in use. */
+static FalseRequest *take_idle_locked(FalseRequests *requests, uint64_t wr_id)
+{
+    GList *link = g_queue_pop_head_link(&requests->idle);
+    FalseRequest *request = link ? link->data : NULL;
+
+    if (request) {
+        request->wc = (struct ibv_wc){.wr_id = wr_id, .qp_num = request->qp->qp.qp_num};
+    }
+    return request;
+}
+
+static FalseRequest *take_posted_locked(FalseRequests *requests)
+{
+    GList *link = g_queue_pop_head_link(&requests->posted);
+
+    return link ? link->data : NULL;
+}
 
 /* --- beginning and end --- */
 
@@ -61,9 +95,15 @@ static FalseQp *qp_new(FalseId *id, struct ibv_pd *pd, const struct ibv_qp_init_
     qp->qp.recv_cq = attr->recv_cq;
     qp->qp.state = IBV_QPS_INIT;
     qp->qp.qp_type = attr->qp_type;
-    g_queue_init(&qp->sends);
-    g_queue_init(&qp->receives);
+    requests_init(&qp->sends, qp, attr->cap.max_send_wr, 0);
+    requests_init(&qp->receives, qp, attr->cap.max_recv_wr, attr->cap.max_recv_sge);
     return qp;
+}
+
+static bool cap_fits(const struct ibv_qp_cap *cap)
+{
+    return cap->max_send_wr <= WR_MAX && cap->max_recv_wr <= WR_MAX &&
+           cap->max_send_sge <= SGE_MAX && cap->max_recv_sge <= SGE_MAX;
 }
 
 int false_create_qp(struct rdma_cm_id *id, struct ibv_pd *pd, struct ibv_qp_init_attr *attr)
@@ -73,7 +113,7 @@ int false_create_qp(struct rdma_cm_id *id, struct ibv_pd *pd, struct ibv_qp_init
     FalseQp *qp;
 
     if (id->qp || !id->verbs || !pd || pd->context != id->verbs || !attr->send_cq ||
-        !attr->recv_cq || attr->srq || attr->qp_type != IBV_QPT_RC) {
+        !attr->recv_cq || attr->srq || attr->qp_type != IBV_QPT_RC || !cap_fits(&attr->cap)) {
         errno = EINVAL;
         return -1;
     }
@@ -119,46 +159,37 @@ void false_destroy_qp(struct rdma_cm_id *id)
     cq_of(qp->qp.recv_cq)->users--;
     pd_of(qp->qp.pd)->users--;
     g_mutex_unlock(&device->lock);
-    g_queue_clear_full(&qp->sends, g_free);
-    g_queue_clear_full(&qp->receives, g_free);
+    requests_clear(&qp->sends);
+    requests_clear(&qp->receives);
     g_free(qp);
 }
 
 /* --- the state of error --- */
 
-static void complete_send_locked(FalseQp *qp, const FalseSend *send, enum ibv_wc_status status)
+static void complete_send_locked(FalseQp *qp, FalseRequest *send, enum ibv_wc_status status)
 {
-    cq_complete_locked(qp,
-                       &(struct ibv_wc){.wr_id = send->wr_id,
-                                        .status = status,
-                                        .opcode = send->opcode,
-                                        .byte_len = send->length},
-                       true, false);
+    send->wc.status = status;
+    cq_complete_locked(cq_of(qp->qp.send_cq), send, false);
 }
 
-static void complete_receive_locked(FalseQp *qp, uint64_t wr_id, enum ibv_wc_status status,
+static void complete_receive_locked(FalseQp *qp, FalseRequest *receive, enum ibv_wc_status status,
                                     uint32_t length, bool solicited)
 {
-    cq_complete_locked(
-        qp,
-        &(struct ibv_wc){
-            .wr_id = wr_id, .status = status, .opcode = IBV_WC_RECV, .byte_len = length},
-        false, solicited);
+    receive->wc.status = status;
+    receive->wc.byte_len = length;
+    cq_complete_locked(cq_of(qp->qp.recv_cq), receive, solicited);
 }
 
 void qp_fail_locked(FalseQp *qp)
 {
-    FalseSend *send;
-    FalseReceive *receive;
+    FalseRequest *request;
 
     qp->qp.state = IBV_QPS_ERR;
-    while ((send = g_queue_pop_head(&qp->sends))) {
-        complete_send_locked(qp, send, IBV_WC_WR_FLUSH_ERR);
-        g_free(send);
+    while ((request = take_posted_locked(&qp->sends))) {
+        complete_send_locked(qp, request, IBV_WC_WR_FLUSH_ERR);
     }
-    while ((receive = g_queue_pop_head(&qp->receives))) {
-        complete_receive_locked(qp, receive->wr_id, IBV_WC_WR_FLUSH_ERR, 0, false);
-        g_free(receive);
+    while ((request = take_posted_locked(&qp->receives))) {
+        complete_receive_locked(qp, request, IBV_WC_WR_FLUSH_ERR, 0, false);
     }
 }
 
@@ -214,37 +245,33 @@ static int check_send_locked(const FalseQp *qp, const struct ibv_send_wr *wr)
         (unsigned)wr->num_sge > qp->cap.max_send_sge) {
         return EINVAL;
     }
-    return qp->sends_used < qp->cap.max_send_wr ? 0 : ENOMEM;
+    return qp->sends.idle.length ? 0 : ENOMEM;
 }
 
 /* Takes a place for the request. 0 with *serial: the backend gets it. 0 without: it has failed. */
 static int begin_send_locked(FalseQp *qp, const struct ibv_send_wr *wr, uint64_t *serial)
 {
     int error = check_send_locked(qp, wr);
-    FalseSend *send;
+    FalseRequest *send;
 
     *serial = 0;
     if (error) {
         return error;
     }
-    send = g_new0(FalseSend, 1);
-    send->wr_id = wr->wr_id;
-    send->opcode = opcode_of(wr->opcode);
+    send = take_idle_locked(&qp->sends, wr->wr_id);
+    send->wc.opcode = opcode_of(wr->opcode);
     send->signaled = qp->all_signaled || wr->send_flags & IBV_SEND_SIGNALED;
     for (int i = 0; i < wr->num_sge; i++) {
-        send->length += wr->sg_list[i].length;
+        send->wc.byte_len += wr->sg_list[i].length;
     }
-    qp->sends_used++;
     if (qp->qp.state == IBV_QPS_ERR) {
         complete_send_locked(qp, send, IBV_WC_WR_FLUSH_ERR);
-        g_free(send);
     } else if (!has_memory_locked(qp, wr)) {
         complete_send_locked(qp, send, IBV_WC_LOC_PROT_ERR);
-        g_free(send);
         qp_fail_locked(qp);
     } else {
         *serial = send->serial = ++qp->last_serial;
-        g_queue_push_tail(&qp->sends, send);
+        g_queue_push_tail_link(&qp->sends.posted, &send->link);
     }
     return 0;
 }
@@ -252,13 +279,12 @@ static int begin_send_locked(FalseQp *qp, const struct ibv_send_wr *wr, uint64_t
 /* Takes back a request that the backend refused. false: it has been flushed meanwhile. */
 static bool undo_send_locked(FalseQp *qp, uint64_t serial)
 {
-    for (GList *at = qp->sends.tail; at; at = at->prev) {
-        FalseSend *send = at->data;
+    for (GList *at = qp->sends.posted.tail; at; at = at->prev) {
+        const FalseRequest *send = at->data;
 
         if (send->serial == serial) {
-            g_queue_delete_link(&qp->sends, at);
-            g_free(send);
-            qp->sends_used--;
+            g_queue_unlink(&qp->sends.posted, at);
+            g_queue_push_head_link(&qp->sends.idle, at);
             return true;
         }
     }
@@ -301,61 +327,65 @@ int false_post_send(struct ibv_qp *qp, struct ibv_send_wr *wr, struct ibv_send_w
     return 0;
 }
 
+/* The oldest request with that wr_id, which is in no queue from then on. NULL: it was flushed. */
+static FalseRequest *take_send_locked(FalseQp *qp, uint64_t wr_id)
+{
+    for (GList *at = qp->dying ? NULL : qp->sends.posted.head; at; at = at->next) {
+        FalseRequest *send = at->data;
+
+        if (send->wc.wr_id == wr_id) {
+            g_queue_unlink(&qp->sends.posted, at);
+            return send;
+        }
+    }
+    return NULL;
+}
+
 bool false_qp_complete_send(struct ibv_qp *qp, uint64_t wr_id, enum ibv_wc_status status)
 {
     FalseQp *ours = qp_of(qp);
     FalseDevice *device = device_of(qp->context);
-    bool found;
-    GList *at;
+    FalseRequest *send;
 
     g_mutex_lock(&device->lock);
-    for (at = ours->dying ? NULL : ours->sends.head; at; at = at->next) {
-        if (((FalseSend *)at->data)->wr_id == wr_id) {
-            break;
-        }
-    }
-    found = at;
-    if (found) {
-        g_autofree FalseSend *send = at->data;
-
-        g_queue_delete_link(&ours->sends, at);
+    send = take_send_locked(ours, wr_id);
+    if (send) {
         if (send->signaled || status != IBV_WC_SUCCESS) {
             complete_send_locked(ours, send, status);
         } else {
-            ours->sends_used--;
+            g_queue_push_head_link(send->idle, &send->link);
         }
         if (status != IBV_WC_SUCCESS) {
             qp_fail_locked(ours);
         }
     }
     g_mutex_unlock(&device->lock);
-    return found;
+    return send != NULL;
 }
 
 /* --- receives --- */
 
 static int post_receive_locked(FalseQp *qp, const struct ibv_recv_wr *wr)
 {
-    FalseReceive *receive;
+    FalseRequest *receive;
 
     if (wr->num_sge < 0 || (unsigned)wr->num_sge > qp->cap.max_recv_sge) {
         return EINVAL;
     }
-    if (qp->receives_used >= qp->cap.max_recv_wr) {
+    receive = take_idle_locked(&qp->receives, wr->wr_id);
+    if (!receive) {
         return ENOMEM;
     }
-    qp->receives_used++;
+    receive->wc.opcode = IBV_WC_RECV;
     if (qp->qp.state == IBV_QPS_ERR) {
-        complete_receive_locked(qp, wr->wr_id, IBV_WC_WR_FLUSH_ERR, 0, false);
+        complete_receive_locked(qp, receive, IBV_WC_WR_FLUSH_ERR, 0, false);
         return 0;
     }
-    receive = g_malloc(sizeof(*receive) + (size_t)wr->num_sge * sizeof(receive->sges[0]));
-    receive->wr_id = wr->wr_id;
     receive->count = wr->num_sge;
     if (wr->num_sge) {
         memcpy(receive->sges, wr->sg_list, (size_t)wr->num_sge * sizeof(receive->sges[0]));
     }
-    g_queue_push_tail(&qp->receives, receive);
+    g_queue_push_tail_link(&qp->receives.posted, &receive->link);
     return 0;
 }
 
@@ -382,7 +412,7 @@ int false_post_recv(struct ibv_qp *qp, struct ibv_recv_wr *wr, struct ibv_recv_w
 }
 
 /* Spreads the pieces over the receive's memory. */
-static enum ibv_wc_status scatter_locked(FalseQp *qp, const FalseReceive *receive,
+static enum ibv_wc_status scatter_locked(FalseQp *qp, const FalseRequest *receive,
                                          const struct iovec *pieces, unsigned count)
 {
     uint64_t room = 0;
@@ -425,7 +455,7 @@ bool false_qp_deliver(struct ibv_qp *qp, const struct iovec *pieces, unsigned co
 {
     FalseQp *ours = qp_of(qp);
     FalseDevice *device = device_of(qp->context);
-    g_autofree FalseReceive *receive = NULL;
+    FalseRequest *receive = NULL;
     enum ibv_wc_status status;
     size_t length = 0;
 
@@ -434,16 +464,16 @@ bool false_qp_deliver(struct ibv_qp *qp, const struct iovec *pieces, unsigned co
     }
     g_mutex_lock(&device->lock);
     if (!ours->dying) {
-        receive = g_queue_pop_head(&ours->receives);
+        receive = take_posted_locked(&ours->receives);
     }
     if (receive) {
         status = length <= UINT32_MAX ? scatter_locked(ours, receive, pieces, count)
                                       : IBV_WC_LOC_LEN_ERR;
-        complete_receive_locked(ours, receive->wr_id, status, (uint32_t)length, solicited);
+        complete_receive_locked(ours, receive, status, (uint32_t)length, solicited);
         if (status != IBV_WC_SUCCESS) {
             qp_fail_locked(ours);
         }
     }
     g_mutex_unlock(&device->lock);
-    return receive;
+    return receive != NULL;
 }
