@@ -68,7 +68,7 @@ void rig_run(Rig *rig)
     assert_true(qemu_destination_listen(&rig->destination));
     destination = g_thread_new("destination", qemu_destination_main, &rig->destination);
     qemu_source_main(&rig->source);
-    if (!rig->source.gave) { /* the destination may never have had a connection */
+    if (!rig->source.gave && !rig->alone) { /* the destination may never have had a connection */
         g_atomic_int_set(&rig->destination.cancelled, 1);
     }
     g_thread_join(destination);

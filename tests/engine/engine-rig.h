@@ -17,6 +17,7 @@ typedef struct Rig {
     QemuSource source;
     QemuDestination destination;
     char host[128], service[16];
+    bool alone; /* the destination hears of the end of its connection, and ends by itself */
 } Rig;
 
 /* For cmocka_run_group_tests(): the transport. */

@@ -19,6 +19,7 @@ typedef struct Wrong {
 
 static Wrong wrong;
 static bool let;
+static bool alone; /* Rig.alone */
 
 static bool act_wrongly(void *opaque, SourceStep step)
 {
@@ -39,6 +40,7 @@ static void expect_error(SourceStep step, bool (*act)(QemuSource *source))
     rig_init(&rig);
     wrong = (Wrong){.step = step, .act = act};
     let = true;
+    rig.alone = alone;
     rig.source.at = act_wrongly;
     rig.source.end = LINK_GIVES_UP;
     rig_run(&rig);
@@ -89,7 +91,9 @@ static void errors__are_told_on_both_sides(void **state)
 
     (void)state;
     reports = g_string_new(NULL);
+    alone = true;
     expect_error(SOURCE_NAMED, say_no_stream);
+    alone = false;
     await_report("vmferry: the migration failed: QEMU's stream");
     await_report("vmferry: the incoming migration failed: the peer");
     await_report("reported: QEMU's stream");
