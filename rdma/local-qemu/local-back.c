@@ -3,6 +3,9 @@
 
 #include "local-back.h"
 
+/* QEMU accepts in its main loop, which may be busy. */
+#define ACCEPT_WAIT_US (30 * G_TIME_SPAN_SECOND)
+
 /* The session's return path, for QEMU's thread. NULL: the session ends. */
 static VmfFile *take_file(LocalDestination *d)
 {
@@ -57,7 +60,13 @@ static LocalAnswer back_said(LocalLink *link, const LocalMessage *message)
 
 static void back_accepted(LocalLink *link)
 {
+    LocalDestination *d = link->owner;
+
     false_id_established(link->id, NULL);
+    g_mutex_lock(&d->lock);
+    d->back_accepted = true;
+    g_cond_broadcast(&d->changed);
+    g_mutex_unlock(&d->lock);
 }
 
 static void back_closed(LocalLink *link)
@@ -66,6 +75,7 @@ static void back_closed(LocalLink *link)
 
     g_mutex_lock(&d->lock);
     d->back = NULL;
+    g_cond_broadcast(&d->changed);
     g_mutex_unlock(&d->lock);
     local_destination_unref(d);
 }
@@ -88,6 +98,26 @@ static bool open_file(LocalDestination *d, GError **error)
     return file != NULL;
 }
 
+/* QEMU writes to its return path as soon as the stream says so, accepted or not. */
+static bool await_accepted(LocalDestination *d, GError **error)
+{
+    const gint64 until = g_get_monotonic_time() + ACCEPT_WAIT_US;
+    bool accepted, in_time = true;
+
+    g_mutex_lock(&d->lock);
+    while (!d->back_accepted && d->back && !d->gone && in_time) {
+        in_time = g_cond_wait_until(&d->changed, &d->lock, until);
+    }
+    accepted = d->back_accepted;
+    g_mutex_unlock(&d->lock);
+    if (!accepted) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_MISMATCH,
+                    "the source wants a return path, and this QEMU accepts none: switch the "
+                    "return-path capability on, or off, on both sides");
+    }
+    return accepted;
+}
+
 bool local_back_offer(LocalDestination *d, GError **error)
 {
     LocalLink *link;
@@ -106,5 +136,5 @@ bool local_back_offer(LocalDestination *d, GError **error)
         local_destination_unref(d);
     }
     g_mutex_unlock(&d->lock);
-    return true;
+    return await_accepted(d, error);
 }

@@ -8,7 +8,7 @@
 
 /*
  * Offers QEMU its return path as a second connection. Its messages go into the session's return
- * path. The feeder.
+ * path. Returns when QEMU has accepted it. The feeder.
  */
 bool local_back_offer(LocalDestination *d, GError **error);
 

@@ -30,6 +30,7 @@ typedef struct LocalDestination {
     bool said_error;    /* QEMU has failed */
     LocalLink *back;    /* the return path; NULL before and after */
     VmfFile *back_file; /* NULL after the session's end has begun */
+    bool back_accepted; /* by QEMU */
     bool back_busy;     /* QEMU's thread is putting something into it */
 } LocalDestination;
 
