@@ -289,7 +289,9 @@ web_server() {
     python3 -c "import socket
 s = socket.create_server(('127.0.0.1', $PORT))
 print('listening', flush=True)
-c, _ = s.accept(); c.recv(10); c.sendall(b'HTTP/1.0 400 Bad Request\r\n\r\n' * 20); c.close()" >web &
+c, _ = s.accept(); c.sendall(b'HTTP/1.0 400 Bad Request\r\n\r\n' * 20); c.shutdown(socket.SHUT_WR)
+while c.recv(4096): pass # closing with unread bytes would reset the connection, and take the answer back
+c.close()" >web &
     local server=$! status=0
     await_listening web && says 'is not vmferry: .*"HTTP"' "tcp:127.0.0.1:$PORT,connect-timeout=5s" || status=1
     kill $server 2>/dev/null
