@@ -18,8 +18,9 @@
 #include "say.h"
 #include <vmferry/ram.h>
 
-/* QEMU's MIG_CMD_OPEN_RETURN_PATH. */
+/* QEMU's MIG_CMD_OPEN_RETURN_PATH, and MIG_CMD_SWITCHOVER_START of QEMU 10.0 and later. */
 #define COMMAND_OPEN_RETURN_PATH 1
+#define COMMAND_SWITCHOVER_START 11
 
 typedef struct Receiver {
     GuestRam ram;
@@ -117,11 +118,15 @@ static bool put_ram(Receiver *r, GError **error)
 
 /* --- the stream into the file --- */
 
-static bool refuse_command(const VmfQemuItem *item, GError **error)
+/* The end of RAM says in a file that the source has stopped. All other commands need an answer. */
+static bool drop_command(const VmfQemuItem *item, GError **error)
 {
     VmfReader reader = vmf_reader(item->raw + 1, item->size - 1);
     unsigned command = vmf_read_be16(&reader);
 
+    if (command == COMMAND_SWITCHOVER_START) {
+        return true;
+    }
     if (command == COMMAND_OPEN_RETURN_PATH) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_UNSUPPORTED,
                     "the source wants a return path, which a file does not have: switch the "
@@ -162,7 +167,7 @@ static bool take_item(void *opaque, const VmfQemuItem *item, GError **error)
 
     switch (item->kind) {
     case VMF_QEMU_ITEM_COMMAND:
-        return refuse_command(item, error);
+        return drop_command(item, error);
     case VMF_QEMU_ITEM_HOOK:
     case VMF_QEMU_ITEM_PAGE:
         return true;
@@ -226,11 +231,16 @@ static bool take_greeting(VmfFile *file, GError **error)
                     "the source is not QEMU with vmferry (greeting 0x%08x)", magic);
         return false;
     }
-    if (flags) {
+    if (flags & VMF_QEMU_RETURN_PATH) {
         g_set_error(error, VMF_ERROR, VMF_ERROR_UNSUPPORTED,
                     "the source wants a return path, which a file does not have: switch the "
                     "return-path capability off there (flags 0x%x)",
                     flags);
+        return false;
+    }
+    if (flags & ~VMF_QEMU_HOOKS) { /* hooks do not matter for a file */
+        g_set_error(error, VMF_ERROR, VMF_ERROR_PROTOCOL,
+                    "the source is not QEMU with vmferry of this version (flags 0x%x)", flags);
         return false;
     }
     return true;

@@ -18,7 +18,8 @@ typedef struct LocalDestination {
     VmfRamBlocks *blocks;
     VmfQemuStream *stream;
     bool named;
-    bool return_path; /* fixed after the greeting */
+    bool return_path; /* fixed after the greeting, like the next one */
+    bool no_hooks;    /* a hook is put into the stream for QEMU */
     GThread *feeder;
 
     GMutex lock; /* guards what follows */

@@ -4,6 +4,7 @@
 #include "local-feed.h"
 
 #include <string.h>
+#include <vmferry/plugin/bytes.h>
 
 #include "local-back.h"
 #include "local-discards.h"
@@ -156,6 +157,24 @@ static bool run_hook(LocalDestination *d, GError **error)
            say(d, V1_REGISTER_FINISHED, NULL, 0, error);
 }
 
+/*
+ * The stream of a QEMU that has vmferry in it, or of a file, has no hooks. This QEMU needs one, to
+ * say where its blocks are. It comes where a stock source's first one does: after the list.
+ */
+static bool lacks_hook(const LocalDestination *d)
+{
+    return d->no_hooks && !d->named && vmf_qemu_stream_blocks_complete(d->stream);
+}
+
+static bool insert_hook(LocalDestination *d, GError **error)
+{
+    uint8_t word[8];
+    VmfWriter w = vmf_writer(word, sizeof(word));
+
+    vmf_write_be64(&w, VMF_QEMU_RAM_HOOK);
+    return say_stream(d, word, sizeof(word), error) && run_hook(d, error);
+}
+
 /* --- the stream --- */
 
 static bool take_greeting(LocalDestination *d, GError **error)
@@ -176,13 +195,26 @@ static bool take_greeting(LocalDestination *d, GError **error)
                     magic, flags);
         return false;
     }
-    if (!(flags & VMF_QEMU_HOOKS)) {
-        g_set_error(error, VMF_ERROR, VMF_ERROR_UNSUPPORTED,
-                    "the source's stream has no hooks, which an unpatched QEMU needs");
-        return false;
-    }
+    d->no_hooks = !(flags & VMF_QEMU_HOOKS);
     d->return_path = flags & VMF_QEMU_RETURN_PATH;
     return true;
+}
+
+/* Takes the next bytes as far as the next hook, or the place of the one that is missing. */
+static ssize_t scan(LocalDestination *d, const uint8_t *data, size_t size, GError **error)
+{
+    size_t at = 0;
+
+    if (!d->no_hooks || d->named) {
+        return vmf_qemu_stream_scan(d->stream, data, size, true, error);
+    }
+    while (at < size && !lacks_hook(d)) {
+        if (vmf_qemu_stream_scan(d->stream, data + at, 1, true, error) < 0) {
+            return -1;
+        }
+        at++;
+    }
+    return (ssize_t)at;
 }
 
 /* Up to the end of RAM. The piece in which RAM ends is kept, because the stream may end in it. */
@@ -198,7 +230,7 @@ static bool feed_ram(LocalDestination *d, GByteArray *kept, GError **error)
             return false;
         }
         size = vmf_peek_buffer(d->file, &data, MIN(vmf_file_buffered(d->file), PIECE_BYTES), 0);
-        taken = vmf_qemu_stream_scan(d->stream, data, size, true, error);
+        taken = scan(d, data, size, error);
         if (taken < 0) {
             return false;
         }
@@ -209,6 +241,9 @@ static bool feed_ram(LocalDestination *d, GByteArray *kept, GError **error)
         }
         vmf_skip(d->file, (size_t)taken);
         if (vmf_qemu_stream_at_hook(d->stream) && !run_hook(d, error)) {
+            return false;
+        }
+        if (lacks_hook(d) && !insert_hook(d, error)) {
             return false;
         }
     }
