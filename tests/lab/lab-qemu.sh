@@ -3,7 +3,8 @@
 # lab-qemu.sh -- QEMU with vmferry migrates real guests, on one lab host and between two, to and
 # from itself, stock QEMU and files
 #
-# lab-qemu.sh [works|fails|saved|stock|debian|wrapped|versions|two]...: what runs, one after the other; nothing: all.
+# lab-qemu.sh [works|fails|saved|stock|debian|wrapped|versions|two|preload|preload-losses|preload-two|
+#     preload-matrix]...: what runs, one after the other; nothing: all but the last.
 set -uo pipefail
 HERE=$(cd "$(dirname "$(readlink -f "$0")")" && pwd)
 LAB=$HERE/../../tools/lab
@@ -12,7 +13,13 @@ export PYTHONDONTWRITEBYTECODE=1
 # shellcheck source=tests/support/checks.sh
 . "$HERE/../support/checks.sh"
 
-QEMU=$("$HERE/../../tools/qemu/build") || exit 1
+QEMU=
+for part in "${@:-works}"; do
+    case $part in
+    preload*) ;; # these have Debian's alone
+    *) QEMU=$("$HERE/../../tools/qemu/build") && break || exit 1 ;;
+    esac
+done
 GUEST=$("$HERE/../../tools/qemu/guest") || exit 1
 
 # A lab host of its own, in which a script runs. (saved.py runs vmferry itself.)
@@ -31,6 +38,24 @@ with_debian() { # SCRIPT
     roots=$("$HERE/../../tools/qemu/debian" all) || return 1
     # shellcheck disable=SC2086
     in_a_host "$1" $roots
+}
+
+# A QEMU of Debian's with the library of a build preloaded, and vmferry's command.
+preload() { # SCRIPT ROOT...
+    local script=$1
+    shift
+    "$LAB" exec --mem 4G --timeout 2900 -- python3 "$HERE/../qemu/$script.py" "$GUEST" "${VMFERRY_BUILD:?where the build is}" "$@"
+}
+
+roots() { # VERSION...
+    for version in "$@"; do "$HERE/../../tools/qemu/debian" "$version" || return 1; done
+}
+
+preload_with() { # SCRIPT VERSION...
+    local list
+    list=$(roots "${@:2}") || return 1
+    # shellcheck disable=SC2086
+    preload "$1" $list
 }
 
 # A QEMU of a version that the glue does not know is refused before anything is built.
@@ -72,19 +97,34 @@ serve_requests() {
     done
 }
 
-two_hosts() {
+# Two hosts, on the first of which a function runs scripts.
+with_two_hosts() { # FUNCTION
     local status=0 folder
     export VMFERRY_LAB_NAME=qemu-two-$$
     "$LAB" up --hosts 2 --mem 3G || return 1
     folder=$("$LAB" folder 1)
     start_agent
     serve_requests "$folder" &
-    for test in two_hosts stock; do
-        "$LAB" run -h 1 -t 1500 -- python3 "$HERE/../qemu/$test.py" "$QEMU" "$GUEST" || status=$?
-    done
+    "$1" || status=$?
     "$LAB" down
     wait
-    return $status
+    return "$status"
+}
+
+on_first_host() { # SCRIPT ARGUMENTS...
+    "$LAB" run -h 1 -t 1500 -- python3 "$HERE/../qemu/$1.py" "${@:2}"
+}
+
+run_two_hosts() {
+    local status=0
+    for test in two_hosts stock; do
+        on_first_host "$test" "$QEMU" "$GUEST" || status=$?
+    done
+    return "$status"
+}
+
+run_preload_two() {
+    on_first_host preload_two "$GUEST" "${VMFERRY_BUILD:?where the build is}" "$(roots 10.0)"
 }
 
 run() {
@@ -94,14 +134,22 @@ run() {
     stock) in_a_host stock.py ;;
     debian | wrapped) with_debian "$1.py" ;;
     versions) versions ;;
-    two) two_hosts ;;
-    *) echo "lab-qemu.sh: no part \"$1\" (works, fails, saved, stock, debian, wrapped, versions, two)" >&2 && return 2 ;;
+    two) with_two_hosts run_two_hosts ;;
+    preload) preload_with preload 7.2 10.0 11 ;;
+    preload-losses) preload_with preload_losses 10.0 ;;
+    preload-two) with_two_hosts run_preload_two ;;
+    preload-matrix) preload_with preload_matrix 7.2 10.0 11 ;;
+    *)
+        echo "lab-qemu.sh: no part \"$1\" (works, fails, saved, stock, debian, wrapped, versions, two, preload," \
+            "preload-losses, preload-two, preload-matrix)" >&2
+        return 2
+        ;;
     esac
 }
 
 # One closing line for all scripts. A script without its own closing line has not finished.
 sums='^[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$'
-[ $# -gt 0 ] || set -- works fails saved stock debian wrapped versions two
+[ $# -gt 0 ] || set -- works fails saved stock debian wrapped versions two preload preload-losses preload-two
 log=$(mktemp)
 expected=0
 for part in "$@"; do

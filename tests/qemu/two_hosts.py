@@ -4,33 +4,17 @@
 
 two_hosts.py QEMU GUEST, on host 1; host 2 runs agent.py; lab-qemu.sh does what ask() asks for.
 """
-import os
 import sys
-import time
 
 from checks import LONG, Failure, Remote, Vm, check, finish, wanted
+from lab_requests import ask
 from moments import MODES, go_on, must_have_failed, reach_with_retries
 
 QEMU, GUEST = sys.argv[1:3]
 HERE, THERE = "10.77.0.1", "10.77.0.2"
-FOLDER = os.environ["LAB_OUT"]
 there = Remote(THERE, 4000)
 number = 0
 guest = None
-
-
-def ask(*words):
-    """A command for the lab, such as link cut."""
-    answer = os.path.join(FOLDER, "answer")
-    with open(os.path.join(FOLDER, "request.new"), "w") as file:
-        file.write(" ".join(words))
-    os.rename(os.path.join(FOLDER, "request.new"), os.path.join(FOLDER, "request"))
-    deadline = time.monotonic() + 60
-    while not os.path.exists(answer):
-        if time.monotonic() > deadline:
-            raise Failure(f"the lab does not answer to {words}")
-        time.sleep(0.1)
-    os.unlink(answer)
 
 
 def boot():

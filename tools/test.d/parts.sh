@@ -18,6 +18,9 @@ qemu-fails   | qemu kernel  | 1500 |         | QEMU, one host: what must fail we
 qemu-stock   | qemu kernel  | 1500 |         | QEMU and stock QEMU, one host
 qemu-debian  | qemu debian kernel | 900 |      | the QEMUs of Debian'\''s releases, one host
 qemu-wrapped | qemu debian kernel | 900 |      | an unpatched QEMU over vmferry, started as libvirt does, one host
+qemu-preload | plain debian kernel guest | 1500 | | unpatched QEMUs with the preloaded library, one host
+qemu-preload-losses | plain debian kernel guest | 1500 | | the same: losses in every phase, one host
+qemu-preload-two | plain debian kernel guest | 900 | machine | the same: losses of link and host, two hosts
 qemu-versions| qemu kernel  |  300 |         | QEMU: versions that the build refuses
 qemu-saved   | qemu kernel  | 1500 |         | QEMU and files
 v1           | plain kernel |  900 |         | a peer that errs in stock QEMU'\''s protocol
@@ -34,6 +37,7 @@ lab          | kernel       |  300 |         | the lab itself
 long-chance  | address      | 3000 |         | long: device state by chance, ten thousand runs
 long-fuzz    | address      | 3000 |         | long: a million mutated messages for each parser
 long-thread  | thread       | 3000 |         | long: the threads'\'' tests twenty times, thread sanitizer
+long-preload | plain debian kernel guest | 3000 | | long: every version, side and mode of the preloaded library
 long-qemu    | qemu kernel  | 1500 |         | long: fifty migrations of one guest, and losses in a later round
 '
 
@@ -48,7 +52,7 @@ field() {
 }
 
 list_parts() {
-    parts | awk -F'|' '{ printf "%-14s %s\n", $1, $5 }'
+    parts | awk -F'|' '{ printf "%-19s %s\n", $1, $5 }'
 }
 
 # Sets CHOSEN to the names; WORDS are names or patterns with commas between, or nothing for all but the long.
@@ -88,6 +92,7 @@ build() {
     faults) meson_build faults -Dfault_injection=true -Db_lundef=false ;;
     kernel) tools/lab kernel ;;
     qemu) tools/qemu/build && tools/qemu/guest ;;
+    guest) tools/qemu/guest ;;
     debian) tools/qemu/debian all ;;
     esac
 }
@@ -151,6 +156,7 @@ run_part() {
     long-chance) VMFERRY_TEST_RUNS=10000 meson_tests address unit --timeout-multiplier=20 devices ;;
     long-fuzz) fuzzed ;;
     long-qemu) VMFERRY_TEST_LONG=1 VMFERRY_TEST_ONLY="migrations of one guest|later round" tests/lab/lab-qemu.sh works fails two ;;
+    long-preload) tests/lab/lab-qemu.sh preload-matrix ;;
     long-thread) TSAN_OPTIONS=$TSAN meson_tests thread threads --num-processes=1 --repeat=20 ;;
     *) echo "no part $1" && return 1 ;;
     esac

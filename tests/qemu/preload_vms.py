@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""preload_vms -- Debian's QEMUs with the preloaded library and without: SCRIPT.py GUEST BUILD ROOT...
+
+One host of the lab, or host 1 of two with agent.py on host 2: then destinations are there. The roots
+are those of tools/qemu/debian.
+"""
+import os
+import re
+import sys
+
+from checks import Failure, Remote, Vm, in_root
+from vm import LOCAL  # noqa: F401  (for the tests to take from here)
+from moments import must_have_arrived
+
+GUEST, BUILD = sys.argv[1:3]
+THERE = os.environ["LAB_PEER"]
+TWO = os.environ["LAB_ADDR"] != THERE
+VMFERRY = f"{BUILD}/tools/vmferry"
+os.environ["VMFERRY_PLUGIN_PATH"] = f"{BUILD}/rdma"
+MEMORY = 128
+port = 4700
+
+
+def version_in(root):
+    """7.2, from the list of the root's packages."""
+    with open(os.path.join(root, "packages"), encoding="utf-8") as packages:
+        found = re.search(r"^qemu-system-x86 (?:\d+:)?((\d+)\.\d+)", packages.read(), re.M)
+    return "11" if found[2] == "11" else found[1]
+
+
+QEMUS = {version_in(root): in_root(root) for root in sys.argv[3:]}
+
+
+def preloaded(options=""):
+    """What sets the environment of a QEMU with the library."""
+    words = ["env", f"LD_PRELOAD={BUILD}/rdma/preload/libvmferry-qemu.so", f"VMFERRY_PLUGIN_PATH={BUILD}/rdma"]
+    return words + ([f"VMFERRY_QEMU_OPTIONS={options}"] if options else [])
+
+
+def threads(vm):
+    """The names of its threads, which show what it has and how far it has come."""
+    names = []
+    for task in os.listdir(f"/proc/{vm.process.pid}/task"):
+        try:
+            with open(f"/proc/{vm.process.pid}/task/{task}/comm", encoding="utf-8") as file:
+                names.append(file.read().strip())
+        except FileNotFoundError:
+            pass  # it has ended
+    return names
+
+
+def next_uri():
+    global port
+    port += 1
+    return f"rdma:{THERE}:{port}"
+
+
+def start(version, preload=True, options="", there=False, **named):
+    if there and TWO:
+        named.update(host=Remote(THERE, 4000), qmp=(THERE, 200 + port))
+    return Vm(QEMUS[version], GUEST, memory=MEMORY, environment=preloaded(options) if preload else ["env"], **named)
+
+
+def boot(version, preload=True, **named):
+    vm = start(version, preload, append="noise=24 churn=4", **named)
+    vm.await_console("^guest ready")
+    vm.await_console("^tick 2")
+    return vm
+
+
+def incoming(version, uri, preload=True, modes=None, **named):
+    """A destination that listens. It has the capabilities before, as stock QEMU wants it."""
+    target = start(version, preload, incoming="defer", there=True, **named)
+    try:
+        target.capability(**(modes or {}))
+        target.qmp("migrate-incoming", uri=uri)
+    except Failure as failure:
+        text = f"{failure}\n{target.output()}"
+        target.end()
+        raise Failure(text)
+    return target
+
+
+def modes_of(version, pin_all=False, return_path=False):
+    """The capabilities. The return path of 7.2 is not known to its rdma:."""
+    return {"rdma_pin_all": pin_all, "return_path": return_path and version != "7.2"}
+
+
+def must_quit(vm, before=0):
+    """QEMU ends in good order, and has said nothing since then. (7.2 always names its device.)"""
+    vm.qmp("quit")
+    vm.await_exit(60)
+    status = vm.host.status(vm.process)
+    text = re.sub("^[a-z_]* RDMA Device opened: .*", "", vm.output()[before:], flags=re.M).strip()
+    if status != 0 or text:
+        raise Failure(f"{vm.name} ended with {status}, and said:\n{text}")
+
+
+def move(source, version, preload=True, pin_all=False, return_path=False, stopped=False, options="", named=None):
+    """The guest goes on in another QEMU, which is returned; the memory of a stopped one is compared."""
+    uri, modes, before = next_uri(), modes_of(version, pin_all, return_path), len(source.output())
+    target = incoming(version, uri, preload, modes, arguments=["-S"] if stopped else [], **(named or {}))
+    try:
+        source.capability(**modes)
+        source.qmp("migrate-set-parameters", max_bandwidth=0)
+        if stopped:
+            source.qmp("stop")
+        source.must_migrate(uri + options)
+        if source.running():
+            raise Failure("the source still runs")
+        if stopped:
+            must_have_arrived(target, source.ram())
+            target.qmp("cont")
+        must_quit(source, before)
+        target.await_status("running")
+        target.must_tick()
+        # QEMU before 9.0 loses pages of an emulated CPU that are written at a bad moment.
+        if stopped or version != "7.2":
+            target.sums_stay_right()
+    except Failure as failure:
+        text = f"{failure}\nsource said:\n{source.output()}destination said:\n{target.output()}"
+        target.end()
+        raise Failure(text)
+    source.end()
+    return target
+
+
+class Moving:
+    """A guest that goes from check to check, and is booted again when a check has lost it."""
+
+    def __init__(self, version):
+        self.version, self.vm = version, None
+
+    def here(self, preload=True):
+        """The QEMU that has it, with the library or without."""
+        if not self.vm or not self.vm.is_well():
+            self.end()
+            self.vm, self.preload = boot(self.version, preload), preload
+        if self.preload != preload:
+            self.move(preload=preload)
+        return self.vm
+
+    def move(self, preload=True, **named):
+        self.vm, self.preload = move(self.vm, self.version, preload, **named), preload
+
+    def end(self):
+        if self.vm:
+            self.vm.end()
+            self.vm = None
