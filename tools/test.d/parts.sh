@@ -18,9 +18,6 @@ qemu-fails   | qemu kernel  | 1500 |         | QEMU, one host: what must fail we
 qemu-stock   | qemu kernel  | 1500 |         | QEMU and stock QEMU, one host
 qemu-debian  | qemu debian kernel | 900 |      | the QEMUs of Debian'\''s releases, one host
 qemu-wrapped | qemu debian kernel | 900 |      | an unpatched QEMU over vmferry, started as libvirt does, one host
-qemu-preload | plain debian kernel guest | 1500 | | unpatched QEMUs with the preloaded library, one host
-qemu-preload-losses | plain debian kernel guest | 1500 | | the same: losses in every phase, one host
-qemu-preload-two | plain debian kernel guest | 900 | machine | the same: losses of link and host, two hosts
 qemu-versions| qemu kernel  |  300 |         | QEMU: versions that the build refuses
 qemu-saved   | qemu kernel  | 1500 |         | QEMU and files
 v1           | plain kernel |  900 |         | a peer that errs in stock QEMU'\''s protocol
@@ -37,6 +34,9 @@ lab          | kernel       |  300 |         | the lab itself
 long-chance  | address      | 3000 |         | long: device state by chance, ten thousand runs
 long-fuzz    | address      | 3000 |         | long: a million mutated messages for each parser
 long-thread  | thread       | 3000 |         | long: the threads'\'' tests twenty times, thread sanitizer
+long-preload-works | plain debian kernel guest | 1500 | | long: unpatched QEMUs with the preloaded library, one host
+long-preload-losses | plain debian kernel guest | 1500 | | long: the same: losses in every phase, one host
+long-preload-two | plain debian kernel guest | 900 | machine | long: the same: losses of link and host, two hosts
 long-preload | plain debian kernel guest | 3000 | | long: every version, side and mode of the preloaded library
 long-qemu    | qemu kernel  | 1500 |         | long: fifty migrations of one guest, and losses in a later round
 '
@@ -157,6 +157,8 @@ run_part() {
     long-fuzz) fuzzed ;;
     long-qemu) VMFERRY_TEST_LONG=1 VMFERRY_TEST_ONLY="migrations of one guest|later round" tests/lab/lab-qemu.sh works fails two ;;
     long-preload) tests/lab/lab-qemu.sh preload-matrix ;;
+    long-preload-works) tests/lab/lab-qemu.sh preload ;;
+    long-preload-*) tests/lab/lab-qemu.sh "${1#long-}" ;;
     long-thread) TSAN_OPTIONS=$TSAN meson_tests thread threads --num-processes=1 --repeat=20 ;;
     *) echo "no part $1" && return 1 ;;
     esac
