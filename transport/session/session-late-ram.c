@@ -143,6 +143,9 @@ bool session_await_named(VmfSession *s, GError **error)
     const gint64 end = g_get_monotonic_time() + s->options.connect_timeout_us;
     bool named, in_time = true;
 
+    if (!session_ram_is_late(s)) {
+        return true;
+    }
     g_mutex_lock(&s->core.lock);
     while (s->late_ram.state == LATE_RAM_UNNAMED && !s->core.error && in_time) {
         in_time = g_cond_wait_until(&s->core.changed, &s->core.lock, end);

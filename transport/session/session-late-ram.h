@@ -28,7 +28,10 @@ bool session_begin_late(VmfSession *s, GError **error);
  * has heard the source's names. The control thread and the session's own thread.
  */
 void session_late_ram_due(VmfSession *s);
-/* Destination of stock QEMU: waits until this side has named its RAM. The thread of channel 0. */
+/*
+ * Destination of stock QEMU: waits until this side has named its RAM; at once if it was not late.
+ * The thread of channel 0.
+ */
 bool session_await_named(VmfSession *s, GError **error);
 /* Waits until RAM is set up; at once if it was not late. The session's own thread. */
 bool session_await_ram(VmfSession *s, GError **error);
