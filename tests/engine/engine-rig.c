@@ -4,6 +4,7 @@
 #include "engine-rig.h"
 
 #include <glib/gstdio.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <setjmp.h>
 #include <string.h>
@@ -59,6 +60,14 @@ void rig_init(Rig *rig)
                                          .vm = &rig->vms[1],
                                          .described = 60,
                                          .opaque = rig};
+}
+
+void rig_await_last(Rig *rig)
+{
+    struct pollfd fd = {.fd = rig->source.link.send_channel->fd, .events = POLLIN};
+
+    g_assert_cmpint(ibv_req_notify_cq(rig->source.link.send_cq, 0), ==, 0);
+    g_assert_cmpint(poll(&fd, 1, 60000), ==, 1);
 }
 
 void rig_run(Rig *rig)

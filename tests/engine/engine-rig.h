@@ -25,6 +25,8 @@ int rig_set_up_group(void **state);
 int rig_tear_down_group(void **state);
 
 void rig_init(Rig *rig);
+/* Source, at SOURCE_LAST: the last message is complete, and nobody has looked yet. */
+void rig_await_last(Rig *rig);
 /* Both sides, until both have ended. */
 void rig_run(Rig *rig);
 /* Waits until the engine has ended its part, too, and frees everything. */

@@ -4,8 +4,9 @@
 #include "qemu-source.h"
 
 #include <string.h>
-#include <vmferry/qemu-stream.h>
 #include <vmferry/ram.h>
+
+#include "support/stream-bytes.h"
 
 #define MESSAGE_BYTES 32768u
 #define CHUNK_BITS 20
@@ -17,40 +18,6 @@ static bool at(QemuSource *s, SourceStep step)
 }
 
 /* --- the stream --- */
-
-static void put(QemuSource *s, const void *bytes, size_t size)
-{
-    g_byte_array_append(s->out, bytes, (guint)size);
-}
-
-static void put_byte(QemuSource *s, uint8_t byte)
-{
-    put(s, &byte, 1);
-}
-
-static void put_be32(QemuSource *s, uint32_t value)
-{
-    value = GUINT32_TO_BE(value);
-    put(s, &value, 4);
-}
-
-static void put_be64(QemuSource *s, uint64_t value)
-{
-    value = GUINT64_TO_BE(value);
-    put(s, &value, 8);
-}
-
-static void put_name(QemuSource *s, const char *name)
-{
-    put_byte(s, (uint8_t)strlen(name));
-    put(s, name, strlen(name));
-}
-
-static void end_section(QemuSource *s, uint32_t section)
-{
-    put_byte(s, VMF_QEMU_SECTION_FOOTER);
-    put_be32(s, section);
-}
 
 /* One message. QEMU looks for the completion of the last one as for any other. */
 static bool send_part(QemuSource *s, const uint8_t *data, size_t size, bool last)
@@ -203,7 +170,7 @@ static bool save_changes(QemuSource *s, unsigned round)
 
 static bool begin_hook(QemuSource *s)
 {
-    put_be64(s, VMF_QEMU_RAM_HOOK);
+    put_be64(s->out, VMF_QEMU_RAM_HOOK);
     return send_all(s, false);
 }
 
@@ -214,8 +181,8 @@ static bool end_hook(QemuSource *s)
 
 static bool end_ram(QemuSource *s)
 {
-    put_be64(s, VMF_QEMU_RAM_EOS);
-    end_section(s, VM_RAM_SECTION);
+    put_be64(s->out, VMF_QEMU_RAM_EOS);
+    end_section(s->out, VM_RAM_SECTION, true);
     return send_all(s, false);
 }
 
@@ -223,20 +190,20 @@ static bool send_setup(QemuSource *s)
 {
     uint64_t total = 0;
 
-    put_be32(s, VMF_QEMU_STREAM_MAGIC);
-    put_be32(s, VMF_QEMU_STREAM_VERSION);
-    put_byte(s, VMF_QEMU_SECTION_START);
-    put_be32(s, VM_RAM_SECTION);
-    put_name(s, VM_RAM_NAME);
-    put_be32(s, 0);
-    put_be32(s, VMF_QEMU_RAM_VERSION);
+    put_be32(s->out, VMF_QEMU_STREAM_MAGIC);
+    put_be32(s->out, VMF_QEMU_STREAM_VERSION);
+    put_byte(s->out, VMF_QEMU_SECTION_START);
+    put_be32(s->out, VM_RAM_SECTION);
+    put_name(s->out, VM_RAM_NAME);
+    put_be32(s->out, 0);
+    put_be32(s->out, VMF_QEMU_RAM_VERSION);
     for (unsigned i = 0; i < VM_BLOCKS; i++) {
         total += vm_block_bytes[i];
     }
-    put_be64(s, total | VMF_QEMU_RAM_MEM_SIZE);
+    put_be64(s->out, total | VMF_QEMU_RAM_MEM_SIZE);
     for (unsigned i = 0; i < VM_BLOCKS; i++) {
-        put_name(s, vm_block_names[i]);
-        put_be64(s, vm_block_bytes[i]);
+        put_name(s->out, vm_block_names[i]);
+        put_be64(s->out, vm_block_bytes[i]);
     }
     return begin_hook(s) && at(s, SOURCE_BEGUN) && ask_for_blocks(s) && at(s, SOURCE_NAMED) &&
            end_hook(s) && end_ram(s);
@@ -244,8 +211,8 @@ static bool send_setup(QemuSource *s)
 
 static bool send_round(QemuSource *s, unsigned round, uint8_t section)
 {
-    put_byte(s, section);
-    put_be32(s, VM_RAM_SECTION);
+    put_byte(s->out, section);
+    put_be32(s->out, VM_RAM_SECTION);
     return begin_hook(s) && (round ? save_changes(s, round) : save_everything(s)) && end_hook(s) &&
            end_ram(s);
 }
@@ -265,25 +232,25 @@ static bool send_devices(QemuSource *s)
     g_autofree uint8_t *content = g_malloc(VM_DEVICE_BYTES);
 
     small_vm_device(content);
-    put_byte(s, VMF_QEMU_SECTION_FULL);
-    put_be32(s, VM_DEVICE_SECTION);
-    put_name(s, VM_DEVICE_NAME);
-    put_be32(s, 0);
-    put_be32(s, 2);
-    put(s, content, VM_DEVICE_BYTES);
-    end_section(s, VM_DEVICE_SECTION);
+    put_byte(s->out, VMF_QEMU_SECTION_FULL);
+    put_be32(s->out, VM_DEVICE_SECTION);
+    put_name(s->out, VM_DEVICE_NAME);
+    put_be32(s->out, 0);
+    put_be32(s->out, 2);
+    put(s->out, content, VM_DEVICE_BYTES);
+    end_section(s->out, VM_DEVICE_SECTION, true);
     return send_all(s, false) && at(s, SOURCE_DEVICES);
 }
 
 static bool send_end(QemuSource *s)
 {
-    put_byte(s, VMF_QEMU_SECTION_EOF);
+    put_byte(s->out, VMF_QEMU_SECTION_EOF);
     if (s->described) {
         g_autofree char *text = small_vm_description(s->described);
 
-        put_byte(s, VMF_QEMU_SECTION_VMDESC);
-        put_be32(s, (uint32_t)s->described);
-        put(s, text, s->described);
+        put_byte(s->out, VMF_QEMU_SECTION_VMDESC);
+        put_be32(s->out, (uint32_t)s->described);
+        put(s->out, text, s->described);
     }
     return send_all(s, true) && at(s, SOURCE_DONE);
 }

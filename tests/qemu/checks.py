@@ -8,7 +8,7 @@ import traceback
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "../../tools/qemu"))
 from agent import Remote  # noqa: E402  (for the tests to take from here)
-from vm import Failure, Vm, in_root  # noqa: E402
+from vm import Failure, Vm, in_root, version_in  # noqa: E402
 
 ONLY = os.environ.get("VMFERRY_TEST_ONLY", "")
 # The long run also has checks that resemble one of the usual run.

@@ -5,10 +5,9 @@
 One host of the lab. The roots are those of tools/qemu/debian.
 """
 import os
-import re
 import sys
 
-from checks import Vm, check, finish, in_root
+from checks import Vm, check, finish, in_root, version_in
 from moments import must_have_arrived
 
 GUEST, ROOTS = sys.argv[2], sys.argv[3:]
@@ -19,12 +18,6 @@ def next_uri():
     global port
     port += 1
     return f"rdma:{os.environ['LAB_PEER']}:{port}"
-
-
-def version_in(root):
-    """7.2, from the list of the root's packages."""
-    with open(os.path.join(root, "packages"), encoding="utf-8") as packages:
-        return re.search(r"^qemu-system-x86 (?:\d+:)?(\d+\.\d+)", packages.read(), re.M)[1]
 
 
 def migrates(root):

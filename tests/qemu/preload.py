@@ -8,8 +8,7 @@ import time
 
 from checks import Failure, check, finish, wanted
 from moments import await_moment, fast_again, must_have_arrived, slow_start
-from preload_vms import (THERE, VMFERRY, Moving, boot, incoming, modes_of, move, must_quit, next_uri, start,
-                         threads)
+from preload_vms import (THERE, VMFERRY, Moving, boot, incoming, modes_of, move, must_quit, next_uri, start)
 
 FILE = "/tmp/vm.mig"
 guest = Moving("10.0")
@@ -59,7 +58,7 @@ def has_channels(channels, at_host="", general=""):
     target = incoming("10.0", uri := next_uri(), modes=modes_of("10.0"))
     try:
         begun(vm, uri + at_host)
-        names = [name for name in threads(vm) if name.startswith("vmf-channel")]
+        names = [name for name in vm.threads() if name.startswith("vmf-channel")]
         ended_by_cancel(vm)
     finally:
         target.end()
@@ -207,12 +206,12 @@ def nothing_left(times):
             time.sleep(0.1)
         counts.append(descriptors(vm))
     if counts[-1] > counts[0] or ours(vm):
-        raise Failure(f"descriptors after each migration: {counts}; threads {threads(vm)}")
+        raise Failure(f"descriptors after each migration: {counts}; threads {vm.threads()}")
     vm.must_tick()
 
 
 def ours(vm):
-    return [name for name in threads(vm) if name.startswith("vmf")]
+    return [name for name in vm.threads() if name.startswith("vmf")]
 
 
 def wrong_address():

@@ -6,7 +6,7 @@ import time
 
 from checks import Failure
 from moments import await_moment
-from preload_vms import LOCAL, boot, incoming, modes_of, next_uri, start, threads
+from preload_vms import LOCAL, boot, incoming, modes_of, next_uri, start
 
 VERSION = "10.0"
 SAVED = "/tmp/saved-guest"
@@ -31,7 +31,7 @@ def from_saved():
 
 def await_thread(vm, name):
     deadline = time.monotonic() + 30
-    while name[:15] not in threads(vm):
+    while name[:15] not in vm.threads():
         if time.monotonic() > deadline:
             raise Failure(f"{vm.name} has no thread {name}:\n{vm.output()}")
         time.sleep(0.05)
@@ -165,7 +165,7 @@ def settled(migration):
 
 def has_ends(vm):
     """Something of vmferry's still waits there."""
-    return vm.host is LOCAL and vm.alive() and {"vmferry-end", "vmferry-give"} & set(threads(vm))
+    return vm.host is LOCAL and vm.alive() and {"vmferry-end", "vmferry-give"} & set(vm.threads())
 
 
 def who(migration):

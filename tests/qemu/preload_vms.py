@@ -8,8 +8,8 @@ import os
 import re
 import sys
 
-from checks import Failure, Remote, Vm, in_root
-from vm import LOCAL  # noqa: F401  (for the tests to take from here)
+from checks import Failure, Remote, Vm, in_root, version_in
+from vm import LOCAL, preloaded  # noqa: F401  (LOCAL for the tests to take from here)
 from moments import must_have_arrived
 
 GUEST, BUILD = sys.argv[1:3]
@@ -21,32 +21,12 @@ MEMORY = 128
 port = 4700
 
 
-def version_in(root):
-    """7.2, from the list of the root's packages."""
-    with open(os.path.join(root, "packages"), encoding="utf-8") as packages:
-        found = re.search(r"^qemu-system-x86 (?:\d+:)?((\d+)\.\d+)", packages.read(), re.M)
-    return "11" if found[2] == "11" else found[1]
+def short_version(root):
+    version = version_in(root)
+    return "11" if version.startswith("11.") else version
 
 
-QEMUS = {version_in(root): in_root(root) for root in sys.argv[3:]}
-
-
-def preloaded(options=""):
-    """What sets the environment of a QEMU with the library."""
-    words = ["env", f"LD_PRELOAD={BUILD}/rdma/preload/libvmferry-qemu.so", f"VMFERRY_PLUGIN_PATH={BUILD}/rdma"]
-    return words + ([f"VMFERRY_QEMU_OPTIONS={options}"] if options else [])
-
-
-def threads(vm):
-    """The names of its threads, which show what it has and how far it has come."""
-    names = []
-    for task in os.listdir(f"/proc/{vm.process.pid}/task"):
-        try:
-            with open(f"/proc/{vm.process.pid}/task/{task}/comm", encoding="utf-8") as file:
-                names.append(file.read().strip())
-        except FileNotFoundError:
-            pass  # it has ended
-    return names
+QEMUS = {short_version(root): in_root(root) for root in sys.argv[3:]}
 
 
 def next_uri():
@@ -58,7 +38,7 @@ def next_uri():
 def start(version, preload=True, options="", there=False, **named):
     if there and TWO:
         named.update(host=Remote(THERE, 4000), qmp=(THERE, 200 + port))
-    return Vm(QEMUS[version], GUEST, memory=MEMORY, environment=preloaded(options) if preload else ["env"], **named)
+    return Vm(QEMUS[version], GUEST, memory=MEMORY, environment=preloaded(BUILD, options) if preload else ["env"], **named)
 
 
 def boot(version, preload=True, **named):

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 
-from checks import Failure, Vm, check, finish, in_root
+from checks import Failure, Vm, check, finish, in_root, version_in
 from moments import must_have_arrived
 from vm import Qmp, version_of
 
@@ -29,12 +29,6 @@ def next_uri(options=""):
     return f"rdma:{os.environ['LAB_PEER']}{options}:{port}"
 
 
-def version_in(root):
-    """7.2, from the list of the root's packages."""
-    with open(os.path.join(root, "packages"), encoding="utf-8") as packages:
-        return re.search(r"^qemu-system-x86 (?:\d+:)?(\d+\.\d+)", packages.read(), re.M)[1]
-
-
 def must_have_a_sandbox(vm):
     with open(f"/proc/{vm.process.pid}/status", encoding="ascii") as status:
         if not re.search(r"^Seccomp:\s*2$", status.read(), re.M):
@@ -42,14 +36,7 @@ def must_have_a_sandbox(vm):
 
 
 def channels_of(vm):
-    names = []
-    for task in os.listdir(f"/proc/{vm.process.pid}/task"):
-        try:
-            with open(f"/proc/{vm.process.pid}/task/{task}/comm", encoding="ascii") as comm:
-                names.append(comm.read().strip())
-        except OSError:
-            pass  # the thread has ended
-    return sum(name.startswith("vmf-channel") for name in names)
+    return sum(name.startswith("vmf-channel") for name in vm.threads())
 
 
 def in_the_sandbox(root, by_variable, return_path):

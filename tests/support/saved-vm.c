@@ -5,43 +5,7 @@
 
 #include <string.h>
 
-#include <vmferry/qemu-stream.h>
-
-static void put(GByteArray *out, const void *bytes, size_t size)
-{
-    g_byte_array_append(out, bytes, (guint)size);
-}
-
-static void put_byte(GByteArray *out, guint8 byte)
-{
-    put(out, &byte, 1);
-}
-
-static void put_be32(GByteArray *out, guint32 value)
-{
-    value = GUINT32_TO_BE(value);
-    put(out, &value, 4);
-}
-
-static void put_be64(GByteArray *out, guint64 value)
-{
-    value = GUINT64_TO_BE(value);
-    put(out, &value, 8);
-}
-
-static void put_name(GByteArray *out, const char *name)
-{
-    put_byte(out, (guint8)strlen(name));
-    put(out, name, strlen(name));
-}
-
-static void end_section(GByteArray *out, guint32 id, gboolean footers)
-{
-    if (footers) {
-        put_byte(out, VMF_QEMU_SECTION_FOOTER);
-        put_be32(out, id);
-    }
-}
+#include "stream-bytes.h"
 
 static void put_pages(GByteArray *out, unsigned pages, guint8 content)
 {

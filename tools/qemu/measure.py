@@ -19,7 +19,7 @@ import sys
 import time
 
 from agent import Remote
-from vm import LOCAL, Failure, Vm
+from vm import LOCAL, Failure, Vm, preloaded
 
 OURS, GUEST = sys.argv[1:3]
 RUNS = int(sys.argv[3]) if len(sys.argv) > 3 else 3
@@ -29,8 +29,7 @@ TWO = os.environ["LAB_ADDR"] != os.environ["LAB_PEER"]
 THERE = os.environ["LAB_PEER"]
 CHANNELS = ",channels=8" if TWO else ",channels=1"  # one host has one CPU: a second channel is only another thread
 BUILD = os.environ.get("VMFERRY_BUILD")
-PRELOAD = ["env", f"LD_PRELOAD={BUILD}/rdma/preload/libvmferry-qemu.so", f"VMFERRY_PLUGIN_PATH={BUILD}/rdma",
-           f"VMFERRY_QEMU_OPTIONS={CHANNELS[1:]}"]
+PRELOAD = preloaded(BUILD, CHANNELS[1:])
 number = 0
 
 

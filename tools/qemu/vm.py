@@ -131,6 +131,18 @@ def in_root(root):
     return IN_ROOT, root, "/usr/bin/qemu-system-x86_64"
 
 
+def version_in(root):
+    """7.2, from the list of the root's packages."""
+    with open(os.path.join(root, "packages"), encoding="utf-8") as packages:
+        return re.search(r"^qemu-system-x86 (?:\d+:)?(\d+\.\d+)", packages.read(), re.M)[1]
+
+
+def preloaded(build, options=""):
+    """What sets the environment of a stock QEMU with the library of a build."""
+    return ["env", f"LD_PRELOAD={build}/rdma/preload/libvmferry-qemu.so", f"VMFERRY_PLUGIN_PATH={build}/rdma",
+            f"VMFERRY_QEMU_OPTIONS={options}"]
+
+
 def command_of(qemu, environment=()):
     """The words that start a QEMU. What sets its environment runs in its root, too."""
     *before, binary = (qemu,) if isinstance(qemu, str) else qemu
@@ -297,6 +309,17 @@ class Vm:
         stat = self.host.read(f"/proc/{self.process.pid}/stat").decode()
         words = stat.rsplit(")", 1)[1].split()
         return (int(words[11]) + int(words[12])) / 100
+
+    def threads(self):
+        """The names of the threads of a QEMU on this host: what it has, and how far it has come."""
+        names = []
+        for task in os.listdir(f"/proc/{self.process.pid}/task"):
+            try:
+                with open(f"/proc/{self.process.pid}/task/{task}/comm", encoding="utf-8") as file:
+                    names.append(file.read().strip())
+            except OSError:
+                pass  # it has ended
+        return names
 
     def resident_bytes(self):
         """The resident memory of the process, which is mostly the guest's RAM."""
