@@ -3,9 +3,6 @@
 
 #include "local-back.h"
 
-/* QEMU accepts in its main loop, which may be busy. */
-#define ACCEPT_WAIT_US (30 * G_TIME_SPAN_SECOND)
-
 /* The session's return path, for QEMU's thread. NULL: the session ends. */
 static VmfFile *take_file(LocalDestination *d)
 {
@@ -101,7 +98,7 @@ static bool open_file(LocalDestination *d, GError **error)
 /* QEMU writes to its return path as soon as the stream says so, accepted or not. */
 static bool await_accepted(LocalDestination *d, GError **error)
 {
-    const gint64 until = g_get_monotonic_time() + ACCEPT_WAIT_US;
+    const gint64 until = g_get_monotonic_time() + local_listening_accept_us(d->listening);
     bool accepted, in_time = true;
 
     g_mutex_lock(&d->lock);

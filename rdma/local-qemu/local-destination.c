@@ -196,10 +196,11 @@ int local_destination_listen(struct rdma_cm_id *id)
         return EADDRNOTAVAIL;
     }
     l = g_new0(Listening, 1);
-    l->listening = local_listening_new(id);
+    l->listening = local_listening_new(id, (gint64)vmf_uri_get_uint(uri, "connect-timeout") *
+                                               G_TIME_SPAN_MILLISECOND);
     l->listener = listener;
     l->cancel = g_cancellable_new();
-    false_id_set_opaque(id, local_link_new(&listening_ops, l, id));
+    local_link_new(&listening_ops, l, id);
     l->accepter = g_thread_new("vmferry-accept", accept_main, l);
     return 0;
 }

@@ -5,17 +5,19 @@
 
 struct LocalListening {
     gatomicrefcount references;
+    gint64 accept_us; /* fixed */
     GMutex lock;
     struct rdma_cm_id *id; /* lock: NULL after the end */
 };
 
-LocalListening *local_listening_new(struct rdma_cm_id *id)
+LocalListening *local_listening_new(struct rdma_cm_id *id, gint64 accept_us)
 {
     LocalListening *listening = g_new0(LocalListening, 1);
 
     g_atomic_ref_count_init(&listening->references);
     g_mutex_init(&listening->lock);
     listening->id = id;
+    listening->accept_us = accept_us;
     return listening;
 }
 
@@ -31,6 +33,11 @@ void local_listening_unref(LocalListening *listening)
         g_mutex_clear(&listening->lock);
         g_free(listening);
     }
+}
+
+gint64 local_listening_accept_us(const LocalListening *listening)
+{
+    return listening->accept_us;
 }
 
 void local_listening_close(LocalListening *listening)

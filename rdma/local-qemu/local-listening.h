@@ -12,9 +12,11 @@
  */
 typedef struct LocalListening LocalListening;
 
-LocalListening *local_listening_new(struct rdma_cm_id *id);
+/* `accept_us': how long QEMU may take to accept a connection, microseconds. */
+LocalListening *local_listening_new(struct rdma_cm_id *id, gint64 accept_us);
 LocalListening *local_listening_ref(LocalListening *listening);
 void local_listening_unref(LocalListening *listening);
+gint64 local_listening_accept_us(const LocalListening *listening);
 /* QEMU is destroying the id. It is not used any more on return. */
 void local_listening_close(LocalListening *listening);
 /*
