@@ -276,11 +276,6 @@ static bool read_rest(LocalDestination *d, GByteArray *kept, GError **error)
 
 /* --- the end --- */
 
-static bool take_over(LocalDestination *d, GError **error)
-{
-    return vmf_session_complete(d->session, error);
-}
-
 static bool feed_rest(LocalDestination *d, GByteArray *kept, GError **error)
 {
     ssize_t end;
@@ -296,7 +291,8 @@ static bool feed_rest(LocalDestination *d, GByteArray *kept, GError **error)
     }
     /* QEMU asks for more after it has loaded all devices. */
     return say_stream(d, kept->data, (size_t)end, error) && await_ready(d, error) &&
-           take_over(d, error) && say_stream(d, kept->data + end, kept->len - (size_t)end, error);
+           vmf_session_complete(d->session, error) &&
+           say_stream(d, kept->data + end, kept->len - (size_t)end, error);
 }
 
 /* --- the thread --- */

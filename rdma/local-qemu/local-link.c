@@ -6,6 +6,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "local-report.h"
+
 /* All links, for what QEMU does with a domain and not with a connection. */
 static struct {
     GMutex lock;
@@ -18,9 +20,13 @@ LocalLink *local_link_new(const LocalLinkOps *ops, void *owner, struct rdma_cm_i
 
     link->ops = ops;
     link->owner = owner;
-    link->id = id;
     g_mutex_init(&link->lock);
     g_queue_init(&link->waiting);
+    if (id) {
+        link->id = id;
+        link->qp = id->qp;
+        false_id_set_opaque(id, link);
+    }
     g_mutex_lock(&all.lock);
     all.links = g_slist_prepend(all.links, link);
     g_mutex_unlock(&all.lock);
@@ -151,7 +157,7 @@ static LocalAnswer take_message(LocalLink *link, const struct ibv_send_wr *wr,
     g_autoptr(GError) error = NULL;
 
     if (!v1_header_decode(memory, size, &message.header, &error)) {
-        g_printerr("vmferry: this process's QEMU: %s\n", error->message);
+        local_report("this process's QEMU: %s", error->message);
         return LOCAL_FAILED;
     }
     message.body = memory + V1_HEADER_BYTES;

@@ -59,7 +59,10 @@ struct LocalLink {
     GQueue waiting;        /* lock: GBytes for which QEMU has posted no receive yet */
 };
 
-/* `id' is NULL for a link that is offered to QEMU: QEMU's accepting sets it. */
+/*
+ * The link of an id, which remembers it, and of the queue pair that the id has by now. `id' is NULL
+ * for a link that is offered to QEMU: QEMU's accepting sets it.
+ */
 LocalLink *local_link_new(const LocalLinkOps *ops, void *owner, struct rdma_cm_id *id);
 void local_link_free(LocalLink *link);
 

@@ -173,8 +173,6 @@ static LocalLink *begin_back(LocalSource *s, struct rdma_cm_id *id)
     LocalLink *link = local_link_new(&return_ops, s, id);
 
     g_atomic_ref_count_inc(&s->references);
-    local_link_set_qp(link, id->qp);
-    false_id_set_opaque(id, link);
     g_mutex_lock(&s->lock);
     s->back = link;
     s->takes_back = false;

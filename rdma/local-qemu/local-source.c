@@ -381,17 +381,14 @@ static void *connect_main(void *opaque)
     return NULL;
 }
 
-static int begin(struct rdma_cm_id *id, bool pin_all)
+static void begin(struct rdma_cm_id *id, bool pin_all)
 {
     LocalSource *s = local_source_new(id, pin_all);
 
     s->link = local_link_new(&source_ops, s, id);
     s->stream = vmf_qemu_stream_new(item, s);
-    local_link_set_qp(s->link, id->qp);
-    false_id_set_opaque(id, s->link);
     local_return_offer(s);
     s->connector = g_thread_new("vmferry-connect", connect_main, s);
-    return 0;
 }
 
 int local_source_connect(struct rdma_cm_id *id, const struct rdma_conn_param *param)
@@ -413,5 +410,6 @@ int local_source_connect(struct rdma_cm_id *id, const struct rdma_conn_param *pa
     if (is_back) {
         return back ? 0 : ECONNREFUSED;
     }
-    return begin(id, capabilities.flags & V1_FLAG_PIN_ALL);
+    begin(id, capabilities.flags & V1_FLAG_PIN_ALL);
+    return 0;
 }

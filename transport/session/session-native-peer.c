@@ -74,19 +74,25 @@ static bool set_up_ram(VmfSession *s, GError **error)
     return await_flag(s, &s->peer.ready, error);
 }
 
+static bool set_up_at_once(VmfSession *s, GError **error)
+{
+    if (!set_up_ram(s, error)) {
+        return false;
+    }
+    g_mutex_lock(&s->core.lock);
+    s->setup.done = true;
+    g_mutex_unlock(&s->core.lock);
+    return true;
+}
+
 static bool set_up(VmfSession *s, const VmfUri *uri, GError **error)
 {
     if (!session_shake_hands(s, uri, error) || !session_start_control(s, error) ||
         !s->ops->open_channels(s->conn, error) || !session_open_file(s, error)) {
         return false;
     }
-    if (!(session_ram_is_late(s) ? session_begin_late(s, error) : set_up_ram(s, error))) {
+    if (!(session_ram_is_late(s) ? session_begin_late(s, error) : set_up_at_once(s, error))) {
         return false;
-    }
-    if (!session_ram_is_late(s)) {
-        g_mutex_lock(&s->core.lock);
-        s->setup.done = true;
-        g_mutex_unlock(&s->core.lock);
     }
     if (s->role == VMF_ROLE_DESTINATION) {
         listening_add(s);

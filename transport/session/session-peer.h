@@ -8,8 +8,7 @@
 
 /*
  * There is a table for vmferry and one for stock QEMU, so that no other code asks who the peer is.
- * All members are set, unless a comment says otherwise. The session's own thread calls them, unless
- * a comment says otherwise.
+ * Unless a comment says otherwise, all members are set, and the session's own thread calls them.
  */
 typedef struct SessionPeerOps {
     bool is_qemu;
