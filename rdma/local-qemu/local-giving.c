@@ -4,6 +4,7 @@
 #include "local-giving.h"
 
 #include "local-report.h"
+#include "local-shut.h"
 
 /* How often QEMU's thread, which waits for GO to leave, looks whether it has. */
 #define LOOK_US 100
@@ -60,6 +61,7 @@ static bool give_to_vmferry(LocalSource *s, GError **error)
         complete_held(s, false);
         return false;
     }
+    local_shut(s);
     if (!await_qemu(s)) {
         vmf_session_cancel(s->session);
     }

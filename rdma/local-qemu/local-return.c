@@ -7,6 +7,7 @@
 
 #include "local-giving.h"
 #include "local-report.h"
+#include "local-shut.h"
 #include "return-frames.h"
 
 /* --- which migrations may get one --- */
@@ -73,7 +74,7 @@ static bool await_ready(LocalSource *s)
 static void say(LocalSource *s, const void *data, size_t size)
 {
     g_mutex_lock(&s->lock);
-    if (s->back) {
+    if (s->back && !s->shut) {
         local_link_say(s->back, V1_QEMU_FILE, 1, data, size);
     }
     g_mutex_unlock(&s->lock);
@@ -92,14 +93,11 @@ static bool await_outcome(LocalSource *s)
 
 static void return_path_ended(LocalSource *s, bool shut)
 {
-    uint8_t message[RETURN_SHUT_BYTES];
-
     if (shut) {
         return;
     }
     if (await_outcome(s)) {
-        return_shut_encode(message);
-        say(s, message, sizeof(message));
+        local_shut(s);
         return;
     }
     g_mutex_lock(&s->lock);

@@ -10,8 +10,8 @@
  * QEMU connects a second time to the same host and port for its return path, before it sends
  * anything. The bytes come by the session's return path.
  *
- * A QEMU that waits for its destination's SHUT takes a lost return path for a failure, and runs the
- * VM. After the VM was given away it must not. So it gets a SHUT then, whoever was lost.
+ * With stock QEMU at the other end, SHUT comes from there. If the return path is lost after the VM
+ * was given away, QEMU gets one all the same, or it would run the VM.
  */
 
 /* The migration may get a return path from now on. */

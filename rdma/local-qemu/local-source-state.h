@@ -48,6 +48,7 @@ typedef struct LocalSource {
     VmfFile *back_file;
     GThread *back_reader;
     unsigned back_ready; /* messages that QEMU may get on the return path */
+    bool shut;           /* QEMU has got its last one */
     bool closing;
 } LocalSource;
 

@@ -273,6 +273,7 @@ static void *read_back(void *opaque)
         shut = s->back.size >= 2 && s->back.body[s->back.size - 7] == SHUT &&
                s->back.body[s->back.size - 8] == 0;
     }
+    g_atomic_int_set(&s->shut, true);
     return NULL;
 }
 

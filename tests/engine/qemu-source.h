@@ -39,6 +39,7 @@ typedef struct QemuSource {
     bool gave;            /* QEMU's migration is complete, so the VM does not run here */
     gint last_taken;      /* atomic: it has seen the completion of the last message */
     GByteArray *returned; /* by the return path */
+    gint shut;            /* atomic: SHUT has come */
     bool back_failed;     /* the return path ended with an error */
 
     /* Its own. */
