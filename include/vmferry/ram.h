@@ -127,6 +127,20 @@ VMF_API void vmf_ram_discarded(VmfRamBlocks *blocks, const VmfRamBlock *block, u
  */
 VMF_API void vmf_ram_blocks_set_late(VmfRamBlocks *blocks);
 /*
+ * Says that RAM of a late set will be among the private anonymous memory that forks do not inherit
+ * (MADV_DONTFORK of madvise(2)), as QEMU's is. A listening destination makes that memory resident
+ * while it waits (option populate), and gives back what the source has not. So what holds for
+ * vmf_ram_blocks_set_discardable() holds for it, and the set allows discards from then on. Memory
+ * that was reserved with MAP_NORESERVE is left as it is. Memory that is no RAM in the end stays
+ * resident.
+ *
+ * It does nothing if this process has locked or pinned memory, because devices may be assigned to
+ * the VM. Nor does it without /proc/self/smaps, see proc(5). Then the migration takes longer. Call
+ * it before vmf_session_accept(). The memory must stay mapped until the set is freed. Returns the
+ * number of bytes.
+ */
+VMF_API uint64_t vmf_ram_blocks_expect_unforked(VmfRamBlocks *blocks);
+/*
  * vmf_ram_blocks_add() for a block of a late set on a source, whose memory is not known yet: `host'
  * is NULL. vmf_ram_blocks_set_host() says where it is, once, and before any of its bytes is saved
  * with vmf_save_ram_page(). With registration=pin-all that must be before vmf_session_name_ram().

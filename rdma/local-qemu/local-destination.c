@@ -138,13 +138,15 @@ static void offer(Listening *l, VmfSession *session, VmfRamBlocks *blocks)
 static void *accept_main(void *opaque)
 {
     Listening *l = opaque;
+    /* One set for all sources that fail: it knows which memory was made resident for them. */
+    g_autoptr(VmfRamBlocks) blocks = vmf_ram_blocks_new();
 
+    vmf_ram_blocks_set_late(blocks);
+    vmf_ram_blocks_expect_unforked(blocks); /* QEMU tells where its RAM is after it is connected */
     for (;;) {
-        g_autoptr(VmfRamBlocks) blocks = vmf_ram_blocks_new();
         g_autoptr(GError) error = NULL;
         VmfSession *session;
 
-        vmf_ram_blocks_set_late(blocks);
         session = vmf_session_accept(l->listener, blocks, l->cancel, &error);
         if (session) {
             offer(l, session, blocks);

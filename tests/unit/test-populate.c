@@ -15,6 +15,7 @@
 #include <vmferry/ram.h>
 
 #include "ram/populate.h"
+#include "ram/ram-blocks.h"
 #include "support/resident.h"
 
 #define PAGE 4096u
@@ -105,6 +106,91 @@ static void populate__does_nothing_without_permission(void **state)
     assert_non_null(vmf_ram_blocks_add(blocks, "ram", memory, PAGE, PAGE, NULL));
     assert_null(populate_new(blocks, ""));
 }
+
+/* --- RAM that is named late --- */
+
+/* 16 MiB that forks do not inherit, and after them 16 MiB as they are. */
+static void late_init(Ram *ram, int flags)
+{
+    ram_init(ram, 32 * MIB, MAP_PRIVATE | flags);
+    assert_int_equal(madvise(ram->memory, 16 * MIB, MADV_DONTFORK), 0);
+    vmf_ram_blocks_unref(ram->blocks);
+    ram->blocks = vmf_ram_blocks_new();
+    vmf_ram_blocks_set_late(ram->blocks);
+}
+
+static void populate__makes_memory_that_is_expected(void **state)
+{
+    Populated *populated;
+    Populate *populate;
+    Ram ram;
+
+    (void)state;
+    late_init(&ram, 0);
+    assert_int_equal(vmf_ram_blocks_expect_unforked(ram.blocks), 16 * MIB);
+    assert_int_equal(vmf_ram_blocks_count(ram.blocks), 0);
+    populate = populate_new(ram.blocks, ram.root);
+    assert_non_null(populate);
+    run_until(populate, 16 * MIB);
+    assert_int_equal(resident(&ram), 16 * MIB);
+    populated = populate_result(populate);
+    populate_free(populate);
+    add_block(&ram, "in it", MIB, MIB);
+    add_block(&ram, "half in it", 15 * MIB, 2 * MIB);
+    add_block(&ram, "elsewhere", 17 * MIB, MIB);
+    assert_non_null(vmf_ram_blocks_add_unplaced(ram.blocks, "nowhere", MIB, 512, NULL));
+    assert_int_equal(populated_bytes(populated), 16 * MIB);
+    assert_true(populated_has(populated, vmf_ram_blocks_get(ram.blocks, 0)));
+    assert_true(populated_has(populated, vmf_ram_blocks_get(ram.blocks, 1)));
+    assert_false(populated_has(populated, vmf_ram_blocks_get(ram.blocks, 2)));
+    assert_false(populated_has(populated, vmf_ram_blocks_get(ram.blocks, 3)));
+    populated_free(populated);
+    ram_clear(&ram);
+}
+
+static void expects_nothing(const Ram *ram)
+{
+    assert_int_equal(vmf_ram_blocks_expect_unforked(ram->blocks), 0);
+    assert_null(populate_new(ram->blocks, ram->root));
+}
+
+static void populate__leaves_what_is_not_reserved(void **state)
+{
+    Ram ram;
+
+    (void)state;
+    late_init(&ram, MAP_NORESERVE);
+    expects_nothing(&ram);
+    ram_clear(&ram);
+}
+
+/* Devices that are assigned to a VM have its memory locked. */
+static void populate__leaves_all_if_memory_is_locked(void **state)
+{
+    Ram ram;
+
+    (void)state;
+    late_init(&ram, 0);
+    assert_true(ram_expected_is_free());
+    assert_int_equal(mlock(ram.memory + 17 * MIB, PAGE), 0);
+    assert_false(ram_expected_is_free());
+    expects_nothing(&ram);
+    ram_clear(&ram);
+}
+
+static void populate__expects_only_for_late_sets(void **state)
+{
+    Ram ram;
+
+    (void)state;
+    late_init(&ram, 0);
+    vmf_ram_blocks_unref(ram.blocks);
+    ram.blocks = vmf_ram_blocks_new();
+    expects_nothing(&ram);
+    ram_clear(&ram);
+}
+
+/* --- what is made, and how far --- */
 
 static void populate__makes_all_and_keeps_what_is_there(void **state)
 {
@@ -265,6 +351,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(populate__does_nothing_without_permission),
+        cmocka_unit_test(populate__makes_memory_that_is_expected),
+        cmocka_unit_test(populate__leaves_what_is_not_reserved),
+        cmocka_unit_test(populate__leaves_all_if_memory_is_locked),
+        cmocka_unit_test(populate__expects_only_for_late_sets),
         cmocka_unit_test(populate__makes_all_and_keeps_what_is_there),
         cmocka_unit_test(populate__leaves_what_was_touched_alone),
         cmocka_unit_test(populate__takes_whole_pages_alone),

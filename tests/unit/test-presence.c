@@ -422,7 +422,7 @@ static void mappings__are_parsed(void **state)
         "7f0000008000-7f0000018000 rw-p 00000000 00:00 0 \n" /* overlaps, because it has changed */
         "VmFlags: rd uw \n"
         "7f0000020000-7f0000030000 ---p 00000000 00:00 0 \n"
-        "VmFlags: mr mw me uw\n"
+        "VmFlags: mr mw me uw dc nr\n"
         "ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsyscall]\n"
         "VmFlags: ex ";
     Mappings mappings;
@@ -437,11 +437,12 @@ static void mappings__are_parsed(void **state)
     assert_int_equal(m->dev_major, 8);
     m = &g_array_index(mappings.list, Mapping, 1);
     assert_true(m->writable && m->shared && m->lazy && m->handed);
+    assert_true(!m->unforked && !m->unreserved);
     assert_int_equal(m->offset, 0xfffff000);
     assert_int_equal(m->inode, 4294967297);
     assert_int_equal(m->dev_minor, 0x1d);
     m = &g_array_index(mappings.list, Mapping, 2);
-    assert_true(!m->readable && !m->lazy && m->handed);
+    assert_true(!m->readable && !m->lazy && m->handed && m->unforked && m->unreserved);
     assert_int_equal(mappings_search(&mappings, 0), 0);
     assert_int_equal(mappings_search(&mappings, 0x400fff), 0);
     assert_int_equal(mappings_search(&mappings, 0x401000), 1);

@@ -310,7 +310,7 @@ void vmf_session_free(VmfSession *s)
     vmf_qemu_stream_free(s->qemu.stream);
     qemu_hooks_clear(&s->qemu.hooks);
     g_free(s->qemu.lengths);
-    g_free(s->blocks.populated);
+    populated_free(s->blocks.populated);
     ram_scan_free(s->blocks.scan);
     g_free(s->blocks.wire);
     vmf_ram_blocks_unref(s->blocks.set);

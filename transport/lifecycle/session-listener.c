@@ -61,24 +61,13 @@ static VmfConn *await_connection(VmfListener *listener, VmfSession *s, GError **
     return conn;
 }
 
-/* Tells the session which memory was made resident: it gives back what it does not need. */
-static void note_populated(VmfSession *s, const Populate *populate)
-{
-    s->blocks.populated_count = vmf_ram_blocks_count(s->blocks.set);
-    s->blocks.populated = g_new0(bool, s->blocks.populated_count);
-    for (unsigned i = 0; i < s->blocks.populated_count; i++) {
-        s->blocks.populated[i] = populate_block_bytes(populate, i) != 0;
-    }
-    s->blocks.populated_bytes = populate_bytes(populate);
-}
-
 static bool accept_one(VmfListener *listener, VmfSession *s, VmfConn *conn, GError **error)
 {
     session_adopt(s, conn, listening_ops(listener->listening), listening_uri(listener->listening));
     s->reach.listening = listening_ref(listener->listening);
     s->setup.began = g_get_monotonic_time();
-    if (listener->populate) {
-        note_populated(s, listener->populate);
+    if (listener->populate) { /* the session gives back what it does not need */
+        s->blocks.populated = populate_result(listener->populate);
     }
     return session_make_ready(s, listening_uri(listener->listening), error);
 }
@@ -117,10 +106,8 @@ static VmfSession *accept_named(VmfListener *listener, VmfRamBlocks *blocks,
 static void prepare_ram(VmfListener *listener, VmfRamBlocks *blocks)
 {
     const VmfTransport *ops = listening_ops(listener->listening);
+    const bool late = blocks && ram_blocks_late(blocks);
 
-    if (blocks && ram_blocks_late(blocks)) { /* nobody knows yet where the memory is */
-        return;
-    }
     /*
      * If a source has failed, the next one gets the memory that was made, and what is known of it.
      */
@@ -130,7 +117,7 @@ static void prepare_ram(VmfListener *listener, VmfRamBlocks *blocks)
                                  ? populate_new(blocks, "")
                                  : NULL;
     }
-    if (VMF_TRANSPORT_HAS(ops, listener_ram)) {
+    if (!late && VMF_TRANSPORT_HAS(ops, listener_ram)) { /* it pins the blocks themselves */
         ops->listener_ram(listening_transport(listener->listening), blocks);
     }
 }

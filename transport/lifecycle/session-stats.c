@@ -50,7 +50,7 @@ void vmf_session_get_stats(VmfSession *s, VmfStats *out)
     stats.setup_ns = s->setup.ns;
     stats.chunk_size = s->conn->chunk_size;
     stats.max_inflight = s->conn->max_inflight;
-    stats.populated_bytes = s->blocks.populated_bytes;
+    stats.populated_bytes = s->blocks.populated ? populated_bytes(s->blocks.populated) : 0;
     stats.queue_max = s->role == VMF_ROLE_SOURCE ? s->ram.queue_max : 0;
     g_strlcpy(stats.registration, s->conn->registration ? s->conn->registration : "none",
               sizeof(stats.registration));

@@ -61,6 +61,8 @@ static void parse_flags(const char *flags, Mapping *mapping)
 {
     mapping->lazy = has_flag(flags, " um") || has_flag(flags, " ui");
     mapping->handed = mapping->lazy || has_flag(flags, " uw");
+    mapping->unforked = has_flag(flags, " dc");
+    mapping->unreserved = has_flag(flags, " nr");
 }
 
 /* --- all of them --- */

@@ -16,13 +16,15 @@ typedef struct Mapping {
     uint64_t inode;  /* 0: no file */
     uint32_t dev_major, dev_minor;
     bool readable, writable, shared;
-    bool lazy;   /* userfaultfd: a handler may fill what is missing (um, ui) */
-    bool handed; /* registered with userfaultfd in any way (um, ui, uw) */
+    bool lazy;       /* userfaultfd: a handler may fill what is missing (um, ui) */
+    bool unforked;   /* a fork does not inherit it (dc) */
+    bool unreserved; /* no memory is set aside for it (nr) */
+    bool handed;     /* registered with userfaultfd in any way (um, ui, uw) */
 } Mapping;
 
 typedef struct Mappings {
     GArray *list;     /* Mapping, by ascending address; not NULL after mappings_read() */
-    bool flags_known; /* false: `lazy' and `handed' say nothing */
+    bool flags_known; /* false: what flags tell is false */
 } Mappings;
 
 /*

@@ -4,6 +4,7 @@
 #include "populate.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <glib.h>
 
@@ -23,6 +24,7 @@
 
 struct Populate {
     VmfRamBlocks *ram;
+    VmfRamBlocks *memory; /* `ram', or what it expects; its own */
     unsigned block_count; /* the set may grow later */
     const char *root;
     Presence presence;
@@ -37,7 +39,8 @@ struct Populate {
 
 Populate *populate_new(VmfRamBlocks *ram, const char *root)
 {
-    const unsigned count = vmf_ram_blocks_count(ram);
+    VmfRamBlocks *memory = ram_blocks_late(ram) ? ram_blocks_expected(ram) : ram;
+    const unsigned count = memory ? vmf_ram_blocks_count(memory) : 0;
     Populate *populate;
 
     if (!ram_blocks_discardable(ram) || !count) {
@@ -45,11 +48,12 @@ Populate *populate_new(VmfRamBlocks *ram, const char *root)
     }
     populate = g_new0(Populate, 1);
     populate->ram = vmf_ram_blocks_ref(ram);
+    populate->memory = memory;
     populate->block_count = count;
     populate->root = root;
     populate->made = g_new0(uint64_t, count);
     /* If it fails, the set-up of the session says why. */
-    presence_init(&populate->presence, ram, PRESENCE_WRITE, NULL);
+    presence_init(&populate->presence, memory, PRESENCE_WRITE, NULL);
     return populate;
 }
 
@@ -114,7 +118,7 @@ static void *populate_main(void *opaque)
     Populate *populate = opaque;
 
     while (populate->block < populate->block_count && !g_atomic_int_get(&populate->stop)) {
-        const VmfRamBlock *block = vmf_ram_blocks_get(populate->ram, populate->block);
+        const VmfRamBlock *block = vmf_ram_blocks_get(populate->memory, populate->block);
 
         if (populate->offset >= block->length || !populate->presence.blocks[block->index].own) {
             populate->block++;
@@ -174,4 +178,49 @@ uint64_t populate_bytes(const Populate *populate)
         sum += populate->made[i];
     }
     return sum;
+}
+
+/* --- what was made --- */
+
+struct Populated {
+    VmfRamBlocks *ram;          /* its blocks are those of `made', or */
+    const VmfRamBlocks *memory; /* what it expects */
+    uint64_t bytes;
+    unsigned count; /* the set may have grown since then */
+    uint64_t made[];
+};
+
+Populated *populate_result(const Populate *populate)
+{
+    const unsigned count = populate->block_count;
+    Populated *populated = g_malloc0(sizeof(*populated) + count * sizeof(uint64_t));
+
+    populated->ram = vmf_ram_blocks_ref(populate->ram);
+    populated->memory = populate->memory;
+    populated->bytes = populate_bytes(populate);
+    populated->count = count;
+    memcpy(populated->made, populate->made, count * sizeof(uint64_t));
+    return populated;
+}
+
+void populated_free(Populated *populated)
+{
+    if (populated) {
+        vmf_ram_blocks_unref(populated->ram);
+        g_free(populated);
+    }
+}
+
+bool populated_has(const Populated *populated, const VmfRamBlock *block)
+{
+    if (populated->memory == populated->ram) {
+        return block->index < populated->count && populated->made[block->index];
+    }
+    /* A block may lie in several pieces of the memory that was expected. */
+    return populated->bytes && ram_blocks_at(populated->memory, block);
+}
+
+uint64_t populated_bytes(const Populated *populated)
+{
+    return populated->bytes;
 }

@@ -12,7 +12,8 @@
  * to fill it, and it would happen during the migration. A destination that waits has that time.
  * Memory that the source never touched is given back to the system later. So this works only on
  * sets that allow it (vmf_ram_blocks_set_discardable()), and there on private anonymous memory. It
- * ends when the host has little memory left (headroom.h).
+ * ends when the host has little memory left (headroom.h). Of a late set it makes the memory that
+ * the set expects.
  *
  * It has one owner, and one thread at a time calls it.
  */
@@ -30,9 +31,22 @@ void populate_pause(Populate *populate);
 /* Pauses, and frees. NULL is allowed. */
 void populate_free(Populate *populate);
 
+/* The set that it was made for. */
 const VmfRamBlocks *populate_ram(const Populate *populate);
 /* While it is paused: bytes made resident, of all blocks, and of one block (by its index). */
 uint64_t populate_bytes(const Populate *populate);
 uint64_t populate_block_bytes(const Populate *populate, unsigned index);
+
+/* What was made so far, for a session that may live longer. One owner; any thread reads it. */
+typedef struct Populated Populated;
+
+/* While it is paused. */
+Populated *populate_result(const Populate *populate);
+/* NULL is allowed. */
+void populated_free(Populated *populated);
+/* Whether memory of this block was made. A block of a late set may be said to have some by mistake.
+ */
+bool populated_has(const Populated *populated, const VmfRamBlock *block);
+uint64_t populated_bytes(const Populated *populated);
 
 #endif

@@ -6,6 +6,9 @@
 #include "ram-blocks.h"
 #include "ram-watch.h"
 
+/* Blocks of the set of expected memory have a page size, which nobody uses. */
+#define EXPECTED_PAGE 4096
+
 struct VmfRamBlocks {
     gatomicrefcount references;
     GPtrArray *blocks;   /* VmfRamBlock, owned */
@@ -16,6 +19,7 @@ struct VmfRamBlocks {
     void *opaque;
     bool discardable;
     bool late;
+    VmfRamBlocks *expected; /* where a late set will probably be, or NULL */
     RamWatches watches;
 };
 
@@ -59,6 +63,7 @@ VmfRamBlocks *vmf_ram_blocks_ref(VmfRamBlocks *blocks)
 void vmf_ram_blocks_unref(VmfRamBlocks *blocks)
 {
     if (blocks && g_atomic_ref_count_dec(&blocks->references)) {
+        vmf_ram_blocks_unref(blocks->expected);
         g_tree_unref(blocks->by_address);
         ram_watches_clear(&blocks->watches);
         g_hash_table_unref(blocks->by_name);
@@ -72,6 +77,11 @@ static const VmfRamBlock *overlapping(const VmfRamBlocks *blocks, uint8_t *host,
     const VmfRamBlock range = {.host = host, .length = length};
 
     return g_tree_lookup(blocks->by_address, &range);
+}
+
+const VmfRamBlock *ram_blocks_at(const VmfRamBlocks *blocks, const VmfRamBlock *memory)
+{
+    return memory->host ? overlapping(blocks, memory->host, memory->length) : NULL;
 }
 
 static bool valid_block(const VmfRamBlocks *blocks, const char *name, uint8_t *host,
@@ -160,6 +170,22 @@ void vmf_ram_blocks_set_late(VmfRamBlocks *blocks)
 bool ram_blocks_late(const VmfRamBlocks *blocks)
 {
     return blocks->late;
+}
+
+bool ram_blocks_expect(VmfRamBlocks *blocks, void *host, uint64_t length, GError **error)
+{
+    g_autofree char *name = g_strdup_printf("memory at %p", host);
+
+    if (!blocks->expected) {
+        blocks->expected = vmf_ram_blocks_new();
+        blocks->expected->discardable = true;
+    }
+    return vmf_ram_blocks_add(blocks->expected, name, host, length, EXPECTED_PAGE, error) != NULL;
+}
+
+VmfRamBlocks *ram_blocks_expected(const VmfRamBlocks *blocks)
+{
+    return blocks->expected;
 }
 
 const VmfRamBlock *vmf_ram_blocks_add_unplaced(VmfRamBlocks *blocks, const char *name,

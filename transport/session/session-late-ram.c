@@ -105,6 +105,9 @@ static bool name_ram(VmfSession *s)
 
     g_mutex_lock(&s->core.lock);
     first = s->late_ram.state == LATE_RAM_UNNAMED;
+    if (first && s->blocks.populated && !ram_expected_is_free()) {
+        g_clear_pointer(&s->blocks.populated, populated_free); /* no channel reads it so far */
+    }
     s->late_ram.state = first ? LATE_RAM_NAMED : s->late_ram.state;
     g_cond_broadcast(&s->core.changed);
     g_mutex_unlock(&s->core.lock);

@@ -12,6 +12,7 @@
 #include "handover.h"
 #include "mailbox.h"
 #include "qemu-stream/qemu-hooks.h"
+#include "ram/populate.h"
 #include "ram/ram-scan.h"
 #include "stream-ring.h"
 
@@ -87,9 +88,7 @@ typedef struct SessionBlocks {
     const VmfRamBlock **wire; /* conn->blocks: in the order of their numbers on the wire */
     GPtrArray *shorter; /* destination: those of `wire' that are copies, made for the session */
     RamScan *scan;
-    bool *populated;          /* destination: which blocks were made resident in part; or NULL */
-    unsigned populated_count; /* the set may have grown since then */
-    uint64_t populated_bytes;
+    Populated *populated; /* destination: what was made resident ahead, or NULL */
 } SessionBlocks;
 
 /* Lock, unless a member says otherwise: the first error, and those that wait for the session. */
