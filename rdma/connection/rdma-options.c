@@ -45,6 +45,12 @@ const VmfOptionSpec options_specs[] = {
      .help = "large device state is written right into its memory at the destination, without "
              "copies; off (on either side): sent in messages, and remote access is to guest RAM "
              "alone"},
+    {.name = "switchover-wait",
+     .type = VMF_OPTION_DURATION,
+     .default_value = "0",
+     .help =
+         "vmferry-qemu with QEMU's switchover-ack: longest time after the first pass over RAM in "
+         "which passes may get smaller before the VM is stopped (source)"},
     {.name = "poll-us",
      .type = VMF_OPTION_UINT,
      .default_value = "0",

@@ -8,6 +8,7 @@
 #include "local-giving.h"
 #include "local-report.h"
 #include "local-shut.h"
+#include "local-switchover.h"
 #include "return-frames.h"
 
 /* --- which migrations may get one --- */
@@ -74,6 +75,7 @@ static bool await_ready(LocalSource *s)
 static void say(LocalSource *s, const void *data, size_t size)
 {
     g_mutex_lock(&s->lock);
+    s->back_inside = true;
     if (s->back && !s->shut) {
         local_link_say(s->back, V1_QEMU_FILE, 1, data, size);
     }
@@ -107,25 +109,55 @@ static void return_path_ended(LocalSource *s, bool shut)
     g_mutex_unlock(&s->lock);
 }
 
+/* Reads the head of a message. false: there is no more. */
+static bool read_header(LocalSource *s, ReturnHeader *header)
+{
+    const uint8_t *data;
+
+    if (vmf_peek_buffer(s->back_file, &data, RETURN_HEADER_BYTES, 0) < RETURN_HEADER_BYTES) {
+        return false;
+    }
+    return_header_decode(data, header);
+    return true;
+}
+
+/* Tells QEMU a message, a piece at a time. false: it ends in the middle, or QEMU takes no more. */
+static bool tell_message(LocalSource *s, size_t left)
+{
+    const uint8_t *data;
+
+    while (left && await_ready(s) && vmf_peek_buffer(s->back_file, &data, 1, 0)) {
+        size_t size = MIN(MIN(vmf_file_buffered(s->back_file), left), 32768);
+
+        size = vmf_peek_buffer(s->back_file, &data, size, 0);
+        say(s, data, size);
+        vmf_skip(s->back_file, size);
+        left -= size;
+    }
+    if (!left) {
+        switchover_between_messages(s);
+    }
+    return !left;
+}
+
 static void *read_main(void *opaque)
 {
     LocalSource *s = opaque;
-    ReturnFrames frames = {0};
-    const uint8_t *data;
+    ReturnHeader header;
+    bool shut = false;
 
-    while (await_ready(s)) {
-        size_t size;
-
-        if (!vmf_peek_buffer(s->back_file, &data, 1, 0)) {
-            return_path_ended(s, frames.shut);
+    while (read_header(s, &header)) {
+        if (header.type == RETURN_SWITCHOVER_ACK && !header.bytes) {
+            vmf_skip(s->back_file, RETURN_HEADER_BYTES);
+            switchover_acknowledged(s);
+            continue;
+        }
+        shut |= header.type == RETURN_SHUT;
+        if (!tell_message(s, RETURN_HEADER_BYTES + header.bytes)) {
             break;
         }
-        size = MIN(vmf_file_buffered(s->back_file), 32768);
-        size = vmf_peek_buffer(s->back_file, &data, size, 0);
-        return_frames_follow(&frames, data, size);
-        say(s, data, size);
-        vmf_skip(s->back_file, size);
     }
+    return_path_ended(s, shut);
     return NULL;
 }
 

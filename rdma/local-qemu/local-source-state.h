@@ -18,6 +18,17 @@ typedef enum {
     GIVING_OVER,   /* it is given away, or never will be */
 } Giving;
 
+/* The passes that QEMU makes over RAM, see local-switchover.h. QEMU's migration thread. */
+typedef struct LocalRounds {
+    gint64 wait_us; /* 0: nothing is waited for any more */
+    gint64 until;   /* monotonic; 0 in the first pass */
+    unsigned block; /* where QEMU has written last */
+    uint64_t offset;
+    uint64_t bytes, before; /* of this pass, and of the one before it */
+    uint64_t slice_bytes;
+    bool enough; /* another pass would not be much smaller */
+} LocalRounds;
+
 typedef struct LocalSource {
     gatomicrefcount references; /* one for each of its links */
     struct rdma_cm_id *id;      /* fixed */
@@ -35,6 +46,7 @@ typedef struct LocalSource {
     bool footers;          /* the stream's sections have them */
     bool greeted, named, failed, said_error;
     unsigned pinned; /* blocks that QEMU has registered as a whole */
+    LocalRounds rounds;
 
     GMutex lock; /* guards what follows */
     GCond changed;
@@ -47,6 +59,12 @@ typedef struct LocalSource {
     LocalLink *back; /* the return path */
     VmfFile *back_file;
     GThread *back_reader;
+    bool back_inside; /* a message of the return path is told in part */
+    struct {
+        bool acknowledged; /* by the destination */
+        bool allowed;      /* it is time */
+        bool told;
+    } switchover;
     unsigned back_ready; /* messages that QEMU may get on the return path */
     bool shut;           /* QEMU has got its last one */
     bool closing;

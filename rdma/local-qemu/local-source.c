@@ -12,6 +12,7 @@
 #include "local-report.h"
 #include "local-return.h"
 #include "local-source-state.h"
+#include "local-switchover.h"
 #include "local-uri.h"
 #include "stream-end.h"
 
@@ -91,6 +92,7 @@ static bool wrote(LocalLink *link, uint8_t *local, uint64_t remote, size_t size)
     if (block->host + offset != local) {
         return wrong(s, "a RAM block has moved");
     }
+    switchover_wrote(s, block->index, offset, size);
     return vmf_save_ram_page(s->file, block, offset, size) || file_fails(s);
 }
 
@@ -195,8 +197,14 @@ static bool end_slice(LocalSource *s)
     const VmfFlush how =
         s->hook_section == VMF_QEMU_SECTION_END ? VMF_FLUSH_FINAL : VMF_FLUSH_ROUND;
 
-    return s->hook_section == VMF_QEMU_SECTION_START || vmf_flush_ram_pages(s->file, how) ||
-           file_fails(s);
+    if (s->hook_section == VMF_QEMU_SECTION_START) {
+        return true;
+    }
+    if (!vmf_flush_ram_pages(s->file, how)) {
+        return file_fails(s);
+    }
+    switchover_slice(s);
+    return true;
 }
 
 /* --- the stream --- */
@@ -356,6 +364,9 @@ static bool connect_session(LocalSource *s, GError **error)
         local_uri_new(false_id_node(s->id), false_id_service(s->id), s->pin_all, error);
 
     s->session = uri ? vmf_session_connect(uri, s->blocks, s->cancel, error) : NULL;
+    if (s->session) {
+        switchover_begin(s, uri);
+    }
     return s->session != NULL;
 }
 

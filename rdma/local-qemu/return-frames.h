@@ -4,25 +4,26 @@
 #ifndef VMF_RDMA_RETURN_FRAMES_H
 #define VMF_RDMA_RETURN_FRAMES_H
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-/*
- * A message is be16 type, be16 bytes, and so many bytes. SHUT says that the destination is done:
- * be32 0 if it runs the VM. Source: QEMU, migration/migration.c.
- */
+/* A message is be16 type, be16 bytes, and so many bytes. Source: QEMU, migration/migration.h. */
+#define RETURN_HEADER_BYTES 4
+
+typedef enum {
+    RETURN_SHUT = 1,           /* the destination is done: be32 0 if it runs the VM */
+    RETURN_SWITCHOVER_ACK = 7, /* the source may stop the VM; nothing follows */
+} ReturnType;
+
+typedef struct ReturnHeader {
+    unsigned type;  /* maybe of ReturnType */
+    unsigned bytes; /* that follow */
+} ReturnHeader;
+
+void return_header_decode(const uint8_t bytes[RETURN_HEADER_BYTES], ReturnHeader *header);
+
 #define RETURN_SHUT_BYTES 8
 void return_shut_encode(uint8_t out[RETURN_SHUT_BYTES]);
-
-/* Follows the messages, however they are cut. Zeroed at first. */
-typedef struct ReturnFrames {
-    uint8_t header[4];
-    unsigned have; /* bytes of `header' */
-    unsigned left; /* bytes of the message's content */
-    bool shut;     /* SHUT has begun */
-} ReturnFrames;
-
-void return_frames_follow(ReturnFrames *frames, const uint8_t *data, size_t size);
+void return_ack_encode(uint8_t out[RETURN_HEADER_BYTES]);
 
 #endif

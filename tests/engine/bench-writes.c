@@ -84,7 +84,7 @@ static bool measure_there(void *opaque, SourceStep step)
 {
     Rig *rig = opaque;
 
-    if (step == SOURCE_ROUND) {
+    if (step == SOURCE_ROUND && rig->source.round == 0) {
         measure(&rig->source.link, &rig->vms[0], rig->source.remote[0], "a migration over unix:");
     }
     return true;

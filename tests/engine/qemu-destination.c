@@ -60,13 +60,20 @@ static bool say_back(QemuDestination *d, unsigned type, uint32_t value)
     return !d->back.connected || link_exchange(&d->back, V1_QEMU_FILE, message, sizeof(message));
 }
 
+static bool acknowledge(QemuDestination *d)
+{
+    static const uint8_t message[4] = {0, 7, 0, 0};
+
+    return !d->acknowledges || link_exchange(&d->back, V1_QEMU_FILE, message, sizeof(message));
+}
+
 static void accept_back(QemuLink *link, struct rdma_cm_id *id)
 {
     QemuDestination *d = link->owner;
 
     link_init(&d->back, d->device);
     link_adopt(&d->back, d->channel, id);
-    if (link_accept(&d->back)) {
+    if (link_accept(&d->back) && acknowledge(d)) {
         (void)say_back(d, 2, 1); /* PONG */
     }
 }

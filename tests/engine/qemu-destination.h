@@ -27,6 +27,7 @@ typedef struct QemuDestination {
     const char *host, *service;
     SmallVm *vm;
     bool return_path;
+    bool acknowledges; /* that the VM may be stopped, as soon as there is a return path */
     size_t described;
     bool (*at)(void *opaque, DestinationStep step);
     void *opaque;

@@ -11,6 +11,7 @@
 #define MESSAGE_BYTES 32768u
 #define CHUNK_BITS 20
 #define SHUT 1
+#define PONG 2
 
 static bool at(QemuSource *s, SourceStep step)
 {
@@ -209,18 +210,26 @@ static bool send_setup(QemuSource *s)
            end_hook(s) && end_ram(s);
 }
 
+static bool send_pages(QemuSource *s, unsigned round)
+{
+    if (!round || s->grows) {
+        return save_everything(s);
+    }
+    return s->idle || save_changes(s, round);
+}
+
 static bool send_round(QemuSource *s, unsigned round, uint8_t section)
 {
     put_byte(s->out, section);
     put_be32(s->out, VM_RAM_SECTION);
-    return begin_hook(s) && (round ? save_changes(s, round) : save_everything(s)) && end_hook(s) &&
-           end_ram(s);
+    return begin_hook(s) && send_pages(s, round) && end_hook(s) && end_ram(s);
 }
 
 static bool send_ram(QemuSource *s)
 {
     for (unsigned round = 0; round < s->rounds; round++) {
-        if (!send_round(s, round, VMF_QEMU_SECTION_PART) || (round == 0 && !at(s, SOURCE_ROUND))) {
+        s->round = round;
+        if (!send_round(s, round, VMF_QEMU_SECTION_PART) || !at(s, SOURCE_ROUND)) {
             return false;
         }
     }
@@ -268,9 +277,14 @@ static void *read_back(void *opaque)
             return NULL;
         }
         g_assert_cmpuint(s->back.header.type, ==, V1_QEMU_FILE);
+        if (s->back.size >= 8 && s->back.body[1] == PONG) {
+            g_atomic_int_set(&s->pong, 1);
+        } else if (s->back.size == 4) {
+            g_atomic_int_set(&s->acknowledged, 1);
+        }
         g_byte_array_append(s->returned, s->back.body, (guint)s->back.size);
         /* Each message of the tests' destination is whole. */
-        shut = s->back.size >= 2 && s->back.body[s->back.size - 7] == SHUT &&
+        shut = s->back.size >= 8 && s->back.body[s->back.size - 7] == SHUT &&
                s->back.body[s->back.size - 8] == 0;
     }
     g_atomic_int_set(&s->shut, true);

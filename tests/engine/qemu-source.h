@@ -14,7 +14,7 @@ typedef enum {
     SOURCE_BEGUN, /* the list of blocks, and the first hook */
     SOURCE_NAMED, /* the answer about the blocks */
     SOURCE_WROTE, /* some RAM */
-    SOURCE_ROUND, /* the first round */
+    SOURCE_ROUND, /* a round */
     SOURCE_RAM_ENDED,
     SOURCE_DEVICES, /* all devices, without the byte EOF */
     SOURCE_LAST,    /* the last message is posted; QEMU has not looked for its completion */
@@ -29,6 +29,9 @@ typedef struct QemuSource {
     bool pin_all, return_path;
     size_t described; /* bytes of the description; 0: there is none */
     unsigned rounds;
+    bool idle;      /* the guest changes nothing after the first round */
+    bool grows;     /* each round has all of RAM */
+    unsigned round; /* of SOURCE_ROUND */
     /* false: QEMU gives up there. NULL: it never does. */
     bool (*at)(void *opaque, SourceStep step);
     void *opaque;
@@ -40,6 +43,8 @@ typedef struct QemuSource {
     gint last_taken;      /* atomic: it has seen the completion of the last message */
     GByteArray *returned; /* by the return path */
     gint shut;            /* atomic: SHUT has come */
+    gint pong;            /* atomic: a PONG has come */
+    gint acknowledged;    /* atomic: the VM may be stopped */
     bool back_failed;     /* the return path ended with an error */
 
     /* Its own. */

@@ -12,6 +12,10 @@ static char *folder;
 static gint is_cut, pinned;
 
 static const VmfOptionSpec options[] = {
+    {.name = "switchover-wait",
+     .type = VMF_OPTION_DURATION,
+     .default_value = "0",
+     .help = "as that of rdma:"},
     {.name = "registration",
      .type = VMF_OPTION_CHOICE,
      .default_value = "auto",

@@ -205,6 +205,98 @@ static void give__a_lost_connection_after_go_shuts_the_return_path(void **state)
     rig_clear(&rig);
 }
 
+/* --- when the VM may be stopped --- */
+
+static void await(const gint *flag)
+{
+    for (unsigned i = 0; i < 5000 && !g_atomic_int_get(flag); i++) {
+        g_usleep(1000);
+    }
+    assert_true(g_atomic_int_get(flag));
+}
+
+/* The destination acknowledges before its PONG. */
+static bool held_for_a_round(void *opaque, SourceStep step)
+{
+    Rig *rig = opaque;
+
+    if (step == SOURCE_ROUND && rig->source.round == 0) {
+        await(&rig->source.pong);
+        assert_int_equal(g_atomic_int_get(&rig->source.acknowledged), 0);
+    }
+    if (step == SOURCE_ROUND && rig->source.round == 1) {
+        await(&rig->source.acknowledged);
+    }
+    return true;
+}
+
+static bool held_for_three_rounds(void *opaque, SourceStep step)
+{
+    Rig *rig = opaque;
+
+    if (step == SOURCE_ROUND && rig->source.round < 2) {
+        await(&rig->source.pong);
+        assert_int_equal(g_atomic_int_get(&rig->source.acknowledged), 0);
+    }
+    if (step == SOURCE_ROUND && rig->source.round == 2) {
+        await(&rig->source.acknowledged);
+    }
+    return true;
+}
+
+static bool not_held(void *opaque, SourceStep step)
+{
+    Rig *rig = opaque;
+
+    if (step == SOURCE_ROUND) {
+        await(&rig->source.acknowledged);
+    }
+    return true;
+}
+
+static void switch_over(const char *option, bool (*at)(void *, SourceStep), bool idle, bool grows)
+{
+    Rig rig;
+
+    rig_init(&rig);
+    g_strlcat(rig.host, option, sizeof(rig.host));
+    rig.source.return_path = rig.destination.return_path = true;
+    rig.destination.acknowledges = true;
+    rig.source.rounds = 4;
+    rig.source.idle = idle;
+    rig.source.grows = grows;
+    rig.source.at = at;
+    rig_run(&rig);
+    rig_assert_moved(&rig);
+    assert_int_equal(rig.source.returned->len,
+                     8 + 4 + 8); /* PONG, once the acknowledgement, SHUT */
+    rig_clear(&rig);
+}
+
+static void switchover__is_not_held_back_by_default(void **state)
+{
+    (void)state;
+    switch_over("", not_held, false, false);
+}
+
+static void switchover__waits_for_a_small_pass(void **state)
+{
+    (void)state;
+    switch_over(",switchover-wait=60s", held_for_three_rounds, false, false);
+}
+
+static void switchover__waits_no_longer_if_passes_get_no_smaller(void **state)
+{
+    (void)state;
+    switch_over(",switchover-wait=60s", held_for_three_rounds, false, true);
+}
+
+static void switchover__waits_for_no_idle_guest(void **state)
+{
+    (void)state;
+    switch_over(",switchover-wait=60s", held_for_a_round, true, false);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -218,6 +310,10 @@ int main(void)
         cmocka_unit_test(give__the_destination_waits_until_the_source_has_looked),
         cmocka_unit_test(give__the_source_does_not_wait_for_the_return_path),
         cmocka_unit_test(give__a_lost_connection_after_go_shuts_the_return_path),
+        cmocka_unit_test(switchover__is_not_held_back_by_default),
+        cmocka_unit_test(switchover__waits_for_a_small_pass),
+        cmocka_unit_test(switchover__waits_no_longer_if_passes_get_no_smaller),
+        cmocka_unit_test(switchover__waits_for_no_idle_guest),
     };
 
     FILTER_TESTS(tests);

@@ -238,6 +238,8 @@ def main():
                 run(f"10.0: {'pin-all' if pin_all else 'chunk'}, {'return path, ' if return_path else ''}"
                     f"{'stopped' if stopped else 'running'}", moves, pin_all=pin_all, return_path=return_path,
                     stopped=stopped)
+    run("10.0: the switchover waits for smaller passes", moves, return_path=True, switchover_ack=True,
+        options=",switchover-wait=20s")
     run("10.0: vmferry to stock", moves, preload=False)
     run("10.0: stock to vmferry", moves, from_preload=False)
     run("channels=3 behind the host", has_channels, 3, at_host=",channels=3")

@@ -61,9 +61,12 @@ def incoming(version, uri, preload=True, modes=None, **named):
     return target
 
 
-def modes_of(version, pin_all=False, return_path=False):
+def modes_of(version, pin_all=False, return_path=False, switchover_ack=False):
     """The capabilities. The return path of 7.2 is not known to its rdma:."""
-    return {"rdma_pin_all": pin_all, "return_path": return_path and version != "7.2"}
+    modes = {"rdma_pin_all": pin_all, "return_path": return_path and version != "7.2"}
+    if version != "7.2":
+        modes["switchover_ack"] = switchover_ack
+    return modes
 
 
 def must_quit(vm, before=0):
@@ -76,9 +79,11 @@ def must_quit(vm, before=0):
         raise Failure(f"{vm.name} ended with {status}, and said:\n{text}")
 
 
-def move(source, version, preload=True, pin_all=False, return_path=False, stopped=False, options="", named=None):
+def move(source, version, preload=True, pin_all=False, return_path=False, stopped=False, options="", named=None,
+         switchover_ack=False):
     """The guest goes on in another QEMU, which is returned; the memory of a stopped one is compared."""
-    uri, modes, before = next_uri(), modes_of(version, pin_all, return_path), len(source.output())
+    uri, before = next_uri(), len(source.output())
+    modes = modes_of(version, pin_all, return_path, switchover_ack)
     target = incoming(version, uri, preload, modes, arguments=["-S"] if stopped else [], **(named or {}))
     try:
         source.capability(**modes)
