@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <vmferry/plugin/bytes.h>
 
 #include "local-discards.h"
 #include "local-end.h"
@@ -23,6 +24,8 @@
 #define ADDRESS_BITS 44
 #define ADDRESS_BASE(index) (((uint64_t)(index) + 1) << ADDRESS_BITS)
 #define FALSE_RKEY 1
+/* Source: QEMU, enum qemu_vm_cmd in migration/savevm.c. */
+#define COMMAND_POSTCOPY_ADVISE 3
 /* So much of the stream's end is looked at. A description of devices is shorter. */
 #define REST_BYTES (4u << 20)
 
@@ -209,11 +212,24 @@ static bool end_slice(LocalSource *s)
 
 /* --- the stream --- */
 
+/* QEMU says so first of all if its user has switched postcopy-ram on. */
+static bool is_postcopy(const VmfQemuItem *found)
+{
+    VmfReader r = vmf_reader(found->raw, found->size);
+
+    return found->kind == VMF_QEMU_ITEM_COMMAND && vmf_read_u8(&r) == VMF_QEMU_SECTION_COMMAND &&
+           vmf_read_be16(&r) == COMMAND_POSTCOPY_ADVISE && vmf_reader_left(&r) == 2;
+}
+
 static bool item(void *opaque, const VmfQemuItem *found, GError **error)
 {
     LocalSource *s = opaque;
 
-    (void)error;
+    if (is_postcopy(found)) {
+        g_set_error(error, VMF_ERROR, VMF_ERROR_UNSUPPORTED,
+                    "postcopy-ram is on, which vmferry does not do: switch this capability off");
+        return false;
+    }
     if (found->kind == VMF_QEMU_ITEM_HOOK) {
         s->hook_section = found->section;
     }

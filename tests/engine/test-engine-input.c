@@ -85,20 +85,49 @@ static void await_report(const char *text)
     }
 }
 
+static GPrintFunc begin_reports(void)
+{
+    reports = g_string_new(NULL);
+    return g_set_printerr_handler(keep_report);
+}
+
+static void end_reports(GPrintFunc before)
+{
+    g_set_printerr_handler(before);
+    g_string_free(reports, TRUE);
+}
+
 static void errors__are_told_on_both_sides(void **state)
 {
-    GPrintFunc before = g_set_printerr_handler(keep_report);
+    GPrintFunc before = begin_reports();
 
     (void)state;
-    reports = g_string_new(NULL);
     alone = true;
     expect_error(SOURCE_NAMED, say_no_stream);
     alone = false;
     await_report("vmferry: the migration failed: QEMU's stream");
     await_report("vmferry: the incoming migration failed: the peer");
     await_report("reported: QEMU's stream");
-    g_set_printerr_handler(before);
-    g_string_free(reports, TRUE);
+    end_reports(before);
+}
+
+/* QEMU's stream, of which the second command says that postcopy may come. */
+static bool say_postcopy(QemuSource *s)
+{
+    static const uint8_t stream[] = {'Q', 'E', 'V', 'M', 0, 0, 0, 3, 8, 0, 2, 0,
+                                     4,   0,   0,   0,   3, 8, 0, 3, 0, 2, 0, 0};
+
+    return link_exchange(&s->link, V1_QEMU_FILE, stream, sizeof(stream));
+}
+
+static void postcopy__is_refused_at_its_beginning(void **state)
+{
+    GPrintFunc before = begin_reports();
+
+    (void)state;
+    expect_error(SOURCE_READY, say_postcopy);
+    await_report("vmferry: the migration failed: postcopy-ram is on");
+    end_reports(before);
 }
 
 /* --- registering --- */
@@ -392,6 +421,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(errors__are_told_on_both_sides),
+        cmocka_unit_test(postcopy__is_refused_at_its_beginning),
         cmocka_unit_test(register__a_block_that_is_not_there),
         cmocka_unit_test(zeros__outside_of_ram),
         cmocka_unit_test(writes__outside_of_ram),
