@@ -3,8 +3,8 @@
 # lab-qemu.sh -- QEMU with vmferry migrates real guests, on one lab host and between two, to and
 # from itself, stock QEMU and files
 #
-# lab-qemu.sh [works|fails|saved|stock|debian|wrapped|versions|two|preload|preload-losses|preload-two|
-#     preload-matrix]...: what runs, one after the other; nothing: all but the last.
+# lab-qemu.sh [works|fails|saved|stock|debian|wrapped|versions|two|preload|preload-losses|preload-memory|
+#     preload-two|preload-matrix]...: what runs, one after the other; nothing: all but the last.
 set -uo pipefail
 HERE=$(cd "$(dirname "$(readlink -f "$0")")" && pwd)
 LAB=$HERE/../../tools/lab
@@ -139,9 +139,10 @@ run() {
     preload-losses) preload_with preload_losses 10.0 ;;
     preload-two) with_two_hosts run_preload_two ;;
     preload-matrix) preload_with preload_matrix 7.2 10.0 11 ;;
+    preload-memory) preload_with preload_memory 10.0 11 ;;
     *)
         echo "lab-qemu.sh: no part \"$1\" (works, fails, saved, stock, debian, wrapped, versions, two, preload," \
-            "preload-losses, preload-two, preload-matrix)" >&2
+            "preload-losses, preload-memory, preload-two, preload-matrix)" >&2
         return 2
         ;;
     esac
@@ -149,7 +150,7 @@ run() {
 
 # One closing line for all scripts. A script without its own closing line has not finished.
 sums='^[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$'
-[ $# -gt 0 ] || set -- works fails saved stock debian wrapped versions two preload preload-losses preload-two
+[ $# -gt 0 ] || set -- works fails saved stock debian wrapped versions two preload preload-losses preload-memory preload-two
 log=$(mktemp)
 expected=0
 for part in "$@"; do

@@ -229,7 +229,7 @@ class Vm:
 
     def sums_stay_right(self, timeout=60):
         self.await_console(r"^sum OK", timeout, len(self.console_text()))
-        if re.search("sum BAD|disk BAD", self.console_text()):
+        if re.search("sum BAD|disk BAD|cycle BAD", self.console_text()):
             raise Failure(f"{self.name}: the guest's memory or disk is not what it was")
 
     def running(self):

@@ -36,6 +36,7 @@ long-fuzz    | address      | 3000 |         | long: a million mutated messages 
 long-thread  | thread       | 3000 |         | long: the threads'\'' tests twenty times, thread sanitizer
 long-preload-works | plain debian kernel guest | 1500 | | long: unpatched QEMUs with the preloaded library, one host
 long-preload-losses | plain debian kernel guest | 1500 | | long: the same: losses in every phase, one host
+long-preload-memory | plain debian kernel guest | 1500 | | long: the same: balloons, and memory of other kinds
 long-preload-two | plain debian kernel guest | 900 | machine | long: the same: losses of link and host, two hosts
 long-preload | plain debian kernel guest | 3000 | | long: every version, side and mode of the preloaded library
 long-qemu    | qemu kernel  | 1500 |         | long: fifty migrations of one guest, and losses in a later round

@@ -1,0 +1,186 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-2-Clause
+"""preload_memory -- guests whose memory is given back while they migrate, and memory of other kinds, in unpatched
+QEMUs with the preloaded library: preload_memory.py GUEST BUILD ROOT... (see preload_vms.py)
+"""
+import os
+import time
+
+from checks import Failure, check, finish, wanted
+from moments import await_ready_ram, fast_again, must_have_arrived, must_have_given_back
+from preload_vms import MEMORY, incoming, modes_of, must_quit, next_uri, start
+
+BALLOON = ["-device", "virtio-balloon-pci,id=balloon,free-page-reporting=on"]
+FILE = "/tmp/guest-memory"
+SLOW = 6 << 20
+
+
+def run(name, function, *arguments, **named):
+    if wanted(name):
+        check(name, function, *arguments, **named)
+
+
+def boot(version, append, **named):
+    vm = start(version, append=append, **named)
+    vm.await_console("^guest ready")
+    vm.await_console("^tick 2")
+    return vm
+
+
+def both(vms):
+    return "".join(f"{vm.name} said:\n{vm.output()}" for vm in vms)
+
+
+# --- memory that is given back ---
+
+def squeeze(vm, until):
+    """The balloon grows and shrinks until the time has come."""
+    small = True
+    while not until():
+        vm.qmp("balloon", value=(MEMORY - 40 if small else MEMORY) << 20)
+        small = not small
+        time.sleep(2)
+
+
+def gives_back(version, backend, squeezed, pin_all):
+    """The guest frees and takes memory while it migrates, and looks at every byte of it afterwards."""
+    source = boot(version, "noise=24 churn=4 cycle=24", arguments=[*BALLOON, *backend("source")])
+    target = None
+    modes = modes_of(version, pin_all)
+    try:
+        uri = next_uri()
+        target = incoming(version, uri, modes=modes, arguments=[*BALLOON, *backend("target")])
+        source.await_console("^cycle OK")
+        source.capability(**modes)
+        source.qmp("migrate-set-parameters", max_bandwidth=SLOW)
+        began = time.monotonic()
+        source.migrate(uri)
+        if squeezed:
+            squeeze(source, lambda: time.monotonic() - began > 14)
+        else:
+            source.await_console("^cycle OK(.*\n)*cycle OK(.*\n)*cycle OK", 120, len(source.console_text()))
+        if source.qmp("query-migrate")["status"] != "active":
+            raise Failure("it was over too soon for this check")
+        fast_again(source)
+        if source.await_migration(60)["status"] != "completed":
+            raise Failure("it failed")
+        must_quit(source)
+        target.await_status("running")
+        if squeezed:
+            target.qmp("balloon", value=MEMORY << 20)
+        target.await_console("^cycle OK(.*\n)*cycle OK", 120)
+        target.sums_stay_right()
+    except Failure as failure:
+        raise Failure(f"{failure}\n{both(vm for vm in (source, target) if vm)}")
+    finally:
+        for vm in (source, target):
+            if vm:
+                vm.end()
+
+
+# --- memory of other kinds ---
+
+def private(_side):
+    return []
+
+
+def memfd(_side):
+    return ["-object", f"memory-backend-memfd,id=ram,size={MEMORY}M,share=on", "-machine", "memory-backend=ram"]
+
+
+def file(side):
+    return ["-object", f"memory-backend-file,id=ram,size={MEMORY}M,share=on,mem-path={FILE}-{side}",
+            "-machine", "memory-backend=ram"]
+
+
+def file_behind(side):
+    """The RAM begins in the middle of its file."""
+    return ["-object", f"memory-backend-file,id=ram,size={MEMORY}M,share=on,mem-path={FILE}-{side},offset=64M",
+            "-machine", "memory-backend=ram"]
+
+
+def private_file(side):
+    return ["-object", f"memory-backend-file,id=ram,size={MEMORY}M,share=off,mem-path={FILE}-{side}",
+            "-machine", "memory-backend=ram"]
+
+
+def used_files():
+    """The destination's memory is full of something else."""
+    for side, byte in (("source", b"\0"), ("target", b"\xa5")):
+        with open(f"{FILE}-{side}", "wb") as out:
+            for _ in range(MEMORY + 64):
+                out.write(byte * (1 << 20))
+
+
+def arrives(version, backend, pin_all):
+    """All of it arrives, in memory of this kind that was something else before."""
+    used_files()
+    source = boot(version, "noise=24 churn=0", arguments=backend("source"))
+    target = None
+    modes = modes_of(version, pin_all)
+    try:
+        uri = next_uri()
+        target = incoming(version, uri, modes=modes, arguments=["-S", *backend("target")])
+        source.qmp("stop")
+        source.capability(**modes)
+        source.qmp("migrate-set-parameters", max_bandwidth=0)
+        source.must_migrate(uri)
+        must_have_arrived(target, source.ram())
+        must_quit(source)
+        target.qmp("cont")
+        target.must_tick()
+        target.sums_stay_right()
+    except Failure as failure:
+        raise Failure(f"{failure}\n{both(vm for vm in (source, target) if vm)}")
+    finally:
+        for vm in (source, target):
+            if vm:
+                vm.end()
+        for side in ("source", "target"):
+            os.unlink(f"{FILE}-{side}")
+
+
+# --- memory that is made ready ---
+
+def ready_ahead(version):
+    """A waiting destination has its RAM resident, and gives back what the source has not."""
+    source = boot(version, "noise=8 churn=0")
+    target = None
+    try:
+        uri = next_uri()
+        target = incoming(version, uri, modes=modes_of(version))
+        ready = await_ready_ram(target)
+        source.capability(**modes_of(version))
+        source.qmp("migrate-set-parameters", max_bandwidth=0)
+        source.must_migrate(uri)
+        target.await_status("running")
+        must_have_given_back(target, ready, source)
+        target.must_tick()
+        target.sums_stay_right()
+    except Failure as failure:
+        raise Failure(f"{failure}\n{both(vm for vm in (source, target) if vm)}")
+    finally:
+        for vm in (source, target):
+            if vm:
+                vm.end()
+
+
+KINDS = (("10.0", memfd, "a memfd"), ("11", file, "a file"), ("10.0", file_behind, "a file from its middle on"),
+         ("11", private_file, "a private mapping of a file"))
+
+
+def main():
+    for version in ("10.0", "11"):
+        run(f"{version}: a waiting destination's RAM is resident, and given back", ready_ahead, version)
+    for version, backend, title in KINDS:
+        for pin_all in (False, True):
+            run(f"{version}: {title}, {'pin-all' if pin_all else 'chunk'}", arrives, version, backend, pin_all)
+    for version, backend, title in (("10.0", private, "private memory"), ("11", memfd, "a memfd")):
+        for squeezed in (False, True):
+            for pin_all in (False, True):
+                run(f"{version}: {title}, {'a balloon' if squeezed else 'free page reporting'}, "
+                    f"{'pin-all' if pin_all else 'chunk'}", gives_back, version, backend, squeezed, pin_all)
+    finish()
+
+
+main()
