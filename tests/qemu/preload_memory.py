@@ -105,11 +105,14 @@ def private_file(side):
 
 
 def used_files():
-    """The destination's memory is full of something else."""
-    for side, byte in (("source", b"\0"), ("target", b"\xa5")):
+    """The destination's memory has something else in many places."""
+    for side in ("source", "target"):
         with open(f"{FILE}-{side}", "wb") as out:
-            for _ in range(MEMORY + 64):
-                out.write(byte * (1 << 20))
+            out.truncate(MEMORY + 64 << 20)
+    with open(f"{FILE}-target", "r+b") as out:
+        for megabyte in range(MEMORY + 64):
+            out.seek((megabyte << 20) + 4096 * megabyte)
+            out.write(b"\xa5" * 12288)
 
 
 def arrives(version, backend, pin_all):
