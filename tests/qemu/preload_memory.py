@@ -3,6 +3,7 @@
 """preload_memory -- guests whose memory is given back while they migrate, and memory of other kinds, in unpatched
 QEMUs with the preloaded library: preload_memory.py GUEST BUILD ROOT... (see preload_vms.py)
 """
+import functools
 import os
 import time
 
@@ -20,10 +21,24 @@ def run(name, function, *arguments, **named):
         check(name, function, *arguments, **named)
 
 
-def boot(version, append, **named):
-    vm = start(version, append=append, **named)
-    vm.await_console("^guest ready")
-    vm.await_console("^tick 2")
+@functools.lru_cache
+def saved_guest(version):
+    """A file with a guest of that version, which takes and frees memory. All checks begin with it."""
+    path = f"/tmp/guest-{version}"
+    vm = start(version, False, append="noise=24 churn=4 cycle=24", arguments=BALLOON)
+    try:
+        vm.await_console("^guest ready")
+        vm.await_console("^cycle OK")
+        vm.qmp("migrate-set-parameters", max_bandwidth=0)
+        vm.must_migrate(f"file:{path}")
+    finally:
+        vm.end()
+    return path
+
+
+def from_saved(version, backend):
+    vm = start(version, incoming=f"file:{saved_guest(version)}", arguments=[*BALLOON, *backend("source")])
+    vm.await_status("running", timeout=120)
     return vm
 
 
@@ -44,7 +59,7 @@ def squeeze(vm, until):
 
 def gives_back(version, backend, squeezed, pin_all):
     """The guest frees and takes memory while it migrates, and looks at every byte of it afterwards."""
-    source = boot(version, "noise=24 churn=4 cycle=24", arguments=[*BALLOON, *backend("source")])
+    source = from_saved(version, backend)
     target = None
     modes = modes_of(version, pin_all)
     try:
@@ -85,23 +100,23 @@ def private(_side):
 
 
 def memfd(_side):
-    return ["-object", f"memory-backend-memfd,id=ram,size={MEMORY}M,share=on", "-machine", "memory-backend=ram"]
+    return ["-object", f"memory-backend-memfd,id=pc.ram,size={MEMORY}M,share=on", "-machine", "memory-backend=pc.ram"]
 
 
 def file(side):
-    return ["-object", f"memory-backend-file,id=ram,size={MEMORY}M,share=on,mem-path={FILE}-{side}",
-            "-machine", "memory-backend=ram"]
+    return ["-object", f"memory-backend-file,id=pc.ram,size={MEMORY}M,share=on,mem-path={FILE}-{side}",
+            "-machine", "memory-backend=pc.ram"]
 
 
 def file_behind(side):
     """The RAM begins in the middle of its file."""
-    return ["-object", f"memory-backend-file,id=ram,size={MEMORY}M,share=on,mem-path={FILE}-{side},offset=64M",
-            "-machine", "memory-backend=ram"]
+    return ["-object", f"memory-backend-file,id=pc.ram,size={MEMORY}M,share=on,mem-path={FILE}-{side},offset=64M",
+            "-machine", "memory-backend=pc.ram"]
 
 
 def private_file(side):
-    return ["-object", f"memory-backend-file,id=ram,size={MEMORY}M,share=off,mem-path={FILE}-{side}",
-            "-machine", "memory-backend=ram"]
+    return ["-object", f"memory-backend-file,id=pc.ram,size={MEMORY}M,share=off,mem-path={FILE}-{side}",
+            "-machine", "memory-backend=pc.ram"]
 
 
 def used_files():
@@ -118,12 +133,12 @@ def used_files():
 def arrives(version, backend, pin_all):
     """All of it arrives, in memory of this kind that was something else before."""
     used_files()
-    source = boot(version, "noise=24 churn=0", arguments=backend("source"))
+    source = from_saved(version, backend)
     target = None
     modes = modes_of(version, pin_all)
     try:
         uri = next_uri()
-        target = incoming(version, uri, modes=modes, arguments=["-S", *backend("target")])
+        target = incoming(version, uri, modes=modes, arguments=["-S", *BALLOON, *backend("target")])
         source.qmp("stop")
         source.capability(**modes)
         source.qmp("migrate-set-parameters", max_bandwidth=0)
@@ -147,11 +162,11 @@ def arrives(version, backend, pin_all):
 
 def ready_ahead(version):
     """A waiting destination has its RAM resident, and gives back what the source has not."""
-    source = boot(version, "noise=8 churn=0")
+    source = from_saved(version, private)
     target = None
     try:
         uri = next_uri()
-        target = incoming(version, uri, modes=modes_of(version))
+        target = incoming(version, uri, modes=modes_of(version), arguments=BALLOON)
         ready = await_ready_ram(target)
         source.capability(**modes_of(version))
         source.qmp("migrate-set-parameters", max_bandwidth=0)
@@ -183,6 +198,9 @@ def main():
             for pin_all in (False, True):
                 run(f"{version}: {title}, {'a balloon' if squeezed else 'free page reporting'}, "
                     f"{'pin-all' if pin_all else 'chunk'}", gives_back, version, backend, squeezed, pin_all)
+    for version in ("10.0", "11"):
+        if os.path.exists(f"/tmp/guest-{version}"):
+            os.unlink(f"/tmp/guest-{version}")
     finish()
 
 
