@@ -25,7 +25,7 @@ def run(name, function, *arguments, **named):
 def saved_guest(version):
     """A file with a guest of that version, which takes and frees memory. All checks begin with it."""
     path = f"/tmp/guest-{version}"
-    vm = start(version, False, append="noise=24 churn=4 cycle=24", arguments=BALLOON)
+    vm = start(version, False, append="noise=12 churn=4 cycle=12", arguments=BALLOON)
     try:
         vm.await_console("^guest ready")
         vm.await_console("^cycle OK")
@@ -52,7 +52,7 @@ def squeeze(vm, until):
     """The balloon grows and shrinks until the time has come."""
     small = True
     while not until():
-        vm.qmp("balloon", value=(MEMORY - 40 if small else MEMORY) << 20)
+        vm.qmp("balloon", value=(MEMORY - 24 if small else MEMORY) << 20)
         small = not small
         time.sleep(2)
 
