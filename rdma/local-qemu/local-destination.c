@@ -62,9 +62,14 @@ static LocalAnswer said(LocalLink *link, const LocalMessage *message)
 static void accepted(LocalLink *link)
 {
     LocalDestination *d = link->owner;
+    g_autoptr(GError) error = NULL;
 
     false_id_established(link->id, NULL);
-    d->feeder = g_thread_new("vmferry-feed", local_feed_main, d);
+    d->feeder = g_thread_try_new("vmferry-feed", local_feed_main, d, &error);
+    if (!d->feeder) {
+        local_report("cannot start a thread: %s", error->message);
+        false_id_disconnected(link->id);
+    }
 }
 
 static void disconnected(LocalLink *link)
@@ -167,7 +172,9 @@ static void end_listening(void *opaque)
 {
     Listening *l = opaque;
 
-    g_thread_join(l->accepter);
+    if (l->accepter) {
+        g_thread_join(l->accepter);
+    }
     vmf_listener_free(l->listener);
     local_listening_unref(l->listening);
     g_object_unref(l->cancel);
@@ -203,6 +210,10 @@ int local_destination_listen(struct rdma_cm_id *id)
     l->listener = listener;
     l->cancel = g_cancellable_new();
     local_link_new(&listening_ops, l, id);
-    l->accepter = g_thread_new("vmferry-accept", accept_main, l);
+    l->accepter = g_thread_try_new("vmferry-accept", accept_main, l, &error);
+    if (!l->accepter) {
+        local_report("cannot start a thread: %s", error->message);
+        return EAGAIN; /* QEMU ends the id, and so what is here */
+    }
     return 0;
 }

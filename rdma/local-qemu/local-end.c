@@ -116,7 +116,9 @@ static void end_source(void *opaque)
 void local_end_source(LocalSource *s)
 {
     local_return_withdraw(s);
-    g_thread_join(s->connector);
+    if (s->connector) {
+        g_thread_join(s->connector);
+    }
     giving_give_up(s);
     g_mutex_lock(&s->lock);
     s->closing = true;

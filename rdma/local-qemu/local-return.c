@@ -198,7 +198,8 @@ static bool open_back(LocalSource *s, GError **error)
     return s->back_file != NULL;
 }
 
-static LocalLink *begin_back(LocalSource *s, struct rdma_cm_id *id)
+/* If it fails, QEMU ends the id, and so the link. */
+static LocalLink *begin_back(LocalSource *s, struct rdma_cm_id *id, GError **error)
 {
     LocalLink *link = local_link_new(&return_ops, s, id);
 
@@ -207,8 +208,8 @@ static LocalLink *begin_back(LocalSource *s, struct rdma_cm_id *id)
     s->back = link;
     s->takes_back = false;
     g_mutex_unlock(&s->lock);
-    s->back_reader = g_thread_new("vmferry-return", read_main, s);
-    return link;
+    s->back_reader = g_thread_try_new("vmferry-return", read_main, s, error);
+    return s->back_reader ? link : NULL;
 }
 
 bool local_return_connect(struct rdma_cm_id *id, LocalLink **link)
@@ -220,8 +221,9 @@ bool local_return_connect(struct rdma_cm_id *id, LocalLink **link)
     g_mutex_lock(&offers.lock);
     s = find(id);
     if (s && open_back(s, &error)) {
-        *link = begin_back(s, id);
-    } else if (s) {
+        *link = begin_back(s, id, &error);
+    }
+    if (s && !*link) {
         local_report("there is no return path: %s", error->message);
     }
     g_mutex_unlock(&offers.lock);

@@ -408,14 +408,20 @@ static void *connect_main(void *opaque)
     return NULL;
 }
 
-static void begin(struct rdma_cm_id *id, bool pin_all)
+static int begin(struct rdma_cm_id *id, bool pin_all)
 {
     LocalSource *s = local_source_new(id, pin_all);
+    g_autoptr(GError) error = NULL;
 
     s->link = local_link_new(&source_ops, s, id);
     s->stream = vmf_qemu_stream_new(item, s);
     local_return_offer(s);
-    s->connector = g_thread_new("vmferry-connect", connect_main, s);
+    s->connector = g_thread_try_new("vmferry-connect", connect_main, s, &error);
+    if (!s->connector) {
+        local_report("cannot start a thread: %s", error->message);
+        return EAGAIN;
+    }
+    return 0;
 }
 
 int local_source_connect(struct rdma_cm_id *id, const struct rdma_conn_param *param)
@@ -437,6 +443,5 @@ int local_source_connect(struct rdma_cm_id *id, const struct rdma_conn_param *pa
     if (is_back) {
         return back ? 0 : ECONNREFUSED;
     }
-    begin(id, capabilities.flags & V1_FLAG_PIN_ALL);
-    return 0;
+    return begin(id, capabilities.flags & V1_FLAG_PIN_ALL);
 }
