@@ -235,7 +235,7 @@ class Vm:
         if self.ticks() != before:
             raise Failure(f"{self.name} runs, which it must not")
 
-    def sums_stay_right(self, timeout=60):
+    def sums_stay_right(self, timeout=240):
         self.await_console(r"^sum OK", timeout, len(self.console_text()))
         if re.search("sum BAD|disk BAD|cycle BAD", self.console_text()):
             raise Failure(f"{self.name}: the guest's memory or disk is not what it was")
