@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""debian -- the QEMUs of Debian's releases, each in its root: debian.py GUEST BUILD ROOT...
+"""debian -- the QEMUs of Debian's releases, each in its root: debian.py QEMU GUEST ROOT...
 
-One host of the lab. Nothing of the build is used. The roots are those of tools/qemu/debian.
+One host of the lab. The roots are those of tools/qemu/debian.
 """
 import os
 import sys
@@ -10,7 +10,7 @@ import sys
 from checks import Vm, check, finish, in_root, version_in
 from moments import must_have_arrived
 
-GUEST, _BUILD, *ROOTS = sys.argv[1:]
+GUEST, ROOTS = sys.argv[2], sys.argv[3:]
 port = 4700
 
 

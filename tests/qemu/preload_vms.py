@@ -9,7 +9,7 @@ import re
 import sys
 
 from checks import Failure, Remote, Vm, in_root, version_in
-from vm import LOCAL, preloaded, spelled_for  # noqa: F401  (LOCAL for the tests to take from here)
+from vm import LOCAL, preloaded  # noqa: F401  (LOCAL for the tests to take from here)
 from moments import must_have_arrived
 
 GUEST, BUILD = sys.argv[1:3]
@@ -29,32 +29,31 @@ def short_version(root):
 QEMUS = {short_version(root): in_root(root) for root in sys.argv[3:]}
 
 
-def next_uri(host=THERE):
+def next_uri():
     global port
     port += 1
-    return f"rdma:{host}:{port}"
+    return f"rdma:{THERE}:{port}"
 
 
-def start(version, preload=True, options="", there=False, environment=(), memory=MEMORY, **named):
+def start(version, preload=True, options="", there=False, **named):
     if there and TWO:
         named.update(host=Remote(THERE, 4000), qmp=(THERE, 200 + port))
-    library = preloaded(BUILD, options) if preload else ["env"]
-    return Vm(QEMUS[version], GUEST, memory=memory, environment=[*environment, *library], **named)
+    return Vm(QEMUS[version], GUEST, memory=MEMORY, environment=preloaded(BUILD, options) if preload else ["env"], **named)
 
 
-def boot(version, preload=True, append="noise=24 churn=4", **named):
-    vm = start(version, preload, append=append, **named)
+def boot(version, preload=True, **named):
+    vm = start(version, preload, append="noise=24 churn=4", **named)
     vm.await_console("^guest ready")
     vm.await_console("^tick 2")
     return vm
 
 
-def incoming(version, uri, preload=True, modes=None, there=True, **named):
+def incoming(version, uri, preload=True, modes=None, **named):
     """A destination that listens. It has the capabilities before, as stock QEMU wants it."""
-    target = start(version, preload, incoming="defer", there=there, **named)
+    target = start(version, preload, incoming="defer", there=True, **named)
     try:
         target.capability(**(modes or {}))
-        target.qmp("migrate-incoming", uri=spelled_for(target.qemu, uri))
+        target.qmp("migrate-incoming", uri=uri)
     except Failure as failure:
         text = f"{failure}\n{target.output()}"
         target.end()
@@ -128,17 +127,6 @@ class Moving:
 
     def move(self, preload=True, **named):
         self.vm, self.preload = move(self.vm, self.version, preload, **named), preload
-
-    def taken_over_by(self, target):
-        """A QEMU with the library has the guest now, and it goes on there. Ends the old one before."""
-        target.await_status("running")
-        self.vm.end()
-        self.vm, self.preload = target, True
-        self.runs_on()
-
-    def runs_on(self):
-        self.vm.must_tick()
-        self.vm.sums_stay_right()
 
     def end(self):
         if self.vm:

@@ -1,85 +1,106 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""two_hosts -- live migration of real guests between two lab hosts by QEMU 10.0 with the preloaded library, and losses
-of host and link: two_hosts.py GUEST BUILD ROOT (see preload_vms.py)
+"""two_hosts -- live migration of real guests between two lab hosts, and losses of host and link
 
-It runs on host 1; host 2 runs agent.py; lab-qemu.sh does what ask() asks for.
+two_hosts.py QEMU GUEST, on host 1; host 2 runs agent.py; lab-qemu.sh does what ask() asks for.
 """
-from checks import LONG, Failure, check, finish, wanted
+import sys
+
+from checks import LONG, Failure, Remote, Vm, check, finish, wanted
 from lab_requests import ask
 from moments import MODES, go_on, must_have_failed, reach_with_retries
-from preload_vms import LOCAL, Moving, incoming, next_uri
 
-VERSION = "10.0"
-HERE = "10.77.0.1"
-OPTIONS = ",timeout=4s"
-guest = Moving(VERSION)
+QEMU, GUEST = sys.argv[1:3]
+HERE, THERE = "10.77.0.1", "10.77.0.2"
+there = Remote(THERE, 4000)
+number = 0
+guest = None
 
 
-def incoming_there(**capabilities):
+def boot():
+    vm = Vm(QEMU, GUEST, append="noise=96")
+    vm.await_console("^guest ready")
+    vm.await_console("^tick 2")
+    return vm
+
+
+def incoming_there(**arguments):
     """A destination on host 2, and the URI it listens at."""
-    uri = next_uri()
-    return incoming(VERSION, uri, modes={**MODES, **capabilities}, options=OPTIONS[1:]), uri
+    global number
+    number += 1
+    uri = f"rdma:{THERE}:{4440 + number}"
+    return Vm(QEMU, GUEST, incoming=uri, host=there, qmp=(THERE, 4540 + number), **arguments), uri
 
 
-def move_back(options="", **capabilities):
-    uri = next_uri(HERE)
-    target = incoming(VERSION, uri, modes={**MODES, **capabilities}, there=False)
-    guest.vm.capability(**{**MODES, **capabilities})
-    guest.vm.must_migrate(uri + options)
-    guest.taken_over_by(target)
+def incoming_here():
+    global number
+    number += 1
+    uri = f"rdma:{HERE}:{4440 + number}"
+    return Vm(QEMU, GUEST, incoming=uri), uri
 
 
-def there_and_back(options="", **capabilities):
-    target, uri = incoming_there(**capabilities)
-    guest.vm.capability(**{**MODES, **capabilities})
-    guest.vm.must_migrate(uri + options)
-    guest.taken_over_by(target)
-    move_back(options, **capabilities)
+def taken_over_by(target):
+    """The guest runs in another QEMU now. Ends the old one after that."""
+    global guest
+    target.await_status("running")
+    guest.end()
+    guest = target
+    guest.must_tick()
+    guest.sums_stay_right()
+
+
+def move(target, uri, **capabilities):
+    guest.capability(**{**MODES, **capabilities})
+    guest.must_migrate(uri)
+    taken_over_by(target)
+
+
+def there_and_back(options, **capabilities):
+    for target, uri in (incoming_there(), incoming_here()):
+        move(target, uri + options, **capabilities)
 
 
 def moved_there(target):
     """The guest has arrived before its migration could be disturbed: moves it back."""
-    guest.taken_over_by(target)
-    move_back()
+    taken_over_by(target)
+    move(*incoming_here())
 
 
 def begin(moment, **capabilities):
-    return reach_with_retries(lambda: guest.vm, moment, lambda: incoming_there(**capabilities), moved_there, OPTIONS,
-                              **capabilities)
+    return reach_with_retries(lambda: guest, moment, incoming_there, moved_there, ",timeout=4s", **capabilities)
 
 
 def link_cut(moment, **capabilities):
     target = begin(moment, **capabilities)
     ask("link", "cut")
     try:
-        go_on(guest.vm, moment)
-        must_have_failed(guest.vm)
+        go_on(guest, moment)
+        must_have_failed(guest)
     finally:
         ask("link", "restore")
     target.await_exit(60)
     if target.ticks():
         raise Failure("the destination ran as well")
-    there_and_back()
+    there_and_back("")
 
 
 def begin_with_link_cut():
     """A migration that cannot connect yet, and the destination that does not hear of it."""
     target, uri = incoming_there()
     ask("link", "cut")
-    guest.vm.capability(**MODES)
-    guest.vm.outcome(uri + ",connect-timeout=4s")
+    guest.capability(**MODES)
+    guest.migrate(uri + ",connect-timeout=4s")
     return target
 
 
 def link_cut_in_setup():
     try:
         target = begin_with_link_cut()
-        must_have_failed(guest.vm)
+        must_have_failed(guest)
     finally:
         ask("link", "restore")
     target.end()
-    there_and_back()
+    there_and_back("")
 
 
 def host_killed(moment):
@@ -90,32 +111,30 @@ def host_killed(moment):
         else:
             begin(moment)
         ask("kill", "2")
-        go_on(guest.vm, moment)
-        must_have_failed(guest.vm)
+        go_on(guest, moment)
+        must_have_failed(guest)
     finally:
         if moment == "set-up":
             ask("link", "restore")
         ask("restart", "2")
-    there_and_back()
+    there_and_back("")
 
 
 def run(name, function, *arguments, **named):
-    """Runs a check with a guest that runs here, whatever the check before has left."""
-    def with_guest():
-        if guest.vm and guest.vm.host is not LOCAL:
-            guest.end()
-        guest.here()
-        function(*arguments, **named)
-
-    if wanted(name):
-        check(name, with_guest)
+    """Runs a check with a running guest, whatever the check before has left."""
+    global guest
+    if not wanted(name):
+        return
+    if not guest or not guest.is_well():
+        guest = boot()
+    check(name, function, *arguments, **named)
 
 
 def main():
     run("there and back: chunk, 1 channel", there_and_back, ",channels=1")
     run("there and back: chunk, 8 channels", there_and_back, ",channels=8")
     run("there and back: pin-all, 4 channels, return path", there_and_back, ",channels=4",
-        rdma_pin_all=True, return_path=True)
+          rdma_pin_all=True, return_path=True)
     ask("link", "delay=5ms", "loss=0.1%")
     run("there and back: 5 ms of delay, lost packets", there_and_back, ",channels=8")
     ask("link", "clear")

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""wrapped -- Debian's QEMUs, started by vmferry-qemu as libvirt does: wrapped.py GUEST BUILD ROOT...
+"""wrapped -- Debian's QEMUs, started by vmferry-qemu as libvirt does: wrapped.py QEMU GUEST ROOT...
 
-One host of the lab. vmferry-qemu is that of the build, with the library there. The roots are those of
-tools/qemu/debian.
+One host of the lab. vmferry-qemu is the one that is installed beside QEMU, which itself is not used.
+The roots are those of tools/qemu/debian.
 """
 import os
 import re
@@ -16,9 +16,8 @@ from checks import Failure, Vm, check, finish, in_root, version_in
 from moments import must_have_arrived
 from vm import Qmp, version_of
 
-GUEST, BUILD, *ROOTS = sys.argv[1:]
-WRAPPER = f"{BUILD}/tools/vmferry-qemu"
-os.environ["VMFERRY_PLUGIN_PATH"] = f"{BUILD}/rdma"
+GUEST, ROOTS = sys.argv[2], sys.argv[3:]
+WRAPPER = os.path.join(os.path.dirname(os.path.realpath(sys.argv[1])), "vmferry-qemu")
 # As libvirt denies them.
 SANDBOX = ["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]
 port = 4900

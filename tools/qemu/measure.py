@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""measure -- QEMU with vmferry preloaded against the same QEMU stock, in turn: measure.py GUEST BUILD ROOT [RUNS [ONLY]]
+"""measure -- QEMU with vmferry against stock QEMU's rdma:, in turn: measure.py VMFERRY-QEMU GUEST [RUNS [ONLY]]
 
-BUILD is a build of vmferry. ROOT is one of tools/qemu/debian, or / for the machine's own QEMU.
+With VMFERRY_BUILD, a build of vmferry, stock QEMU with the preloaded library is a third one.
 
 Run it by tools/lab exec (one host), or on host 1 of two with agent.py on host 2. ONLY is a regular
 expression for the titles. Every run has a source booted for it: memory that one migration has
@@ -19,25 +19,29 @@ import sys
 import time
 
 from agent import Remote
-from vm import LOCAL, Failure, Vm, in_root, preloaded
+from vm import LOCAL, Failure, Vm, preloaded
 
-GUEST, BUILD, ROOT = sys.argv[1:4]
-RUNS = int(sys.argv[4]) if len(sys.argv) > 4 else 3
-ONLY = sys.argv[5] if len(sys.argv) > 5 else ""
-QEMU = in_root(ROOT) if ROOT != "/" else "/usr/bin/qemu-system-x86_64"
+OURS, GUEST = sys.argv[1:3]
+RUNS = int(sys.argv[3]) if len(sys.argv) > 3 else 3
+ONLY = sys.argv[4] if len(sys.argv) > 4 else ""
+STOCK = "/usr/bin/qemu-system-x86_64"
 TWO = os.environ["LAB_ADDR"] != os.environ["LAB_PEER"]
 THERE = os.environ["LAB_PEER"]
-CHANNELS = "channels=8" if TWO else "channels=1"  # one host has one CPU: a second channel is only another thread
-STOCK, PRELOADED = ["env"], preloaded(BUILD, CHANNELS)
+CHANNELS = ",channels=8" if TWO else ",channels=1"  # one host has one CPU: a second channel is only another thread
+BUILD = os.environ.get("VMFERRY_BUILD")
+PRELOAD = preloaded(BUILD, CHANNELS[1:])
 number = 0
 
 
-def target(environment, pin_all):
+def target(qemu, pin_all, environment):
     global number
     number += 1
     uri = f"rdma:{THERE}:{4440 + number}"
-    where = {"host": Remote(THERE, 4000), "qmp": (THERE, 4540 + number)} if TWO else {}
-    vm = Vm(QEMU, GUEST, incoming="defer", vga="none", environment=environment, **where)
+    if TWO:
+        vm = Vm(qemu, GUEST, incoming="defer", host=Remote(THERE, 4000), qmp=(THERE, 4540 + number), vga="none",
+                environment=environment)
+    else:
+        vm = Vm(qemu, GUEST, incoming="defer", host=LOCAL, vga="none", environment=environment)
     vm.capability(rdma_pin_all=pin_all)
     vm.qmp("migrate-incoming", uri=uri)
     time.sleep(2)  # both sides may use that time to get ready
@@ -53,8 +57,8 @@ def warm_up(host):
         time.sleep(0.2)
 
 
-def boot(environment, append):
-    vm = Vm(QEMU, GUEST, append=append, vga="none", environment=environment)
+def boot(qemu, append, environment):
+    vm = Vm(qemu, GUEST, append=append, vga="none", environment=environment)
     vm.await_console("^guest ready")
     vm.await_console("^tick 3")
     vm.qmp("migrate-set-parameters", max_bandwidth=0)
@@ -70,15 +74,15 @@ def busy_seconds():
 
 def once(way, append, pin_all, stopped):
     """Migrates a guest that is booted for it. Returns query-migrate at the end."""
-    environment, environment_there = way
-    source = boot(environment, append)
+    qemu, qemu_there, options, environment = way
+    source = boot(qemu, append, environment)
     if stopped:
         source.qmp("stop")
-    there, uri = target(environment_there, pin_all)
+    there, uri = target(qemu_there, pin_all, environment)
     try:
         source.capability(rdma_pin_all=pin_all, events=True)
         before, busy_before = source.cpu_seconds(), busy_seconds()
-        source.migrate(uri)
+        source.migrate(uri + options)
         info = source.await_migration_quietly()
         info["cpu"] = source.cpu_seconds() - before
         info["busy"] = busy_seconds() - busy_before
@@ -97,7 +101,7 @@ def report(title, name, infos):
 
     total = [info["total-time"] for info in infos]
     sent = median(lambda info: info["ram"]["transferred"]) / (1 << 20)
-    print(f"  {title:<34} {name:<18} total {statistics.median(total):6.0f} ms ({min(total)} to {max(total)}), "
+    print(f"  {title:<34} {name:<16} total {statistics.median(total):6.0f} ms ({min(total)} to {max(total)}), "
           f"set-up {median(lambda info: info['setup-time']):4.0f}, "
           f"downtime {median(lambda info: info['downtime']):5.0f} ms, "
           f"sent {sent:4.0f} MiB, CPU s/GiB of guest: {median(lambda info: info['cpu']) * 4:5.2f} source QEMU, "
@@ -124,8 +128,11 @@ warm_up(LOCAL)
 if TWO:
     warm_up(Remote(THERE, 4000))
 print(f"{'two hosts' if TWO else 'one host'}, guests of 256 MiB, {RUNS} runs each in turn, medians", flush=True)
-own = {"stock": (STOCK, STOCK), "preloaded": (PRELOADED, PRELOADED)}
-mixed = {"stock": (STOCK, STOCK), "preloaded to stock": (PRELOADED, STOCK), "stock to preloaded": (STOCK, PRELOADED)}
+own = {"stock": (STOCK, STOCK, "", ()), "vmferry": (OURS, OURS, CHANNELS, ())}
+if BUILD:
+    own["preloaded"] = (STOCK, STOCK, "", PRELOAD)
+mixed = {"stock": (STOCK, STOCK, "", ()), "vmferry to stock": (OURS, STOCK, "", ()),
+         "stock to vmferry": (STOCK, OURS, "", ())}
 for pin_all in (False, True):
     mode = "pin-all" if pin_all else "chunk"
     compare(f"{mode}, stopped, memory full", "noise=165 churn=0", pin_all, True, own)

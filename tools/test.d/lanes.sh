@@ -27,7 +27,7 @@ lanes() {
 # Builds run in the order in which the parts need them.
 needed_builds() {
     local name build
-    for build in plain kernel thread address guest debian faults; do
+    for build in plain kernel thread address qemu guest debian faults; do
         for name in "${CHOSEN[@]}"; do
             case " $(field "$name" 2) " in *" $build "*) echo "$build" && break ;; esac
         done

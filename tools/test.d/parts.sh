@@ -9,16 +9,17 @@ PARTS='
 lint         | plain        |  400 |         | formatting, clang-tidy, shellcheck, the rules of the tree
 model        |              |  900 |         | models: every state visited
 one          | plain kernel | 1300 |         | real soft-RoCE, one host
-qemu-works   | plain debian kernel guest | 1500 | | QEMU, one host: what works
+qemu-works   | qemu kernel  | 1500 |         | QEMU, one host: what works
 vm-thread    | thread       | 1200 | machine | two CPUs, thread sanitizer
 vm-address   | address      | 1200 | machine | two CPUs, address and undefined-behaviour sanitizers
 two          | plain kernel |  900 | machine | two hosts: losses of every kind
-qemu-two     | plain debian kernel guest | 1500 | machine | QEMU, two hosts
-qemu-fails   | plain debian kernel guest | 1500 | | QEMU, one host: what must fail well
-qemu-stock   | plain debian kernel guest | 1500 | | QEMU and stock QEMU, one host
-qemu-debian  | plain debian kernel guest | 900 | | the QEMUs of Debian'\''s releases, one host
-qemu-wrapped | plain debian kernel guest | 900 | | an unpatched QEMU over vmferry, started as libvirt does, one host
-qemu-saved   | plain debian kernel guest | 1500 | | QEMU and files
+qemu-two     | qemu kernel  | 1500 | machine | QEMU, two hosts
+qemu-fails   | qemu kernel  | 1500 |         | QEMU, one host: what must fail well
+qemu-stock   | qemu kernel  | 1500 |         | QEMU and stock QEMU, one host
+qemu-debian  | qemu debian kernel | 900 |      | the QEMUs of Debian'\''s releases, one host
+qemu-wrapped | qemu debian kernel | 900 |      | an unpatched QEMU over vmferry, started as libvirt does, one host
+qemu-versions| qemu kernel  |  300 |         | QEMU: versions that the build refuses
+qemu-saved   | qemu kernel  | 1500 |         | QEMU and files
 v1           | plain kernel |  900 |         | a peer that errs in stock QEMU'\''s protocol
 unit-thread  | thread       |  900 |         | unit tests, thread sanitizer
 unit-address | address      |  900 |         | unit tests, address and undefined-behaviour sanitizers
@@ -33,11 +34,12 @@ lab          | kernel       |  300 |         | the lab itself
 long-chance  | address      | 3000 |         | long: device state by chance, ten thousand runs
 long-fuzz    | address      | 3000 |         | long: a million mutated messages for each parser
 long-thread  | thread       | 3000 |         | long: the threads'\'' tests twenty times, thread sanitizer
+long-preload-works | plain debian kernel guest | 1500 | | long: unpatched QEMUs with the preloaded library, one host
 long-preload-losses | plain debian kernel guest | 1500 | | long: the same: losses in every phase, one host
 long-preload-memory | plain debian kernel guest | 1500 | | long: the same: balloons, and memory of other kinds
 long-preload-two | plain debian kernel guest | 900 | machine | long: the same: losses of link and host, two hosts
 long-preload | plain debian kernel guest | 3000 | | long: every version, side and mode of the preloaded library
-long-qemu    | plain debian kernel guest | 1500 | | long: the same: losses in a later round, one host and two
+long-qemu    | qemu kernel  | 1500 |         | long: fifty migrations of one guest, and losses in a later round
 '
 
 # parts: the table's lines without blanks at the fields' ends.
@@ -90,6 +92,7 @@ build() {
     thread) meson_build thread -Db_sanitize=thread -Db_lundef=false ;;
     faults) meson_build faults -Dfault_injection=true -Db_lundef=false ;;
     kernel) tools/lab kernel ;;
+    qemu) tools/qemu/build && tools/qemu/guest ;;
     guest) tools/qemu/guest ;;
     debian) tools/qemu/debian all ;;
     esac
@@ -153,8 +156,9 @@ run_part() {
     qemu-*) tests/lab/lab-qemu.sh "${1#qemu-}" ;;
     long-chance) VMFERRY_TEST_RUNS=10000 meson_tests address unit --timeout-multiplier=20 devices ;;
     long-fuzz) fuzzed ;;
-    long-qemu) VMFERRY_TEST_LONG=1 VMFERRY_TEST_ONLY="later round" tests/lab/lab-qemu.sh fails two ;;
+    long-qemu) VMFERRY_TEST_LONG=1 VMFERRY_TEST_ONLY="migrations of one guest|later round" tests/lab/lab-qemu.sh works fails two ;;
     long-preload) tests/lab/lab-qemu.sh preload-matrix ;;
+    long-preload-works) tests/lab/lab-qemu.sh preload ;;
     long-preload-*) tests/lab/lab-qemu.sh "${1#long-}" ;;
     long-thread) TSAN_OPTIONS=$TSAN meson_tests thread threads --num-processes=1 --repeat=20 ;;
     *) echo "no part $1" && return 1 ;;
