@@ -22,6 +22,11 @@
 /* Bytes after which the headroom is read again. */
 #define BUDGET_MAX (64ull << 20)
 
+/* Memory that was made, in one piece. */
+typedef struct Made {
+    uintptr_t from, to;
+} Made;
+
 struct Populate {
     VmfRamBlocks *ram;
     VmfRamBlocks *memory; /* `ram', or what it expects; its own */
@@ -35,6 +40,7 @@ struct Populate {
     uint64_t offset;
     uint64_t budget;
     uint64_t *made; /* bytes made, for each block */
+    GArray *ranges; /* Made, ascending as expected memory is; NULL if `memory' is the set itself */
 };
 
 Populate *populate_new(VmfRamBlocks *ram, const char *root)
@@ -52,6 +58,7 @@ Populate *populate_new(VmfRamBlocks *ram, const char *root)
     populate->block_count = count;
     populate->root = root;
     populate->made = g_new0(uint64_t, count);
+    populate->ranges = memory == ram ? NULL : g_array_new(FALSE, FALSE, sizeof(Made));
     /* If it fails, the set-up of the session says why. */
     presence_init(&populate->presence, memory, PRESENCE_WRITE, NULL);
     return populate;
@@ -66,6 +73,19 @@ static bool may_take(Populate *populate, const VmfRamBlock *block, uint64_t byte
         populate->budget = MIN(headroom, BUDGET_MAX);
     }
     return populate->budget >= bytes;
+}
+
+static void note_made(Populate *populate, const VmfRamBlock *block, uintptr_t from, uintptr_t to)
+{
+    const Made made = {from, to};
+    GArray *ranges = populate->ranges;
+
+    populate->made[block->index] += to - from;
+    if (ranges && ranges->len && g_array_index(ranges, Made, ranges->len - 1).to == from) {
+        g_array_index(ranges, Made, ranges->len - 1).to = to;
+    } else if (ranges) {
+        g_array_append_val(ranges, made);
+    }
 }
 
 /* Makes the pages that lie wholly in [offset, end) of a block resident. */
@@ -90,7 +110,7 @@ static bool make_pages(Populate *populate, const VmfRamBlock *block, uint64_t of
         return false;
     }
     populate->budget -= to - from;
-    populate->made[block->index] += to - from;
+    note_made(populate, block, from, to);
     return true;
 }
 
@@ -156,6 +176,7 @@ void populate_free(Populate *populate)
     populate_pause(populate);
     presence_clear(&populate->presence);
     g_free(populate->made);
+    g_clear_pointer(&populate->ranges, g_array_unref);
     vmf_ram_blocks_unref(populate->ram);
     g_free(populate);
 }
@@ -183,11 +204,10 @@ uint64_t populate_bytes(const Populate *populate)
 /* --- what was made --- */
 
 struct Populated {
-    VmfRamBlocks *ram;          /* its blocks are those of `made', or */
-    const VmfRamBlocks *memory; /* what it expects */
+    GArray *ranges; /* of the memory that was expected, or NULL: */
     uint64_t bytes;
-    unsigned count; /* the set may have grown since then */
-    uint64_t made[];
+    unsigned count;  /* the set may have grown since then */
+    uint64_t made[]; /* bytes, by the block's index */
 };
 
 Populated *populate_result(const Populate *populate)
@@ -195,8 +215,7 @@ Populated *populate_result(const Populate *populate)
     const unsigned count = populate->block_count;
     Populated *populated = g_malloc0(sizeof(*populated) + count * sizeof(uint64_t));
 
-    populated->ram = vmf_ram_blocks_ref(populate->ram);
-    populated->memory = populate->memory;
+    populated->ranges = populate->ranges ? g_array_copy(populate->ranges) : NULL;
     populated->bytes = populate_bytes(populate);
     populated->count = count;
     memcpy(populated->made, populate->made, count * sizeof(uint64_t));
@@ -206,18 +225,34 @@ Populated *populate_result(const Populate *populate)
 void populated_free(Populated *populated)
 {
     if (populated) {
-        vmf_ram_blocks_unref(populated->ram);
+        g_clear_pointer(&populated->ranges, g_array_unref);
         g_free(populated);
     }
 }
 
+/* Whether some of [from, to) was made. */
+static bool was_made(const GArray *ranges, uintptr_t from, uintptr_t to)
+{
+    guint low = 0, high = ranges->len;
+
+    while (low < high) {
+        const guint middle = low + (high - low) / 2;
+
+        if (g_array_index(ranges, Made, middle).to <= from) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low < ranges->len && g_array_index(ranges, Made, low).from < to;
+}
+
 bool populated_has(const Populated *populated, const VmfRamBlock *block)
 {
-    if (populated->memory == populated->ram) {
-        return block->index < populated->count && populated->made[block->index];
-    }
-    /* A block may lie in several pieces of the memory that was expected. */
-    return populated->bytes && ram_blocks_at(populated->memory, block);
+    const uintptr_t host = (uintptr_t)block->host;
+
+    return populated->ranges ? was_made(populated->ranges, host, host + block->length)
+                             : block->index < populated->count && populated->made[block->index];
 }
 
 uint64_t populated_bytes(const Populated *populated)

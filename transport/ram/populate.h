@@ -44,8 +44,7 @@ typedef struct Populated Populated;
 Populated *populate_result(const Populate *populate);
 /* NULL is allowed. */
 void populated_free(Populated *populated);
-/* Whether memory of this block was made. A block of a late set may be said to have some by mistake.
- */
+/* Whether some of the block's memory was made. Memory that was there before is left in place. */
 bool populated_has(const Populated *populated, const VmfRamBlock *block);
 uint64_t populated_bytes(const Populated *populated);
 

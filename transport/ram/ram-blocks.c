@@ -79,11 +79,6 @@ static const VmfRamBlock *overlapping(const VmfRamBlocks *blocks, uint8_t *host,
     return g_tree_lookup(blocks->by_address, &range);
 }
 
-const VmfRamBlock *ram_blocks_at(const VmfRamBlocks *blocks, const VmfRamBlock *memory)
-{
-    return memory->host ? overlapping(blocks, memory->host, memory->length) : NULL;
-}
-
 static bool valid_block(const VmfRamBlocks *blocks, const char *name, uint8_t *host,
                         uint64_t length, uint32_t page_size, GError **error)
 {

@@ -19,8 +19,6 @@ bool ram_blocks_expect(VmfRamBlocks *blocks, void *host, uint64_t length, GError
 bool ram_expected_is_free(void);
 /* The set of the memory that a late set expects; the set's own. NULL: it expects nothing. */
 VmfRamBlocks *ram_blocks_expected(const VmfRamBlocks *blocks);
-/* A block of this set whose memory overlaps that of `memory', or NULL. */
-const VmfRamBlock *ram_blocks_at(const VmfRamBlocks *blocks, const VmfRamBlock *memory);
 /* Whether it is a block of this set. Its index means nothing in any other set. */
 bool ram_blocks_has(const VmfRamBlocks *blocks, const VmfRamBlock *block);
 /* Whether the set has an allocator. */
