@@ -22,7 +22,7 @@ class Failure(Exception):
 class Qmp:
     """A QMP connection; every wait has a time-out."""
 
-    def __init__(self, address, timeout=30):
+    def __init__(self, address, timeout=120):
         self.address, self.timeout, self.events = address, timeout, []
         deadline = time.monotonic() + START_SECONDS
         while True:
