@@ -24,6 +24,10 @@ ADDRESS6 = os.environ.get("LAB_ADDR6", "::1")
 port = 4440
 
 
+# Pinning memory that a lab host has never used takes longer than ten seconds on some machines.
+SLOW_SETUP = ",connect-timeout=60s"
+
+
 def next_uri(host=ADDRESS):
     global port
     port += 1
@@ -100,9 +104,9 @@ def backed_by(backend):
 def same_memory(options, backend=None, **capabilities):
     """A running guest moves to a destination that does not start it. Its pages are compared."""
     uri = next_uri()
-    target = incoming(uri, arguments=["-S", *backed_by(backend)])
+    target = incoming(uri + SLOW_SETUP, arguments=["-S", *backed_by(backend)])
     guest.vm.capability(**{**MODES, **capabilities})
-    guest.vm.must_migrate(uri + options)
+    guest.vm.must_migrate(uri + options + SLOW_SETUP)
     must_have_arrived(target, guest.vm.ram())
     target.qmp("cont")
     taken_over_by(target)
