@@ -53,7 +53,7 @@ static void *ram_range(VmfConn *conn, unsigned block, uint64_t offset, uint64_t 
 
 static bool was_populated(const VmfSession *s, const VmfRamBlock *block)
 {
-    return s->blocks.populated && populated_has(s->blocks.populated, block);
+    return s->blocks.populated && !s->blocks.keeps && populated_has(s->blocks.populated, block);
 }
 
 static bool make_zero(VmfConn *conn, unsigned number, uint64_t offset, uint64_t length,

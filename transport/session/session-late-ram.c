@@ -101,13 +101,12 @@ void session_late_ram_due(VmfSession *s)
 /* This side's set is whole from now on. Returns false if it was so before. */
 static bool name_ram(VmfSession *s)
 {
+    const bool keeps = s->blocks.populated && session_set_is_late(s) && !ram_expected_is_free();
     bool first;
 
     g_mutex_lock(&s->core.lock);
     first = s->late_ram.state == LATE_RAM_UNNAMED;
-    if (first && s->blocks.populated && !ram_expected_is_free()) {
-        g_clear_pointer(&s->blocks.populated, populated_free); /* no channel reads it so far */
-    }
+    s->blocks.keeps = first ? keeps : s->blocks.keeps;
     s->late_ram.state = first ? LATE_RAM_NAMED : s->late_ram.state;
     g_cond_broadcast(&s->core.changed);
     g_mutex_unlock(&s->core.lock);

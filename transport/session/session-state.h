@@ -89,6 +89,7 @@ typedef struct SessionBlocks {
     GPtrArray *shorter; /* destination: those of `wire' that are copies, made for the session */
     RamScan *scan;
     Populated *populated; /* destination: what was made resident ahead, or NULL */
+    bool keeps;           /* nothing of that is given back; fixed before the channels start */
 } SessionBlocks;
 
 /* Lock, unless a member says otherwise: the first error, and those that wait for the session. */
