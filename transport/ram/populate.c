@@ -4,7 +4,6 @@
 #include "populate.h"
 
 #include <errno.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <glib.h>
 
@@ -39,8 +38,7 @@ struct Populate {
     unsigned block; /* the next place to look at */
     uint64_t offset;
     uint64_t budget;
-    uint64_t *made; /* bytes made, for each block */
-    GArray *ranges; /* Made, ascending as expected memory is; NULL if `memory' is the set itself */
+    GArray *made; /* Made, as it came */
 };
 
 Populate *populate_new(VmfRamBlocks *ram, const char *root)
@@ -57,8 +55,7 @@ Populate *populate_new(VmfRamBlocks *ram, const char *root)
     populate->memory = memory;
     populate->block_count = count;
     populate->root = root;
-    populate->made = g_new0(uint64_t, count);
-    populate->ranges = memory == ram ? NULL : g_array_new(FALSE, FALSE, sizeof(Made));
+    populate->made = g_array_new(FALSE, FALSE, sizeof(Made));
     /* If it fails, the set-up of the session says why. */
     presence_init(&populate->presence, memory, PRESENCE_WRITE, NULL);
     return populate;
@@ -75,16 +72,14 @@ static bool may_take(Populate *populate, const VmfRamBlock *block, uint64_t byte
     return populate->budget >= bytes;
 }
 
-static void note_made(Populate *populate, const VmfRamBlock *block, uintptr_t from, uintptr_t to)
+static void note_made(GArray *made, uintptr_t from, uintptr_t to)
 {
-    const Made made = {from, to};
-    GArray *ranges = populate->ranges;
+    const Made piece = {from, to};
 
-    populate->made[block->index] += to - from;
-    if (ranges && ranges->len && g_array_index(ranges, Made, ranges->len - 1).to == from) {
-        g_array_index(ranges, Made, ranges->len - 1).to = to;
-    } else if (ranges) {
-        g_array_append_val(ranges, made);
+    if (made->len && g_array_index(made, Made, made->len - 1).to == from) {
+        g_array_index(made, Made, made->len - 1).to = to;
+    } else {
+        g_array_append_val(made, piece);
     }
 }
 
@@ -110,7 +105,7 @@ static bool make_pages(Populate *populate, const VmfRamBlock *block, uint64_t of
         return false;
     }
     populate->budget -= to - from;
-    note_made(populate, block, from, to);
+    note_made(populate->made, from, to);
     return true;
 }
 
@@ -175,8 +170,7 @@ void populate_free(Populate *populate)
     }
     populate_pause(populate);
     presence_clear(&populate->presence);
-    g_free(populate->made);
-    g_clear_pointer(&populate->ranges, g_array_unref);
+    g_array_unref(populate->made);
     vmf_ram_blocks_unref(populate->ram);
     g_free(populate);
 }
@@ -186,73 +180,81 @@ const VmfRamBlocks *populate_ram(const Populate *populate)
     return populate->ram;
 }
 
+/* Bytes of [from, to) that were made. */
+static uint64_t made_bytes(const GArray *made, uintptr_t from, uintptr_t to)
+{
+    uint64_t sum = 0;
+
+    for (guint i = 0; i < made->len; i++) {
+        const Made *piece = &g_array_index(made, Made, i);
+        const uintptr_t begin = MAX(piece->from, from), end = MIN(piece->to, to);
+
+        sum += begin < end ? end - begin : 0;
+    }
+    return sum;
+}
+
 uint64_t populate_block_bytes(const Populate *populate, unsigned index)
 {
-    return index < populate->block_count ? populate->made[index] : 0;
+    const VmfRamBlock *block = vmf_ram_blocks_get(populate->memory, index);
+    const uintptr_t host = block ? (uintptr_t)block->host : 0;
+
+    return block ? made_bytes(populate->made, host, host + block->length) : 0;
 }
 
 uint64_t populate_bytes(const Populate *populate)
 {
-    uint64_t sum = 0;
-
-    for (unsigned i = 0; i < populate->block_count; i++) {
-        sum += populate->made[i];
-    }
-    return sum;
+    return made_bytes(populate->made, 0, UINTPTR_MAX);
 }
 
 /* --- what was made --- */
 
 struct Populated {
-    GArray *ranges; /* of the memory that was expected, or NULL: */
+    GArray *made; /* Made, ascending */
     uint64_t bytes;
-    unsigned count;  /* the set may have grown since then */
-    uint64_t made[]; /* bytes, by the block's index */
 };
+
+static gint compare_made(gconstpointer one, gconstpointer other)
+{
+    const Made *a = one, *b = other;
+
+    return a->from < b->from ? -1 : a->from > b->from;
+}
 
 Populated *populate_result(const Populate *populate)
 {
-    const unsigned count = populate->block_count;
-    Populated *populated = g_malloc0(sizeof(*populated) + count * sizeof(uint64_t));
+    Populated *populated = g_new(Populated, 1);
 
-    populated->ranges = populate->ranges ? g_array_copy(populate->ranges) : NULL;
+    populated->made = g_array_copy(populate->made);
     populated->bytes = populate_bytes(populate);
-    populated->count = count;
-    memcpy(populated->made, populate->made, count * sizeof(uint64_t));
+    g_array_sort(populated->made, compare_made);
     return populated;
 }
 
 void populated_free(Populated *populated)
 {
     if (populated) {
-        g_clear_pointer(&populated->ranges, g_array_unref);
+        g_array_unref(populated->made);
         g_free(populated);
     }
-}
-
-/* Whether some of [from, to) was made. */
-static bool was_made(const GArray *ranges, uintptr_t from, uintptr_t to)
-{
-    guint low = 0, high = ranges->len;
-
-    while (low < high) {
-        const guint middle = low + (high - low) / 2;
-
-        if (g_array_index(ranges, Made, middle).to <= from) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    return low < ranges->len && g_array_index(ranges, Made, low).from < to;
 }
 
 bool populated_has(const Populated *populated, const VmfRamBlock *block)
 {
     const uintptr_t host = (uintptr_t)block->host;
+    const GArray *made = populated->made;
+    guint low = 0, high = made->len;
 
-    return populated->ranges ? was_made(populated->ranges, host, host + block->length)
-                             : block->index < populated->count && populated->made[block->index];
+    while (low < high) {
+        const guint middle = low + (high - low) / 2;
+
+        if (g_array_index(made, Made, middle).to <= host) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low < made->len && g_array_index(made, Made, low).from < host + block->length;
 }
 
 uint64_t populated_bytes(const Populated *populated)

@@ -173,7 +173,6 @@ bool ram_blocks_expect(VmfRamBlocks *blocks, void *host, uint64_t length, GError
 
     if (!blocks->expected) {
         blocks->expected = vmf_ram_blocks_new();
-        blocks->expected->discardable = true;
     }
     return vmf_ram_blocks_add(blocks->expected, name, host, length, EXPECTED_PAGE, error) != NULL;
 }
