@@ -10,6 +10,7 @@
 #include "local-end.h"
 #include "local-feed.h"
 #include "local-report.h"
+#include "local-thread.h"
 #include "local-uri.h"
 
 /* What QEMU listens with. */
@@ -62,12 +63,10 @@ static LocalAnswer said(LocalLink *link, const LocalMessage *message)
 static void accepted(LocalLink *link)
 {
     LocalDestination *d = link->owner;
-    g_autoptr(GError) error = NULL;
 
     false_id_established(link->id, NULL);
-    d->feeder = g_thread_try_new("vmferry-feed", local_feed_main, d, &error);
+    d->feeder = local_thread_new("vmferry-feed", local_feed_main, d);
     if (!d->feeder) {
-        local_report("cannot start a thread: %s", error->message);
         false_id_disconnected(link->id);
     }
 }
@@ -98,9 +97,7 @@ static void end_destination(void *opaque)
     if (vmf_session_get_owner(d->session) != VMF_OWNER_THIS_SIDE) {
         vmf_session_cancel(d->session);
     }
-    if (d->feeder) {
-        g_thread_join(d->feeder);
-    }
+    local_thread_end(d->feeder);
     close_back_file(d);
     vmf_session_free(d->session);
     local_discards_remove(d->blocks);
@@ -172,9 +169,7 @@ static void end_listening(void *opaque)
 {
     Listening *l = opaque;
 
-    if (l->accepter) {
-        g_thread_join(l->accepter);
-    }
+    local_thread_end(l->accepter);
     vmf_listener_free(l->listener);
     local_listening_unref(l->listening);
     g_object_unref(l->cancel);
@@ -210,10 +205,6 @@ int local_destination_listen(struct rdma_cm_id *id)
     l->listener = listener;
     l->cancel = g_cancellable_new();
     local_link_new(&listening_ops, l, id);
-    l->accepter = g_thread_try_new("vmferry-accept", accept_main, l, &error);
-    if (!l->accepter) {
-        local_report("cannot start a thread: %s", error->message);
-        return EAGAIN; /* QEMU ends the id, and so what is here */
-    }
-    return 0;
+    l->accepter = local_thread_new("vmferry-accept", accept_main, l);
+    return l->accepter ? 0 : EAGAIN; /* QEMU ends the id, and so what is here */
 }

@@ -9,6 +9,7 @@
 #include "local-giving.h"
 #include "local-report.h"
 #include "local-return.h"
+#include "local-thread.h"
 #include "stream-end.h"
 
 /* The longest time for which the end of the process waits: longer than any end takes. */
@@ -104,9 +105,7 @@ static void end_source(void *opaque)
         (s->back_reader || vmf_session_get_owner(s->session) == VMF_OWNER_THIS_SIDE)) {
         vmf_session_cancel(s->session);
     }
-    if (s->back_reader) {
-        g_thread_join(s->back_reader);
-    }
+    local_thread_end(s->back_reader);
     vmf_file_free(s->back_file);
     vmf_session_free(s->session);
     local_discards_remove(s->blocks);
@@ -116,9 +115,7 @@ static void end_source(void *opaque)
 void local_end_source(LocalSource *s)
 {
     local_return_withdraw(s);
-    if (s->connector) {
-        g_thread_join(s->connector);
-    }
+    local_thread_end(s->connector);
     giving_give_up(s);
     g_mutex_lock(&s->lock);
     s->closing = true;

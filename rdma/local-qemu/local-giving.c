@@ -5,6 +5,7 @@
 
 #include "local-report.h"
 #include "local-shut.h"
+#include "local-thread.h"
 
 /* How often QEMU's thread, which waits for GO to leave, looks whether it has. */
 #define LOOK_US 100
@@ -92,16 +93,11 @@ static void *give_main(void *opaque)
 
 bool giving_begin(LocalSource *s, uint64_t wr_id)
 {
-    g_autoptr(GError) error = NULL;
-
     g_mutex_lock(&s->lock);
     s->held = wr_id;
-    s->giver = g_thread_try_new("vmferry-give", give_main, s, &error);
+    s->giver = local_thread_new("vmferry-give", give_main, s);
     s->giving = s->giver ? GIVING_LOADS : GIVING_OVER;
     g_mutex_unlock(&s->lock);
-    if (!s->giver) {
-        local_report("cannot start a thread: %s", error->message);
-    }
     return s->giver != NULL;
 }
 

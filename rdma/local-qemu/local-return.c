@@ -9,6 +9,7 @@
 #include "local-report.h"
 #include "local-shut.h"
 #include "local-switchover.h"
+#include "local-thread.h"
 #include "return-frames.h"
 
 /* --- which migrations may get one --- */
@@ -199,7 +200,7 @@ static bool open_back(LocalSource *s, GError **error)
 }
 
 /* If it fails, QEMU ends the id, and so the link. */
-static LocalLink *begin_back(LocalSource *s, struct rdma_cm_id *id, GError **error)
+static LocalLink *begin_back(LocalSource *s, struct rdma_cm_id *id)
 {
     LocalLink *link = local_link_new(&return_ops, s, id);
 
@@ -208,7 +209,7 @@ static LocalLink *begin_back(LocalSource *s, struct rdma_cm_id *id, GError **err
     s->back = link;
     s->takes_back = false;
     g_mutex_unlock(&s->lock);
-    s->back_reader = g_thread_try_new("vmferry-return", read_main, s, error);
+    s->back_reader = local_thread_new("vmferry-return", read_main, s);
     return s->back_reader ? link : NULL;
 }
 
@@ -221,9 +222,8 @@ bool local_return_connect(struct rdma_cm_id *id, LocalLink **link)
     g_mutex_lock(&offers.lock);
     s = find(id);
     if (s && open_back(s, &error)) {
-        *link = begin_back(s, id, &error);
-    }
-    if (s && !*link) {
+        *link = begin_back(s, id);
+    } else if (s) {
         local_report("there is no return path: %s", error->message);
     }
     g_mutex_unlock(&offers.lock);

@@ -25,8 +25,8 @@ typedef struct LocalRounds {
     unsigned block; /* where QEMU has written last */
     uint64_t offset;
     uint64_t bytes, before; /* of this pass, and of the one before it */
-    uint64_t slice_bytes;
-    bool enough; /* another pass would not be much smaller */
+    bool wrote;             /* something, since QEMU has asked itself whether to go on */
+    bool enough;            /* another pass would not be much smaller */
 } LocalRounds;
 
 typedef struct LocalSource {

@@ -14,6 +14,7 @@
 #include "local-return.h"
 #include "local-source-state.h"
 #include "local-switchover.h"
+#include "local-thread.h"
 #include "local-uri.h"
 #include "stream-end.h"
 
@@ -411,17 +412,12 @@ static void *connect_main(void *opaque)
 static int begin(struct rdma_cm_id *id, bool pin_all)
 {
     LocalSource *s = local_source_new(id, pin_all);
-    g_autoptr(GError) error = NULL;
 
     s->link = local_link_new(&source_ops, s, id);
     s->stream = vmf_qemu_stream_new(item, s);
     local_return_offer(s);
-    s->connector = g_thread_try_new("vmferry-connect", connect_main, s, &error);
-    if (!s->connector) {
-        local_report("cannot start a thread: %s", error->message);
-        return EAGAIN;
-    }
-    return 0;
+    s->connector = local_thread_new("vmferry-connect", connect_main, s);
+    return s->connector ? 0 : EAGAIN;
 }
 
 int local_source_connect(struct rdma_cm_id *id, const struct rdma_conn_param *param)

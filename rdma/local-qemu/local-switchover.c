@@ -78,20 +78,23 @@ static void end_pass(LocalSource *s)
 
 void switchover_wrote(LocalSource *s, unsigned block, uint64_t offset, uint64_t bytes)
 {
+    if (!s->rounds.wait_us) {
+        return;
+    }
     if (comes_before(s, block, offset)) {
         end_pass(s);
     }
     s->rounds.block = block;
     s->rounds.offset = offset;
     s->rounds.bytes += bytes;
-    s->rounds.slice_bytes += bytes;
+    s->rounds.wrote = true;
 }
 
 void switchover_slice(LocalSource *s)
 {
-    const bool idle = !s->rounds.slice_bytes; /* nothing was dirty */
+    const bool idle = !s->rounds.wrote; /* nothing was dirty */
 
-    s->rounds.slice_bytes = 0;
+    s->rounds.wrote = false;
     if (s->rounds.wait_us && (idle || s->rounds.enough ||
                               (s->rounds.until && g_get_monotonic_time() >= s->rounds.until))) {
         s->rounds.wait_us = 0;
