@@ -215,46 +215,24 @@ static void await(const gint *flag)
     assert_true(g_atomic_int_get(flag));
 }
 
+/* After so many rounds QEMU has the acknowledgement, and not before. */
+static unsigned rounds_held;
+
 /* The destination acknowledges before its PONG. */
-static bool held_for_a_round(void *opaque, SourceStep step)
+static bool look_for_the_acknowledgement(void *opaque, SourceStep step)
 {
     Rig *rig = opaque;
 
-    if (step == SOURCE_ROUND && rig->source.round == 0) {
+    if (step == SOURCE_ROUND && rig->source.round < rounds_held) {
         await(&rig->source.pong);
         assert_int_equal(g_atomic_int_get(&rig->source.acknowledged), 0);
-    }
-    if (step == SOURCE_ROUND && rig->source.round == 1) {
+    } else if (step == SOURCE_ROUND) {
         await(&rig->source.acknowledged);
     }
     return true;
 }
 
-static bool held_for_three_rounds(void *opaque, SourceStep step)
-{
-    Rig *rig = opaque;
-
-    if (step == SOURCE_ROUND && rig->source.round < 2) {
-        await(&rig->source.pong);
-        assert_int_equal(g_atomic_int_get(&rig->source.acknowledged), 0);
-    }
-    if (step == SOURCE_ROUND && rig->source.round == 2) {
-        await(&rig->source.acknowledged);
-    }
-    return true;
-}
-
-static bool not_held(void *opaque, SourceStep step)
-{
-    Rig *rig = opaque;
-
-    if (step == SOURCE_ROUND) {
-        await(&rig->source.acknowledged);
-    }
-    return true;
-}
-
-static void switch_over(const char *option, bool (*at)(void *, SourceStep), bool idle, bool grows)
+static void switch_over(const char *option, unsigned held, bool idle, bool grows)
 {
     Rig rig;
 
@@ -265,7 +243,8 @@ static void switch_over(const char *option, bool (*at)(void *, SourceStep), bool
     rig.source.rounds = 4;
     rig.source.idle = idle;
     rig.source.grows = grows;
-    rig.source.at = at;
+    rig.source.at = look_for_the_acknowledgement;
+    rounds_held = held;
     rig_run(&rig);
     rig_assert_moved(&rig);
     assert_int_equal(rig.source.returned->len,
@@ -276,25 +255,25 @@ static void switch_over(const char *option, bool (*at)(void *, SourceStep), bool
 static void switchover__is_not_held_back_by_default(void **state)
 {
     (void)state;
-    switch_over("", not_held, false, false);
+    switch_over("", 0, false, false);
 }
 
 static void switchover__waits_for_a_small_pass(void **state)
 {
     (void)state;
-    switch_over(",switchover-wait=60s", held_for_three_rounds, false, false);
+    switch_over(",switchover-wait=60s", 2, false, false);
 }
 
 static void switchover__waits_no_longer_if_passes_get_no_smaller(void **state)
 {
     (void)state;
-    switch_over(",switchover-wait=60s", held_for_three_rounds, false, true);
+    switch_over(",switchover-wait=60s", 2, false, true);
 }
 
 static void switchover__waits_for_no_idle_guest(void **state)
 {
     (void)state;
-    switch_over(",switchover-wait=60s", held_for_a_round, true, false);
+    switch_over(",switchover-wait=60s", 1, true, false);
 }
 
 int main(void)
