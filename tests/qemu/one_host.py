@@ -22,8 +22,6 @@ PART = sys.argv[3] if len(sys.argv) > 3 else ""
 ADDRESS = os.environ.get("LAB_ADDR", "127.0.0.1")
 ADDRESS6 = os.environ.get("LAB_ADDR6", "::1")
 port = 4440
-
-
 # Pinning memory that a lab host has never used takes longer than ten seconds on some machines.
 SLOW_SETUP = ",connect-timeout=60s"
 

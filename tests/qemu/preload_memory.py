@@ -3,6 +3,7 @@
 """preload_memory -- guests whose memory is given back while they migrate, and memory of other kinds, in unpatched
 QEMUs with the preloaded library: preload_memory.py GUEST BUILD ROOT... (see preload_vms.py)
 """
+import contextlib
 import functools
 import os
 import time
@@ -36,14 +37,28 @@ def saved_guest(version):
     return path
 
 
-def from_saved(version, backend):
-    vm = start(version, incoming=f"file:{saved_guest(version)}", arguments=[*BALLOON, *backend("source")])
-    vm.await_status("running", timeout=120)
-    return vm
+def backed_by(backend, side):
+    """QEMU's arguments for RAM of that kind; FILE is another one on each side."""
+    text = f"{backend},id=pc.ram,size={MEMORY}M".replace("FILE", f"{FILE}-{side}")
+    return ["-object", text, "-machine", "memory-backend=pc.ram"] if backend else []
 
 
-def both(vms):
-    return "".join(f"{vm.name} said:\n{vm.output()}" for vm in vms)
+@contextlib.contextmanager
+def both_sides(version, backend="", modes=None, arguments=()):
+    """A source with the saved guest, a destination that listens, and its URI. Both end with the check."""
+    vms = [start(version, incoming=f"file:{saved_guest(version)}", arguments=[*BALLOON, *backed_by(backend, "source")])]
+    try:
+        vms[0].await_status("running", timeout=120)
+        uri = next_uri()
+        vms.append(incoming(version, uri, modes=modes or modes_of(version),
+                            arguments=[*BALLOON, *arguments, *backed_by(backend, "target")]))
+        vms[0].capability(**(modes or modes_of(version)))
+        yield *vms, uri
+    except Failure as failure:
+        raise Failure("\n".join([str(failure), *(f"{vm.name} said:\n{vm.output()}" for vm in vms)]))
+    finally:
+        for vm in vms:
+            vm.end()
 
 
 # --- memory that is given back ---
@@ -59,14 +74,8 @@ def squeeze(vm, until):
 
 def gives_back(version, backend, squeezed, pin_all):
     """The guest frees and takes memory while it migrates, and looks at every byte of it afterwards."""
-    source = from_saved(version, backend)
-    target = None
-    modes = modes_of(version, pin_all)
-    try:
-        uri = next_uri()
-        target = incoming(version, uri, modes=modes, arguments=[*BALLOON, *backend("target")])
+    with both_sides(version, backend, modes_of(version, pin_all)) as (source, target, uri):
         source.await_console("^cycle OK")
-        source.capability(**modes)
         source.qmp("migrate-set-parameters", max_bandwidth=SLOW)
         began = time.monotonic()
         source.migrate(uri)
@@ -84,39 +93,9 @@ def gives_back(version, backend, squeezed, pin_all):
             target.qmp("balloon", value=MEMORY << 20)
         target.await_console("^cycle OK(.*\n)*cycle OK", 400)
         target.sums_stay_right()
-    except Failure as failure:
-        raise Failure(f"{failure}\n{both(vm for vm in (source, target) if vm)}")
-    finally:
-        for vm in (source, target):
-            if vm:
-                vm.end()
 
 
 # --- memory of other kinds ---
-
-def private(_side):
-    return []
-
-
-def memfd(_side):
-    return ["-object", f"memory-backend-memfd,id=pc.ram,size={MEMORY}M,share=on", "-machine", "memory-backend=pc.ram"]
-
-
-def file(side):
-    return ["-object", f"memory-backend-file,id=pc.ram,size={MEMORY}M,share=on,mem-path={FILE}-{side}",
-            "-machine", "memory-backend=pc.ram"]
-
-
-def file_behind(side):
-    """The RAM begins in the middle of its file."""
-    return ["-object", f"memory-backend-file,id=pc.ram,size={MEMORY}M,share=on,mem-path={FILE}-{side},offset=64M",
-            "-machine", "memory-backend=pc.ram"]
-
-
-def private_file(side):
-    return ["-object", f"memory-backend-file,id=pc.ram,size={MEMORY}M,share=off,mem-path={FILE}-{side}",
-            "-machine", "memory-backend=pc.ram"]
-
 
 def used_files():
     """The destination's memory has something else in many places."""
@@ -132,27 +111,17 @@ def used_files():
 def arrives(version, backend, pin_all):
     """All of it arrives, in memory of this kind that was something else before."""
     used_files()
-    source = from_saved(version, backend)
-    target = None
-    modes = modes_of(version, pin_all)
     try:
-        uri = next_uri()
-        target = incoming(version, uri, modes=modes, arguments=["-S", *BALLOON, *backend("target")])
-        source.qmp("stop")
-        source.capability(**modes)
-        source.qmp("migrate-set-parameters", max_bandwidth=0)
-        source.must_migrate(uri)
-        must_have_arrived(target, source.ram())
-        must_quit(source)
-        target.qmp("cont")
-        target.must_tick()
-        target.sums_stay_right()
-    except Failure as failure:
-        raise Failure(f"{failure}\n{both(vm for vm in (source, target) if vm)}")
+        with both_sides(version, backend, modes_of(version, pin_all), ["-S"]) as (source, target, uri):
+            source.qmp("stop")
+            source.qmp("migrate-set-parameters", max_bandwidth=0)
+            source.must_migrate(uri)
+            must_have_arrived(target, source.ram())
+            must_quit(source)
+            target.qmp("cont")
+            target.must_tick()
+            target.sums_stay_right()
     finally:
-        for vm in (source, target):
-            if vm:
-                vm.end()
         for side in ("source", "target"):
             os.unlink(f"{FILE}-{side}")
 
@@ -161,29 +130,20 @@ def arrives(version, backend, pin_all):
 
 def ready_ahead(version):
     """A waiting destination has its RAM resident, and gives back what the source has not."""
-    source = from_saved(version, private)
-    target = None
-    try:
-        uri = next_uri()
-        target = incoming(version, uri, modes=modes_of(version), arguments=BALLOON)
+    with both_sides(version) as (source, target, uri):
         ready = await_ready_ram(target)
-        source.capability(**modes_of(version))
         source.qmp("migrate-set-parameters", max_bandwidth=0)
         source.must_migrate(uri)
         target.await_status("running")
         must_have_given_back(target, ready, source)
         target.must_tick()
         target.sums_stay_right()
-    except Failure as failure:
-        raise Failure(f"{failure}\n{both(vm for vm in (source, target) if vm)}")
-    finally:
-        for vm in (source, target):
-            if vm:
-                vm.end()
 
 
-KINDS = (("10.0", memfd, "a memfd"), ("11", file, "a file"), ("10.0", file_behind, "a file from its middle on"),
-         ("11", private_file, "a private mapping of a file"))
+MEMFD = "memory-backend-memfd,share=on"
+KINDS = (("10.0", MEMFD, "a memfd"), ("11", "memory-backend-file,share=on,mem-path=FILE", "a file"),
+         ("10.0", "memory-backend-file,share=on,mem-path=FILE,offset=64M", "a file from its middle on"),
+         ("11", "memory-backend-file,share=off,mem-path=FILE", "a private mapping of a file"))
 
 
 def main():
@@ -192,7 +152,7 @@ def main():
     for version, backend, title in KINDS:
         for pin_all in (False, True):
             run(f"{version}: {title}, {'pin-all' if pin_all else 'chunk'}", arrives, version, backend, pin_all)
-    for version, backend, title in (("10.0", private, "private memory"), ("11", memfd, "a memfd")):
+    for version, backend, title in (("10.0", "", "private memory"), ("11", MEMFD, "a memfd")):
         for squeezed in (False, True):
             for pin_all in (False, True):
                 run(f"{version}: {title}, {'a balloon' if squeezed else 'free page reporting'}, "
