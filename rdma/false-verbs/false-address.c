@@ -9,13 +9,13 @@
 #include <netinet/in.h>
 #include <string.h>
 
+#include "base/decimal.h"
+
 static in_port_t port_of(const char *service)
 {
-    guint64 port;
+    uint64_t port;
 
-    return g_ascii_string_to_unsigned(service, 10, 0, UINT16_MAX, &port, NULL)
-               ? htons((uint16_t)port)
-               : 0;
+    return decimal_is(service, UINT16_MAX, &port) ? htons((uint16_t)port) : 0;
 }
 
 /* An IPv6 address in digits, perhaps with a scope after '%'. */
@@ -28,12 +28,10 @@ static bool set_v6(struct sockaddr_in6 *address, const char *node)
     }
     address->sin6_family = AF_INET6;
     if (parts[1]) {
-        guint64 scope;
+        uint64_t scope;
 
         address->sin6_scope_id =
-            g_ascii_string_to_unsigned(parts[1], 10, 0, UINT32_MAX, &scope, NULL)
-                ? (uint32_t)scope
-                : if_nametoindex(parts[1]);
+            decimal_is(parts[1], UINT32_MAX, &scope) ? (uint32_t)scope : if_nametoindex(parts[1]);
     }
     return true;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* test-uri.c -- URIs and their options, good and bad */
 
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -348,9 +349,43 @@ static void general_options__allow_their_own_defaults(void **state)
     }
 }
 
+/*
+ * As GLib comes back in a thread that had to wait for another one's first number.
+ */
+static bool leaves_an_errno;
+
+guint64 __real_g_ascii_strtoull(const char *text, char **end, guint base);
+guint64 __wrap_g_ascii_strtoull(const char *text, char **end, guint base);
+
+guint64 __wrap_g_ascii_strtoull(const char *text, char **end, guint base)
+{
+    const guint64 number = __real_g_ascii_strtoull(text, end, base);
+
+    if (leaves_an_errno && errno != ERANGE) {
+        errno = EAGAIN;
+    }
+    return number;
+}
+
+static void numbers__are_read_beside_other_threads(void **state)
+{
+    g_autoptr(VmfUri) uri = NULL;
+
+    (void)state;
+    leaves_an_errno = true;
+    uri = vmf_uri_parse("test:host:4444,room=18446744073709551615", NULL);
+    assert_null(vmf_uri_parse("test:host:4444,room=18446744073709551616", NULL));
+    leaves_an_errno = false;
+    assert_non_null(uri);
+    assert_int_equal(vmf_uri_get_uint(uri, "count"), 7);
+    assert_int_equal(vmf_uri_get_uint(uri, "pause"), 1500);
+    assert_int_equal(vmf_uri_get_uint(uri, "room"), UINT64_MAX);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(numbers__are_read_beside_other_threads),
         cmocka_unit_test(parse__cuts_host_and_port),
         cmocka_unit_test(parse__of_unix_takes_a_path_with_doubled_commas),
         cmocka_unit_test(parse__refuses_what_is_no_uri),

@@ -3,8 +3,9 @@
 
 #include "options.h"
 
-#include <errno.h>
 #include <string.h>
+
+#include "decimal.h"
 
 static bool bad_value(const VmfOptionSpec *spec, const char *text, const char *allowed,
                       GError **error)
@@ -39,12 +40,7 @@ static bool parse_number(const char *text, const Unit *units, uint64_t *number)
 {
     char *end;
 
-    if (!g_ascii_isdigit(*text)) {
-        return false;
-    }
-    errno = 0;
-    *number = g_ascii_strtoull(text, &end, 10);
-    if (errno) {
+    if (!decimal_read(text, &end, number)) {
         return false;
     }
     for (; units->name; units++) {

@@ -6,6 +6,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "decimal.h"
+
 void uri_parts_clear(UriParts *parts)
 {
     g_clear_pointer(&parts->scheme, g_free);
@@ -48,7 +50,7 @@ bool uri_is_port(const char *port)
 {
     uint64_t number;
 
-    return g_ascii_string_to_unsigned(port, 10, 0, 65535, &number, NULL);
+    return decimal_is(port, UINT16_MAX, &number);
 }
 
 /* Other programs write tcp://HOST:PORT. */

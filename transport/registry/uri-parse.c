@@ -92,16 +92,17 @@ const VmfOptionSpec *vmf_uri_general_options(void)
 
 /* --- parsing --- */
 
-static unsigned add_defaults(VmfUri *uri, unsigned count, const VmfOptionSpec *specs)
+static bool add_defaults(VmfUri *uri, const VmfOptionSpec *specs, GError **error)
 {
     for (; specs && specs->name; specs++) {
-        OptionValue *value = &uri->values[count++];
+        OptionValue *value = &uri->values[uri->value_count++];
 
         value->spec = specs;
-        /* The registry has checked that a table allows its own defaults. */
-        (void)option_parse(specs, option_default(specs), value, NULL);
+        if (!option_parse(specs, option_default(specs), value, error)) {
+            return false;
+        }
     }
-    return count;
+    return true;
 }
 
 static unsigned count_specs(const VmfOptionSpec *specs)
@@ -200,8 +201,11 @@ VmfUri *vmf_uri_parse(const char *text, GError **error)
     if (!transport) {
         return NULL;
     }
-    uri->value_count = count_specs(general_options) + count_specs(transport->options);
-    uri->values = g_new0(OptionValue, uri->value_count);
-    add_defaults(uri, add_defaults(uri, 0, general_options), transport->options);
-    return set_options(uri, error) ? g_steal_pointer(&uri) : NULL;
+    uri->values =
+        g_new0(OptionValue, count_specs(general_options) + count_specs(transport->options));
+    if (!add_defaults(uri, general_options, error) ||
+        !add_defaults(uri, transport->options, error) || !set_options(uri, error)) {
+        return NULL;
+    }
+    return g_steal_pointer(&uri);
 }
