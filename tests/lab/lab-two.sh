@@ -53,7 +53,7 @@ long_run() {
 # The source must say what happened soon, and end by itself. (Ending may take longer than saying:
 # soft-RoCE's kernel waits, seconds for each queue pair, for packets that a dead link never takes.)
 source_ends_saying() {
-    local deadline=$((SECONDS + 12))
+    local deadline=$((SECONDS + 60))
     until grep -qE "$1" "$LOGS/source"; do
         [ $SECONDS -lt $deadline ] || { cat "$LOGS/source" && echo "the source says nothing" && return 1; }
         sleep 0.2
@@ -68,7 +68,7 @@ source_ends_saying() {
 }
 
 destination_says() {
-    local deadline=$((SECONDS + 15))
+    local deadline=$((SECONDS + 60))
     until grep -qE "$1" "$LOGS/destination"; do
         [ $SECONDS -lt $deadline ] || { cat "$LOGS/destination" && return 1; }
         sleep 0.2
