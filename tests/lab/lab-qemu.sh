@@ -26,7 +26,7 @@ GUEST=$("$HERE/../../tools/qemu/guest") || exit 1
 in_a_host() { # SCRIPT ARGUMENTS...
     local script=$1
     shift
-    "$LAB" exec --mem 4G --timeout 1400 -- env LD_LIBRARY_PATH="${QEMU%/bin/*}/lib" python3 "$HERE/../qemu/$script" "$QEMU" "$GUEST" "$@"
+    "$LAB" exec --mem 4G --timeout 1900 -- env LD_LIBRARY_PATH="${QEMU%/bin/*}/lib" python3 "$HERE/../qemu/$script" "$QEMU" "$GUEST" "$@"
 }
 
 start_agent() {

@@ -9,17 +9,16 @@ PARTS='
 lint         | plain        |  400 |         | formatting, clang-tidy, shellcheck, the rules of the tree
 model        |              |  900 |         | models: every state visited
 one          | plain kernel | 1300 |         | real soft-RoCE, one host
-qemu-works   | qemu kernel  | 1500 |         | QEMU, one host: what works
+qemu-works   | qemu kernel  | 2000 |         | QEMU, one host: what works
 vm-thread    | thread       | 1200 | machine | two CPUs, thread sanitizer
 vm-address   | address      | 1200 | machine | two CPUs, address and undefined-behaviour sanitizers
 two          | plain kernel |  900 | machine | two hosts: losses of every kind
 qemu-two     | qemu kernel  | 1500 | machine | QEMU, two hosts
-qemu-fails   | qemu kernel  | 1500 |         | QEMU, one host: what must fail well
-qemu-stock   | qemu kernel  | 1500 |         | QEMU and stock QEMU, one host
-qemu-debian  | qemu debian kernel | 900 |      | the QEMUs of Debian'\''s releases, one host
+qemu-fails   | qemu kernel  | 2000 |         | QEMU, one host: what must fail well
+qemu-stock   | qemu kernel  | 2000 |         | QEMU and stock QEMU, one host
 qemu-wrapped | qemu debian kernel | 900 |      | an unpatched QEMU over vmferry, started as libvirt does, one host
 qemu-versions| qemu kernel  |  300 |         | QEMU: versions that the build refuses
-qemu-saved   | qemu kernel  | 1500 |         | QEMU and files
+qemu-saved   | qemu kernel  | 2000 |         | QEMU and files
 v1           | plain kernel |  900 |         | a peer that errs in stock QEMU'\''s protocol
 unit-thread  | thread       |  900 |         | unit tests, thread sanitizer
 unit-address | address      |  900 |         | unit tests, address and undefined-behaviour sanitizers
@@ -39,7 +38,8 @@ long-preload-losses | plain debian kernel guest | 1500 | | long: the same: losse
 long-preload-memory | plain debian kernel guest | 1500 | | long: the same: balloons, and memory of other kinds
 long-preload-two | plain debian kernel guest | 900 | machine | long: the same: losses of link and host, two hosts
 long-preload | plain debian kernel guest | 3000 | | long: every version, side and mode of the preloaded library
-long-qemu    | qemu kernel  | 1500 |         | long: fifty migrations of one guest, and losses in a later round
+long-qemu    | qemu kernel  | 3600 |         | long: fifty migrations of one guest, and what resembles checks of the usual run
+long-debian  | qemu debian kernel | 900 |      | long: the QEMUs of Debian'\''s releases without vmferry, one host
 '
 
 # parts: the table's lines without blanks at the fields' ends.
@@ -156,7 +156,8 @@ run_part() {
     qemu-*) tests/lab/lab-qemu.sh "${1#qemu-}" ;;
     long-chance) VMFERRY_TEST_RUNS=10000 meson_tests address unit --timeout-multiplier=20 devices ;;
     long-fuzz) fuzzed ;;
-    long-qemu) VMFERRY_TEST_LONG=1 VMFERRY_TEST_ONLY="migrations of one guest|later round" tests/lab/lab-qemu.sh works fails two ;;
+    long-qemu) VMFERRY_TEST_LONG=1 tests/lab/lab-qemu.sh works fails stock two ;;
+    long-debian) tests/lab/lab-qemu.sh debian ;;
     long-preload) tests/lab/lab-qemu.sh preload-matrix ;;
     long-preload-works) tests/lab/lab-qemu.sh preload ;;
     long-preload-*) tests/lab/lab-qemu.sh "${1#long-}" ;;
