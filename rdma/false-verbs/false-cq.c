@@ -139,10 +139,15 @@ int false_destroy_cq(struct ibv_cq *cq)
     return 0;
 }
 
+static void count_locked(FalseCq *cq)
+{
+    __atomic_store_n(&cq->waiting, cq->completions.length, __ATOMIC_RELEASE);
+}
+
 void cq_complete_locked(FalseCq *cq, FalseRequest *request, bool solicited)
 {
     g_queue_push_tail_link(&cq->completions, &request->link);
-
+    count_locked(cq);
     if (cq->armed == FALSE_ARMED_NOT || !cq->channel ||
         (cq->armed == FALSE_ARMED_SOLICITED && !solicited &&
          request->wc.status == IBV_WC_SUCCESS)) {
@@ -167,20 +172,31 @@ void cq_forget_locked(FalseCq *cq, const FalseQp *qp)
             g_queue_unlink(&cq->completions, at);
         }
     }
+    count_locked(cq);
 }
 
-/* Takes the oldest completion. Its queue pair cannot go, because the program still polls for it. */
+/*
+ * Takes the oldest completion. Its queue pair cannot go, because the program still polls for it.
+ *
+ * QEMU looks twice for each page of RAM, mostly in vain, so that this look takes no lock. A
+ * completion after it is not missed: who arms the queue before polling takes the lock there. Either
+ * the completion was counted before, or it finds the queue armed.
+ */
 static const FalseQp *take(FalseCq *cq, struct ibv_wc *wc)
 {
     FalseDevice *device = device_of(cq->cq.context);
     const FalseQp *qp = NULL;
     GList *first;
 
+    if (!__atomic_load_n(&cq->waiting, __ATOMIC_ACQUIRE)) {
+        return NULL;
+    }
     g_mutex_lock(&device->lock);
     first = g_queue_pop_head_link(&cq->completions);
     if (first) {
         FalseRequest *request = first->data;
 
+        count_locked(cq);
         *wc = request->wc;
         qp = request->qp;
         g_queue_push_head_link(request->idle, first);

@@ -95,6 +95,7 @@ typedef struct FalseCq {
     struct ibv_cq cq;
     FalseCompChannel *channel;
     GQueue completions; /* of FalseRequest: the program can poll them */
+    unsigned waiting;   /* how many these are; atomic, written under the lock */
     FalseArmed armed;
     unsigned users;                  /* sides of queue pairs */
     unsigned reported, acknowledged; /* events, as in FalseId */
