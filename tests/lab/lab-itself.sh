@@ -32,6 +32,25 @@ slow_command() {
     [ $status = 124 ] && grep -q 'the host is well' "$WORK/said"
 }
 
+# However long its host has run, a lab that gets SIGTERM leaves nothing behind.
+told_to_end() {
+    local seconds runner status
+    for seconds in 0.1 0.7 1.5 3 3.3 3.5; do
+        status=0
+        VMFERRY_LAB_DIR=$WORK "$LAB" exec --mem 128M -- sleep 60 >"$WORK/said" 2>&1 &
+        runner=$!
+        until [ -e "$WORK/exec-$runner/host1/pid" ]; do
+            kill -0 $runner 2>/dev/null || { cat "$WORK/said" && return 1; }
+            sleep 0.1
+        done
+        sleep "$seconds"
+        kill -TERM $runner
+        wait $runner || status=$?
+        [ $status = 130 ] || { echo "after $seconds s: status $status" && cat "$WORK/said" && return 1; }
+        [ ! -e "$WORK/exec-$runner" ] || { echo "after $seconds s: the host is left" && return 1; }
+    done
+}
+
 # A host has a /tmp of its own, but must see a checkout below this machine's /tmp.
 checkout_below_tmp() {
     cp -r "$HERE/../../tools" "$HERE" "$COPY"
@@ -42,5 +61,6 @@ checkout_below_tmp() {
 
 check "a host that hangs is called so, once, with a status of its own" hang
 check "a command that takes too long on a host that is well is called that" slow_command
+check "a lab that is told to end takes its host with it" told_to_end
 check "a checkout below /tmp is seen in a host, whose /tmp can be written" checkout_below_tmp
 finish

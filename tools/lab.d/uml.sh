@@ -80,12 +80,19 @@ start_host() {
     exec 7>&-
 }
 
+# For each turn of a wait. The trap of a signal does not exit: bash would leave a read with a time-out
+# without ending its alarm, and that alarm kills bash in the middle of lab_down.
+end_if_told() {
+    [ -z "${TOLD_TO_END:-}" ] || exit 130
+}
+
 await_host() {
     local number=$1 dir deadline=$((SECONDS + BOOT_SECONDS))
     dir=$(host_dir "$number")
     until [ -e "$dir/up" ]; do
         host_alive "$number" || { tail -60 "$dir/console" >&2 && lab_down && die "host $number died while booting"; }
         [ $SECONDS -lt $deadline ] || { lab_down && die "host $number did not boot within $BOOT_SECONDS s"; }
+        end_if_told
         sleep 0.1
     done
     [ ! -e "$dir/failed" ] || { lab_down && die "host $number: $(cat "$dir/failed")"; }
@@ -220,6 +227,7 @@ run_on() {
     exec {never}<> <(:)
     until [ -e "$dir/cmd/$id.rc" ]; do
         read -rt 0.05 -u "$never" || true # a sleep without a process: the hosts need the processor
+        end_if_told
         # User-Mode Linux now and then misses a line on its console while packets come in, until the next one.
         if [ ! -e "$dir/cmd/$id.out" ] && [ $SECONDS -gt $((told + 1)) ]; then
             [ ! -p "$dir/in" ] || echo >"$dir/in"
@@ -335,7 +343,7 @@ lab_exec() {
     local status=0
     LAB_NAME=exec-$$ RUN=$LAB_RUN/exec-$$
     trap 'lab_down' EXIT
-    trap 'exit 130' INT TERM
+    trap 'TOLD_TO_END=1' INT TERM
     start_lab
     run_on 1 "$TIMEOUT" "${REST[@]}" || status=$?
     [ $status != $HUNG ] || return $status
