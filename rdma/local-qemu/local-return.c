@@ -122,15 +122,26 @@ static bool read_header(LocalSource *s, ReturnHeader *header)
     return true;
 }
 
-/* Tells QEMU a message, a piece at a time. false: it ends in the middle, or QEMU takes no more. */
+/* How much a stream shows at once. Every message that QEMU has without postcopy is smaller. */
+#define SHOWN_BYTES 32768
+
+/*
+ * Tells QEMU a message. false: it ends in the middle, or QEMU takes no more. QEMU sees nothing of a
+ * message that the peer did not say to its end, so that another one can be told after it.
+ */
 static bool tell_message(LocalSource *s, size_t left)
 {
     const uint8_t *data;
 
-    while (left && await_ready(s) && vmf_peek_buffer(s->back_file, &data, 1, 0)) {
-        size_t size = MIN(MIN(vmf_file_buffered(s->back_file), left), 32768);
+    if (vmf_peek_buffer(s->back_file, &data, MIN(left, SHOWN_BYTES), 0) < MIN(left, SHOWN_BYTES)) {
+        return false;
+    }
+    while (left && await_ready(s)) {
+        const size_t size = vmf_peek_buffer(s->back_file, &data, MIN(left, SHOWN_BYTES), 0);
 
-        size = vmf_peek_buffer(s->back_file, &data, size, 0);
+        if (!size) {
+            return false;
+        }
         say(s, data, size);
         vmf_skip(s->back_file, size);
         left -= size;
@@ -153,10 +164,10 @@ static void *read_main(void *opaque)
             switchover_acknowledged(s);
             continue;
         }
-        shut |= header.type == RETURN_SHUT;
         if (!tell_message(s, RETURN_HEADER_BYTES + header.bytes)) {
             break;
         }
+        shut |= header.type == RETURN_SHUT;
     }
     return_path_ended(s, shut);
     return NULL;

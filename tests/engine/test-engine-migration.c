@@ -205,6 +205,37 @@ static void give__a_lost_connection_after_go_shuts_the_return_path(void **state)
     rig_clear(&rig);
 }
 
+/* The head of SHUT and one byte more, long before the VM is here. */
+static bool begin_a_shut(void *opaque, DestinationStep step)
+{
+    static const uint8_t begun[5] = {0, 1, 0, 4, 0};
+    Rig *rig = opaque;
+
+    if (step != DESTINATION_RAM_ENDED) {
+        return true;
+    }
+    if (link_exchange(&rig->destination.back, V1_QEMU_FILE, begun, sizeof(begun))) {
+        g_usleep(G_USEC_PER_SEC / 4); /* for the bytes to arrive, or else the check shows less */
+    }
+    return false;
+}
+
+/* QEMU's source waits for its return path to end, so that it must end. */
+static void return_path__that_ends_in_a_message_fails(void **state)
+{
+    Rig rig;
+
+    (void)state;
+    rig_init(&rig);
+    rig.source.return_path = rig.destination.return_path = true;
+    rig.destination.at = begin_a_shut;
+    rig_run(&rig);
+    rig_assert_kept(&rig);
+    assert_true(rig.source.back_failed);
+    assert_int_equal(rig.source.returned->len, 8); /* the PONG, and nothing of SHUT */
+    rig_clear(&rig);
+}
+
 /* --- when the VM may be stopped --- */
 
 static void await(const gint *flag)
@@ -289,6 +320,7 @@ int main(void)
         cmocka_unit_test(give__the_destination_waits_until_the_source_has_looked),
         cmocka_unit_test(give__the_source_does_not_wait_for_the_return_path),
         cmocka_unit_test(give__a_lost_connection_after_go_shuts_the_return_path),
+        cmocka_unit_test(return_path__that_ends_in_a_message_fails),
         cmocka_unit_test(switchover__is_not_held_back_by_default),
         cmocka_unit_test(switchover__waits_for_a_small_pass),
         cmocka_unit_test(switchover__waits_no_longer_if_passes_get_no_smaller),
