@@ -228,11 +228,10 @@ LATER = ((STOCK, True, False), (QEMU, False, True), (STOCK, False, True), (QEMU,
          (QEMU, True, False))
 
 if TWO:
-    for source, to, pin_all in ((QEMU, STOCK, False), (STOCK, QEMU, True)):
-        if not LONG:
-            guest = boot(source)
-            check_move(to, pin_all, source == STOCK)
-            guest.end()
+    for source, to, pin_all in () if LONG else ((QEMU, STOCK, False), (STOCK, QEMU, True)):
+        guest = boot(source)
+        check_move(to, pin_all, source == STOCK)
+        guest.end()
     finish()
 
 guest = boot(QEMU)
